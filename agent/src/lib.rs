@@ -1,0 +1,1 @@
+//! The node agent as a library; `main.rs` is its thin binary.

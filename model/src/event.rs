@@ -1,0 +1,70 @@
+//! What a source says.
+
+use std::sync::Arc;
+
+use crate::{EndpointSlice, Kind, Node, ObjectKey, Problem, Service};
+
+/// One object of any kind, reduced. Variants share the object, never copy it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Service.
+    Service(Arc<Service>),
+    /// An EndpointSlice.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// A Node.
+    Node(Arc<Node>),
+}
+
+/// What a source says, in order. A kind is complete from its first `Replaced` on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A list of one kind ended: these objects and problems are all there are of the kind.
+    Replaced {
+        /// The kind.
+        kind: Kind,
+        /// Every object of the kind that makes sense.
+        objects: Vec<Object>,
+        /// Problems of the kind's objects.
+        problems: Vec<Problem>,
+    },
+    /// An object is new or changed. `object` is `None` where nothing of it makes sense; `problems`
+    /// replace all that were known of this object.
+    Applied {
+        /// The kind.
+        kind: Kind,
+        /// Its name.
+        key: ObjectKey,
+        /// The reduced object.
+        object: Option<Object>,
+        /// What is wrong with it.
+        problems: Vec<Problem>,
+    },
+    /// An object is gone, with its problems.
+    Deleted {
+        /// The kind.
+        kind: Kind,
+        /// Its name.
+        key: ObjectKey,
+    },
+    /// How well the source hears of one kind.
+    Source {
+        /// The kind.
+        kind: Kind,
+        /// State of its list and watch.
+        state: SourceState,
+    },
+}
+
+/// State of the list and watch of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// Not listed yet.
+    Listing,
+    /// Listed and followed.
+    Watching,
+    /// Something is wrong; the last known objects stay in force.
+    Degraded {
+        /// What was tried, what was answered, what is tried next.
+        reason: String,
+    },
+}

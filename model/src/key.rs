@@ -1,0 +1,92 @@
+//! Names of objects. Keys are structured: two objects never share one.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Namespace and name of an object; the namespace is empty for cluster-scoped kinds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Namespace, or empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    /// A key of a namespaced object.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// A key of a cluster-scoped object.
+    pub fn cluster_scoped(name: &str) -> Self {
+        Self::new("", name)
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            return f.write_str(&self.name);
+        }
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The kinds of objects the model knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `v1/Service`
+    Service,
+    /// `discovery.k8s.io/v1/EndpointSlice`
+    EndpointSlice,
+    /// `v1/Node`
+    Node,
+    /// `v1/Pod`
+    Pod,
+    /// `v1/Namespace`
+    Namespace,
+    /// `networking.k8s.io/v1/NetworkPolicy`
+    NetworkPolicy,
+    /// `v1/Secret`, watched only when asked for
+    Secret,
+    /// `v1/Endpoints`, of which only the annotations matter (confgen)
+    Endpoints,
+}
+
+impl Kind {
+    /// Every kind, in the order in which tables show them.
+    pub const ALL: [Self; 8] = [
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Node,
+        Self::Pod,
+        Self::Namespace,
+        Self::NetworkPolicy,
+        Self::Secret,
+        Self::Endpoints,
+    ];
+
+    /// The `kind` of a manifest, as Kubernetes spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Namespace => "Namespace",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::Secret => "Secret",
+            Self::Endpoints => "Endpoints",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The kinds a process asks its source for.
+pub type KindSet = std::collections::BTreeSet<Kind>;

@@ -1,0 +1,28 @@
+//! The watched cluster as plain values.
+//!
+//! `model-watch` turns what an API server or a directory of manifests says into [`Event`]s;
+//! [`Cluster`] applies them and tells which keys changed ([`ChangeSet`]). Consumers (the agent,
+//! confgen) read the cluster and compute from it.
+//!
+//! This crate does no I/O and cannot fail: an object that makes no sense becomes a [`Problem`]
+//! that names it, and every other object is unaffected.
+
+mod cluster;
+mod endpoints;
+mod event;
+mod key;
+mod net;
+mod node;
+mod problem;
+mod service;
+
+pub mod k8s;
+
+pub use cluster::{ChangeSet, Cluster};
+pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+pub use event::{Event, Object, SourceState};
+pub use key::{Kind, KindSet, ObjectKey};
+pub use net::{IpFamily, PortName, Protocol};
+pub use node::{Node, NodeAddress, NodeAddressType};
+pub use problem::Problem;
+pub use service::{ClusterIps, Service, ServicePort, ServiceType};

@@ -1,0 +1,36 @@
+//! A Node, reduced to what the dataplane uses.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::ObjectKey;
+
+/// `v1/Node`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Name; the namespace is empty.
+    pub key: ObjectKey,
+    /// `status.addresses`, without host names.
+    pub addresses: Vec<NodeAddress>,
+    /// `spec.podCIDRs` (or `spec.podCIDR`).
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+/// One entry of `status.addresses`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// `type`.
+    pub address_type: NodeAddressType,
+    /// `address`.
+    pub address: IpAddr,
+}
+
+/// `status.addresses[].type`, without the host names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NodeAddressType {
+    /// Reachable within the cluster.
+    InternalIp,
+    /// Reachable from outside.
+    ExternalIp,
+}

@@ -1,0 +1,28 @@
+//! What is wrong with one object.
+
+use std::fmt;
+
+use crate::{Kind, ObjectKey};
+
+/// A finding about one object: which, where, what, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Kind of the object.
+    pub kind: Kind,
+    /// The object.
+    pub key: ObjectKey,
+    /// Path of the field, as in `spec.ports[1].port`; empty where the whole object is meant.
+    pub field: String,
+    /// What was found and what was expected.
+    pub message: String,
+    /// What follows: what is left out, what goes on.
+    pub effect: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, key, field, message, effect } = self;
+        let dot = if field.is_empty() { "" } else { " " };
+        write!(f, "{kind} {key}:{dot}{field} {message}; {effect}")
+    }
+}
