@@ -1,4 +1,39 @@
+//! The eBPF programs: one file a hook, one a concern.
+//!
+//! | program | hook | minimum kernel | verdicts |
+//! |---|---|---|---|
+//! | `connect4`, `connect6` | cgroup `connect` | 5.18 (`bpf_set_retval`) | allow (rewritten or not), refuse |
+//! | `uplink_ingress` | tc ingress of an uplink | 5.10 (`bpf_redirect_neigh`) | continue, redirect, drop |
+//! | `workload_ingress` | tc ingress of a pod's host-side interface | 5.10 | continue, redirect, drop |
+//! | `egress` | tc egress of either | 5.10 | continue, redirect, drop |
+//!
+//! All maps are in [`maps`]; their layouts are `agent_abi`'s.
+
 #![no_std]
 #![no_main]
+
+mod connect;
+mod connections;
+mod forward;
+mod kernel;
+mod maps;
+mod packet;
+mod reject;
+mod rewrite;
+mod services;
+mod source;
+mod tc;
+
+/// Tells the kernel that GPL-only helpers may be used.
+#[expect(unsafe_code, reason = "the kernel reads the licence from this section")]
+// SAFETY: the section holds exactly this NUL-terminated string, as the kernel's loader expects.
+#[unsafe(link_section = "license")]
+// SAFETY: no other symbol of the object has this name.
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that can get here.
+    loop {}
+}

@@ -31,6 +31,21 @@ pub struct TupleV1 {
     pub _pad: [u8; 3],
 }
 
+impl TupleV1 {
+    /// The tuple of a packet that answers this one.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+            _pad: [0; 3],
+        }
+    }
+}
+
 /// Value of [`CONNECTIONS_MAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -47,19 +62,15 @@ pub struct ConnectionV1 {
     /// Link-layer address of that interface.
     pub host_mac: [u8; 6],
     /// Zero.
-    pub _pad: [u8; 2],
+    pub _pad: [u8; 6],
     /// `CLOCK_MONOTONIC` nanoseconds of the last packet that was noted (at most one a second is).
     pub last_seen: u64,
 }
 
 /// The entry is of the direction client → service.
 pub const CONNECTION_FORWARD: u32 = 1;
-/// A packet of the other direction has been seen.
-pub const CONNECTION_REPLIED: u32 = 2;
 /// A FIN or RST has been seen; the next SYN of the same tuple is a new connection.
-pub const CONNECTION_CLOSING: u32 = 4;
-/// The source was translated too; the port is freed when the entry goes.
-pub const CONNECTION_SOURCE_TRANSLATED: u32 = 8;
+pub const CONNECTION_CLOSING: u32 = 2;
 
 const _: () = assert!(size_of::<TupleV1>() == 40 && offset_of!(TupleV1, protocol) == 36);
 const _: () = assert!(size_of::<ConnectionV1>() == 72 && offset_of!(ConnectionV1, last_seen) == 64);

@@ -1,0 +1,195 @@
+//! The kernel's helpers, each behind a function that is safe to call. All `unsafe` of the tc
+//! programs is here; `connect` has the rest.
+#![expect(unsafe_code, reason = "helpers are foreign functions and map values are raw pointers")]
+
+use core::ptr::from_mut;
+
+use agent_abi::connection::ConnectionV1;
+use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibLookup};
+use aya_ebpf::helpers::generated;
+
+/// `BPF_F_IPV6` (6.16, and stable kernels before it): the pseudo header is IPv6, so
+/// `CHECKSUM_COMPLETE` is left alone.
+const BPF_F_IPV6: u64 = 128;
+
+/// A value of a per-CPU map.
+#[inline(always)]
+pub(crate) fn of_this_cpu<T>(value: *mut T) -> &'static mut T {
+    // SAFETY: the pointer comes from a lookup of this program run in a per-CPU array whose values
+    // live as long as the program; no other CPU sees the value, and a tc or cgroup program is not
+    // interrupted by another program that uses the same value.
+    unsafe { &mut *value }
+}
+
+/// A value of the connection table.
+#[inline(always)]
+pub(crate) fn connection(value: *mut ConnectionV1) -> &'static mut ConnectionV1 {
+    // SAFETY: the pointer comes from a lookup of this program run; the kernel keeps the element's
+    // memory until the run ends. Other CPUs may write the same fields: `rewrite` and `backend` are
+    // never changed after insertion, a lost update of `flags` or `last_seen` costs one refresh.
+    unsafe { &mut *value }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: takes no argument.
+    unsafe { generated::bpf_ktime_get_ns() }
+}
+
+/// A random number.
+#[inline(always)]
+pub(crate) fn random() -> u32 {
+    // SAFETY: takes no argument.
+    unsafe { generated::bpf_get_prandom_u32() }
+}
+
+/// Ones' complement difference of two buffers, for the checksum helpers.
+#[inline(always)]
+pub(crate) fn checksum_difference<const N: usize, const M: usize>(from: &[u8; N], to: &[u8; M], seed: u32) -> i64 {
+    const { assert!(N % 4 == 0 && M % 4 == 0) };
+    // SAFETY: both buffers are readable for their length, and the helper does not write to them.
+    unsafe {
+        generated::bpf_csum_diff(
+            from.as_ptr().cast_mut().cast(),
+            N as u32,
+            to.as_ptr().cast_mut().cast(),
+            M as u32,
+            seed,
+        )
+    }
+}
+
+/// Applies a difference to the transport checksum at `offset`. `flags` are `BPF_F_*`.
+#[inline(always)]
+pub(crate) fn replace_l4_checksum(skb: *mut __sk_buff, offset: u32, difference: i64, flags: u64) -> Result<(), i64> {
+    // SAFETY: `skb` is the program's context; the kernel checks `offset`.
+    checked(unsafe { generated::bpf_l4_csum_replace(skb, offset, 0, difference as u64, flags) })
+}
+
+/// The same for a difference of IPv6 addresses. Kernels that do not know `BPF_F_IPV6` refuse the
+/// call before they change anything.
+#[inline(always)]
+pub(crate) fn replace_l4_checksum_v6(skb: *mut __sk_buff, offset: u32, difference: i64, flags: u64) -> Result<(), i64> {
+    replace_l4_checksum(skb, offset, difference, flags | BPF_F_IPV6)
+        .or_else(|_| replace_l4_checksum(skb, offset, difference, flags))
+}
+
+/// Applies a difference to the IPv4 header checksum at `offset`.
+#[inline(always)]
+pub(crate) fn replace_l3_checksum(skb: *mut __sk_buff, offset: u32, difference: i64) -> Result<(), i64> {
+    // SAFETY: `skb` is the program's context; the kernel checks `offset`.
+    checked(unsafe { generated::bpf_l3_csum_replace(skb, offset, 0, difference as u64, 0) })
+}
+
+/// Reads `N` bytes of the packet.
+#[inline(always)]
+pub(crate) fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    load_into(skb, offset, &mut bytes)?;
+    Some(bytes)
+}
+
+/// Reads `N` bytes of the packet into a buffer.
+#[inline(always)]
+pub(crate) fn load_into<const N: usize>(skb: *mut __sk_buff, offset: u32, bytes: &mut [u8; N]) -> Option<()> {
+    // SAFETY: `skb` is the program's context, `bytes` is writable for `N` bytes; the kernel checks
+    // `offset`.
+    let answer =
+        unsafe { generated::bpf_skb_load_bytes(skb.cast(), offset, from_mut(bytes).cast(), N as u32) };
+    (answer == 0).then_some(())
+}
+
+/// Writes bytes into the packet, leaving all checksums as they are.
+#[inline(always)]
+pub(crate) fn store<const N: usize>(skb: *mut __sk_buff, offset: u32, bytes: &[u8; N]) -> Result<(), i64> {
+    // SAFETY: `skb` is the program's context, `bytes` is readable for `N` bytes; the kernel checks
+    // `offset`.
+    checked(unsafe { generated::bpf_skb_store_bytes(skb, offset, bytes.as_ptr().cast(), N as u32, 0) })
+}
+
+/// Sets the length of the packet.
+#[inline(always)]
+pub(crate) fn set_length(skb: *mut __sk_buff, length: u32) -> Result<(), i64> {
+    // SAFETY: `skb` is the program's context; packet pointers are not used in these programs.
+    checked(unsafe { generated::bpf_skb_change_tail(skb, length, 0) })
+}
+
+/// Makes room of `length` bytes between the link-layer and the network header.
+#[inline(always)]
+pub(crate) fn insert_after_link_header(skb: *mut __sk_buff, length: i32) -> Result<(), i64> {
+    // SAFETY: `skb` is the program's context; packet pointers are not used in these programs.
+    checked(unsafe {
+        generated::bpf_skb_adjust_room(skb, length, aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
+    })
+}
+
+/// Looks a destination up in the node's routes; the answer is one of `BPF_FIB_LKUP_RET_*`.
+#[inline(always)]
+pub(crate) fn fib_lookup(skb: *mut __sk_buff, question: &mut FibLookup) -> i64 {
+    // SAFETY: `skb` is the program's context, `question` is readable and writable for its size.
+    unsafe { generated::bpf_fib_lookup(skb.cast(), from_mut(question), size_of::<FibLookup>() as i32, 0) }
+}
+
+/// Sends the packet out of an interface, resolving the next hop; the answer is the verdict.
+#[inline(always)]
+pub(crate) fn redirect_to_neighbour(interface: u32) -> i32 {
+    // SAFETY: without parameters the helper reads nothing but the packet.
+    unsafe { generated::bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Sends the packet out of an interface as it is; the answer is the verdict.
+#[inline(always)]
+pub(crate) fn redirect_out(interface: u32) -> i32 {
+    // SAFETY: takes plain values.
+    unsafe { generated::bpf_redirect(interface, 0) as i32 }
+}
+
+/// Hands the packet to the node as if it had come in by an interface; the answer is the verdict.
+#[inline(always)]
+pub(crate) fn redirect_in(interface: u32) -> i32 {
+    // SAFETY: takes plain values.
+    unsafe { generated::bpf_redirect(interface, u64::from(aya_ebpf::bindings::BPF_F_INGRESS)) as i32 }
+}
+
+/// Makes the system call whose hook is running return `-errno` (5.18).
+#[inline(always)]
+pub(crate) fn set_return_value(errno: i32) {
+    // SAFETY: takes a plain value.
+    unsafe { generated::bpf_set_retval(-errno) };
+}
+
+/// The interface the packet is at.
+#[inline(always)]
+pub(crate) fn interface(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    unsafe { (*skb).ifindex }
+}
+
+/// The packet's EtherType, in network order.
+#[inline(always)]
+pub(crate) fn ether_type(skb: *mut __sk_buff) -> [u8; 2] {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    let protocol = unsafe { (*skb).protocol };
+    let [first, second, ..] = protocol.to_ne_bytes();
+    [first, second]
+}
+
+/// The packet's length in bytes, from the link-layer header on.
+#[inline(always)]
+pub(crate) fn length(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    unsafe { (*skb).len }
+}
+
+#[inline(always)]
+fn checked(answer: i64) -> Result<(), i64> {
+    if answer == 0 { Ok(()) } else { Err(answer) }
+}
+
+/// A question to [`fib_lookup`] with nothing filled in.
+#[inline(always)]
+pub(crate) fn zeroed() -> FibLookup {
+    // SAFETY: the structure holds integers and unions of integers; all zero is a value of each.
+    unsafe { core::mem::zeroed() }
+}

@@ -1,0 +1,89 @@
+//! Whether a new connection keeps its source address.
+//!
+//! The source is translated only where the reply would otherwise not pass this node again, or
+//! where the operator asked for it.
+
+use agent_abi::connection::TupleV1;
+use agent_abi::service::{BACKEND_LOCAL, BackendV1, FRONTEND_NODE_PORT, FrontendV1};
+use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV1};
+use agent_abi::{Address, is_v4};
+
+use crate::connections::same_address;
+use crate::kernel;
+use crate::maps;
+use crate::tc::Hook;
+
+/// Source ports for translated connections: below Linux's ephemeral ports (32768) and Kubernetes'
+/// node ports (30000), so that they meet neither the node's own connections nor a frontend.
+const FIRST_PORT: u16 = 1024;
+const LAST_PORT: u16 = 29_999;
+
+/// What becomes of the source address.
+pub(crate) enum Translation {
+    Keep,
+    /// The backend is the client itself: it sees the Service's address.
+    Hairpin,
+    /// The node's own address.
+    Node(Address),
+}
+
+/// Decides for a packet `tuple` to `frontend` that goes to `backend`.
+#[inline(always)]
+pub(crate) fn translation(hook: Hook, tuple: &TupleV1, frontend: &FrontendV1, backend: &BackendV1) -> Translation {
+    if same_address(&backend.address, &tuple.source) {
+        return Translation::Hairpin;
+    }
+    let Some(settings) = maps::settings() else {
+        return Translation::Keep;
+    };
+    let node = if is_v4(&tuple.source) { &settings.node_v4 } else { &settings.node_v6 };
+    let translate = match hook {
+        Hook::UplinkIngress => {
+            backend.flags & BACKEND_LOCAL == 0
+                || settings.flags & SETTING_MASQUERADE_ALL != 0
+                || (frontend.flags & FRONTEND_NODE_PORT == 0 && is_off_cluster(settings, &tuple.source))
+        }
+        Hook::WorkloadIngress => settings.flags & SETTING_MASQUERADE_ALL != 0,
+        // The node's own packets already have its address.
+        Hook::Egress => false,
+    };
+    if translate && !same_address(node, &[0; 16]) { Translation::Node(*node) } else { Translation::Keep }
+}
+
+/// A source port for [`Translation::Node`], network order.
+#[inline(always)]
+pub(crate) fn random_port() -> [u8; 2] {
+    let span = u32::from(LAST_PORT - FIRST_PORT) + 1;
+    let port = u32::from(FIRST_PORT) + kernel::random() % span;
+    [(port >> 8) as u8, port as u8]
+}
+
+/// Whether `--cluster-cidr` is given for the family and does not hold the address.
+#[inline(always)]
+fn is_off_cluster(settings: &SettingsV1, address: &Address) -> bool {
+    let (network, bits) = if is_v4(address) {
+        (&settings.cluster_v4, settings.cluster_v4_bits)
+    } else {
+        (&settings.cluster_v6, settings.cluster_v6_bits)
+    };
+    let (network_high, network_low) = halves(network);
+    let (high, low) = halves(address);
+    bits != 0
+        && ((network_high ^ high) & mask(bits) != 0 || (network_low ^ low) & mask(bits.saturating_sub(64)) != 0)
+}
+
+/// The first `bits` bits of 64; the target has no 128-bit shift.
+#[inline(always)]
+fn mask(bits: u32) -> u64 {
+    match bits {
+        0 => 0,
+        1..64 => u64::MAX << (64 - bits),
+        _ => u64::MAX,
+    }
+}
+
+#[inline(always)]
+fn halves(address: &Address) -> (u64, u64) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
+}
