@@ -1,1 +1,4 @@
-//! Harness.
+//! The harness of the suites, the demo and the bench: labs on a real kernel and the programs in them.
+
+pub mod harness;
+pub mod traffic;

@@ -1,0 +1,503 @@
+//! A lab: what it is made of, and how it is built.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{self, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{MountFlags, mount};
+
+use super::address::{self, Pair};
+use super::place::TrafficProgram;
+use super::process::{Process, expect_line};
+use super::{Manifests, Namespace, Place, ServiceSpec, cgroup, namespace, teardown};
+use crate::traffic::LISTENING;
+
+/// A node to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Name of the Node.
+    pub name: String,
+    /// Its addresses, on the router's bridge.
+    pub addresses: Vec<IpAddr>,
+    /// Networks of its pods.
+    pub pod_networks: Vec<String>,
+}
+
+/// A pod to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSpec {
+    /// Name of the Pod.
+    pub name: String,
+    /// Name of its node.
+    pub node: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Ports it answers on, TCP and UDP.
+    pub ports: Vec<u16>,
+}
+
+/// What a lab will be made of.
+#[derive(Debug)]
+pub struct Builder {
+    name: String,
+    traffic: TrafficProgram,
+    nodes: Vec<NodeSpec>,
+    pods: Vec<PodSpec>,
+}
+
+impl Builder {
+    /// A lab of `nodes` nodes, `node1` and so on. `traffic` is the program whose arguments are
+    /// those of `fairlead-traffic`.
+    pub fn new(traffic: impl Into<PathBuf>, nodes: u8) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "fl{}x{}",
+            process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let traffic = TrafficProgram {
+            program: traffic.into(),
+            arguments: Vec::new(),
+        };
+        let nodes = (1..=nodes)
+            .map(|number| NodeSpec {
+                name: format!("node{number}"),
+                addresses: address::both(address::node(number)).to_vec(),
+                pod_networks: address::pod_networks(number).to_vec(),
+            })
+            .collect();
+        Self {
+            name,
+            traffic,
+            nodes,
+            pods: Vec::new(),
+        }
+    }
+
+    /// The nodes and pods of a directory of manifests.
+    pub fn from_manifests(traffic: impl Into<PathBuf>, manifests: &Path) -> Result<Self> {
+        let (nodes, pods) = super::manifests::topology(manifests)?;
+        Ok(Self {
+            nodes,
+            pods,
+            ..Self::new(traffic, 0)
+        })
+    }
+
+    /// Gives the lab a name of its own.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// Arguments before those of `fairlead-traffic`.
+    #[must_use]
+    pub fn traffic_arguments(mut self, arguments: &[&str]) -> Self {
+        self.traffic.arguments = arguments.iter().map(OsString::from).collect();
+        self
+    }
+
+    /// Adds a pod that answers on port 8080, and on 9090.
+    #[must_use]
+    pub fn pod(mut self, name: &str, node: u8) -> Self {
+        let node_name = format!("node{node}");
+        let index = self.pods.iter().filter(|pod| pod.node == node_name).count();
+        let index = u8::try_from(index).expect("invariant: a handful of pods");
+        self.pods.push(PodSpec {
+            name: name.to_owned(),
+            node: node_name,
+            addresses: address::both(address::pod(node, index)).to_vec(),
+            ports: vec![8080, 9090],
+        });
+        self
+    }
+
+    /// Builds it. What was built before an error is taken down again.
+    pub fn build(self) -> Result<Lab> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "a lab needs root: it makes network namespaces and loads eBPF"
+        );
+        let lab = Lab::describe(self)?;
+        lab.make_directories()?;
+        lab.make_namespaces()?;
+        lab.configure()?;
+        lab.start_servers()
+    }
+}
+
+/// A running lab. Dropped, it is taken down.
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+    directory: PathBuf,
+    cgroup: PathBuf,
+    nodes: Vec<(NodeSpec, Place)>,
+    pods: BTreeMap<String, (PodSpec, Place)>,
+    servers: Vec<Process>,
+    client: Place,
+    router: Namespace,
+    manifests: Manifests,
+    kept: bool,
+}
+
+impl Lab {
+    fn describe(builder: Builder) -> Result<Self> {
+        let Builder {
+            name,
+            traffic,
+            nodes,
+            pods,
+        } = builder;
+        let directory = teardown::directory(&name);
+        let cgroup = cgroup::unified_mount()?.join(&name);
+        let place = |what: &str, cgroup: PathBuf| Place {
+            name: what.to_owned(),
+            namespace: Namespace::of(&name, what),
+            cgroup,
+            traffic: traffic.clone(),
+        };
+        let client = place("client", cgroup.join("outside"));
+        let router = Namespace::of(&name, "router");
+        let mut placed = BTreeMap::new();
+        for pod in pods {
+            ensure!(
+                nodes.iter().any(|node| node.name == pod.node),
+                "pod {}: no node {}",
+                pod.name,
+                pod.node
+            );
+            ensure!(
+                pod.name.len() <= 13,
+                "pod {}: the name does not fit into that of an interface",
+                pod.name
+            );
+            let at = place(&pod.name, cgroup.join(&pod.node).join("pods"));
+            placed.insert(pod.name.clone(), (pod, at));
+        }
+        let nodes = nodes
+            .into_iter()
+            .map(|node| (node.clone(), place(&node.name, cgroup.join(&node.name))))
+            .collect();
+        let manifests = Manifests::new(directory.join("manifests"));
+        Ok(Self {
+            name,
+            directory,
+            cgroup,
+            nodes,
+            pods: placed,
+            servers: Vec::new(),
+            client,
+            router,
+            manifests,
+            kept: false,
+        })
+    }
+
+    fn make_directories(&self) -> Result<()> {
+        fs::create_dir(&self.directory).with_context(|| {
+            format!(
+                "{}: a lab of this name is there already",
+                self.directory.display()
+            )
+        })?;
+        fs::create_dir(self.manifests.directory())?;
+        cgroup::create(&self.cgroup)?;
+        cgroup::create(&self.cgroup.join("outside"))?;
+        for (node, place) in &self.nodes {
+            cgroup::create(&place.cgroup)?;
+            cgroup::create(&place.cgroup.join("pods"))?;
+            let bpf = self.bpf_root(&node.name);
+            fs::create_dir_all(&bpf)?;
+            fs::create_dir_all(self.state_directory(&node.name))?;
+            mount("bpf", &bpf, "bpf", MountFlags::empty(), None)
+                .with_context(|| format!("{}: cannot mount bpffs", bpf.display()))?;
+        }
+        Ok(())
+    }
+
+    fn make_namespaces(&self) -> Result<()> {
+        let pods = self.pods.values().map(|(_, place)| &place.namespace);
+        let hosts: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|(_, place)| &place.namespace)
+            .chain([&self.router])
+            .collect();
+        let all: Vec<_> = hosts
+            .iter()
+            .copied()
+            .chain(pods)
+            .chain([&self.client.namespace])
+            .collect();
+        let lines: Vec<_> = all
+            .iter()
+            .map(|namespace| format!("netns add {}\n", namespace.name()))
+            .collect();
+        namespace::batch(&[], &lines.concat())?;
+        for namespace in all {
+            // Without it an IPv6 address is not usable for a second.
+            let mut settings = vec![
+                ("net/ipv6/conf/all/accept_dad", "0"),
+                ("net/ipv6/conf/default/accept_dad", "0"),
+            ];
+            if hosts.contains(&namespace) {
+                settings.extend([
+                    ("net/ipv4/ip_forward", "1"),
+                    ("net/ipv6/conf/all/forwarding", "1"),
+                    // Strict, as distributions set it: what the programs send must not need less.
+                    ("net/ipv4/conf/all/rp_filter", "1"),
+                    ("net/ipv4/conf/default/rp_filter", "1"),
+                ]);
+            }
+            namespace.sysctl(&settings)?;
+        }
+        namespace::batch(&[], &self.links())
+    }
+
+    fn links(&self) -> String {
+        let router = self.router.name();
+        let mut lines = format!(
+            "link add eth0 netns {} type veth peer name client netns {router}\n",
+            self.client.namespace.name()
+        );
+        for (node, place) in &self.nodes {
+            let name = place.namespace.name();
+            lines += &format!(
+                "link add eth0 netns {name} type veth peer name {} netns {router}\n",
+                node.name
+            );
+        }
+        for (pod, place) in self.pods.values() {
+            let node = Namespace::of(&self.name, &pod.node);
+            lines += &format!(
+                "link add {} netns {} address {} type veth peer name eth0 netns {}\n",
+                interface_of(&pod.name),
+                node.name(),
+                address::POD_GATEWAY_MAC,
+                place.namespace.name()
+            );
+        }
+        lines
+    }
+
+    fn configure(&self) -> Result<()> {
+        self.router.ip(&self.router_lines())?;
+        let client = &self.client.namespace;
+        client.ip(&format!(
+            "link set lo up\nlink set eth0 up\n{}{}",
+            assign("eth0", address::CLIENT),
+            default_route("eth0", address::ROUTER_OUTSIDE)
+        ))?;
+        for (node, place) in &self.nodes {
+            place.namespace.ip(&self.node_lines(node))?;
+        }
+        for (pod, place) in self.pods.values() {
+            place.namespace.ip(&pod_lines(pod))?;
+        }
+        Ok(())
+    }
+
+    fn router_lines(&self) -> String {
+        let mut lines =
+            "link set lo up\nlink add nodes type bridge\nlink set nodes up\nlink set client up\n"
+                .to_owned();
+        for (node, _) in &self.nodes {
+            lines += &format!("link set {0} master nodes\nlink set {0} up\n", node.name);
+        }
+        lines + &assign("nodes", address::ROUTER) + &assign("client", address::ROUTER_OUTSIDE)
+    }
+
+    fn node_lines(&self, node: &NodeSpec) -> String {
+        let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
+        for address in &node.addresses {
+            lines += &format!(
+                "addr add {address}/{} dev eth0 nodad\n",
+                if address.is_ipv4() { 24 } else { 64 }
+            );
+        }
+        lines += &default_route("eth0", address::ROUTER);
+        for (other, _) in self.nodes.iter().filter(|(other, _)| other != node) {
+            for network in &other.pod_networks {
+                let same_family = |address: &&IpAddr| address.is_ipv6() == network.contains(':');
+                if let Some(via) = other.addresses.iter().find(same_family) {
+                    lines += &format!("route add {network} via {via} dev eth0\n");
+                }
+            }
+        }
+        for (pod, _) in self.pods.values().filter(|(pod, _)| pod.node == node.name) {
+            let interface = interface_of(&pod.name);
+            lines += &format!("link set {interface} up\n");
+            for address in &pod.addresses {
+                lines += &format!("route add {address} dev {interface}\n");
+            }
+        }
+        lines
+    }
+
+    fn start_servers(mut self) -> Result<Self> {
+        let mut started = Vec::new();
+        for (pod, place) in self.pods.values().filter(|(pod, _)| !pod.ports.is_empty()) {
+            let mut command = place.traffic();
+            command
+                .args(["serve", "--name", &pod.name])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped());
+            for port in &pod.ports {
+                command.args(["--port", &port.to_string()]);
+            }
+            started.push((pod.name.clone(), Process::start(&pod.name, &mut command)?));
+        }
+        for (name, mut server) in started {
+            expect_line(&mut server.output()?, &name, LISTENING)?;
+            self.servers.push(server);
+        }
+        Ok(self)
+    }
+
+    /// Its name, the prefix of its namespaces' names.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything of it in the file system.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its manifests, which all agents read.
+    pub fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeSpec, &Place)> {
+        self.nodes.iter().map(|(node, place)| (node, place))
+    }
+
+    /// Its pods.
+    pub fn pods(&self) -> impl Iterator<Item = (&PodSpec, &Place)> {
+        self.pods.values().map(|(pod, place)| (pod, place))
+    }
+
+    /// A node, a pod or `client`.
+    #[track_caller]
+    pub fn place(&self, name: &str) -> &Place {
+        let node = self
+            .nodes
+            .iter()
+            .find(|(node, _)| node.name == name)
+            .map(|(_, place)| place);
+        node.or_else(|| self.pods.get(name).map(|(_, place)| place))
+            .or_else(|| (name == "client").then_some(&self.client))
+            .unwrap_or_else(|| panic!("lab {}: neither node nor pod is named {name}", self.name))
+    }
+
+    /// The same place in a cgroup that no agent's hooks cover.
+    #[track_caller]
+    pub fn uncovered(&self, name: &str) -> Place {
+        self.place(name).in_cgroup(&self.client.cgroup)
+    }
+
+    /// Address of a node, a pod or `client`.
+    #[track_caller]
+    pub fn address(&self, name: &str, v6: bool) -> IpAddr {
+        let client = address::both(address::CLIENT);
+        let node = self
+            .nodes
+            .iter()
+            .find(|(node, _)| node.name == name)
+            .map(|(node, _)| &node.addresses[..]);
+        let addresses = node
+            .or_else(|| self.pods.get(name).map(|(pod, _)| &pod.addresses[..]))
+            .or_else(|| (name == "client").then_some(&client[..]))
+            .unwrap_or_default();
+        let found = addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv6() == v6);
+        found.unwrap_or_else(|| panic!("lab {}: {name} has no such address", self.name))
+    }
+
+    /// Directory of a node's pins.
+    pub fn bpf_root(&self, node: &str) -> PathBuf {
+        self.directory.join(node).join("bpf")
+    }
+
+    /// Directory of an agent's state.
+    pub fn state_directory(&self, node: &str) -> PathBuf {
+        self.directory.join(node).join("state")
+    }
+
+    /// Writes a Service and its EndpointSlices into the manifests, in one step.
+    pub fn apply(&self, service: &ServiceSpec) -> Result<()> {
+        let documents = service.documents(|pod| self.pods.get(pod).map(|(pod, _)| pod))?;
+        self.manifests.write(&service.file(), &documents)
+    }
+
+    /// Writes the lab's Nodes into the manifests.
+    pub fn apply_nodes(&self) -> Result<()> {
+        let documents: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|(node, _)| super::manifests::node_document(node))
+            .collect();
+        self.manifests.write("nodes.yaml", &documents)
+    }
+
+    /// Leaves it running when dropped.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.kept {
+            std::mem::take(&mut self.servers)
+                .into_iter()
+                .for_each(std::mem::forget);
+            return;
+        }
+        if let Err(error) = teardown::remove(&self.name) {
+            eprintln!("lab {}: {error:#}", self.name);
+        }
+    }
+}
+
+/// The node's end of a pod's link.
+fn interface_of(pod: &str) -> String {
+    format!("p-{pod}")
+}
+
+fn assign(interface: &str, (v4, v6): Pair) -> String {
+    format!("addr add {v4}/24 dev {interface}\naddr add {v6}/64 dev {interface} nodad\n")
+}
+
+fn default_route(interface: &str, (v4, v6): Pair) -> String {
+    format!(
+        "route add default via {v4} dev {interface}\nroute add default via {v6} dev {interface}\n"
+    )
+}
+
+fn pod_lines(pod: &PodSpec) -> String {
+    let (gateway_v4, gateway_v6) = address::POD_GATEWAY;
+    let mac = address::POD_GATEWAY_MAC;
+    let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
+    for address in &pod.addresses {
+        lines += &format!("addr add {address} dev eth0 nodad\n");
+    }
+    for (gateway, v6) in [(IpAddr::from(gateway_v4), false), (gateway_v6.into(), true)] {
+        if pod.addresses.iter().any(|address| address.is_ipv6() == v6) {
+            lines += &format!("neigh add {gateway} lladdr {mac} dev eth0 nud permanent\n");
+            lines += &format!("route add default via {gateway} dev eth0 onlink\n");
+        }
+    }
+    lines
+}

@@ -1,0 +1,34 @@
+//! Labs: nodes, pods and an outside client as network namespaces, with the real kernel between.
+//!
+//! A [`Lab`] is built from nodes and pods (given by a test, or read from manifests), gets a
+//! directory of manifests for the agents, and is taken down by its name alone, so nothing stays
+//! behind even when a test panics. [`Agent`]s and traffic run as processes in a node's or pod's
+//! network namespace and cgroup.
+//!
+//! No namespace of a lab has a route out of the lab, and the machine's own namespace gets no
+//! route, link or address. Everything here needs root.
+
+mod address;
+mod agent;
+mod cgroup;
+mod flow;
+mod lab;
+mod manifests;
+mod namespace;
+mod place;
+mod process;
+mod service;
+mod teardown;
+mod wait;
+
+pub use agent::{Agent, AgentOptions, Answer, agent_program};
+pub use cgroup::unified_mount as cgroup_mount;
+pub use flow::{Flow, Traffic};
+pub use lab::{Builder, Lab, NodeSpec, PodSpec};
+pub use manifests::{Manifests, documents};
+pub use namespace::{Namespace, enter as enter_network};
+pub use place::Place;
+pub use process::Process;
+pub use service::ServiceSpec;
+pub use teardown::{remains, remove};
+pub use wait::{eventually, poll};

@@ -1,0 +1,65 @@
+//! The server: every line and every datagram is answered with `NAME PEER-ADDRESS ECHO`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use super::{LISTENING, pace};
+
+pub(super) fn run(name: &str, ports: &[u16]) -> Result<()> {
+    let mut threads = Vec::new();
+    for &port in ports {
+        // The unspecified IPv6 address takes IPv4 as well.
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let tcp = TcpListener::bind(any).with_context(|| format!("cannot listen on tcp {any}"))?;
+        let udp = UdpSocket::bind(any).with_context(|| format!("cannot listen on udp {any}"))?;
+        let of_tcp = name.to_owned();
+        let of_udp = name.to_owned();
+        threads.push(thread::spawn(move || accept(&of_tcp, &tcp)));
+        threads.push(thread::spawn(move || datagrams(&of_udp, &udp)));
+    }
+    pace::say(LISTENING);
+    for thread in threads {
+        thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a listener panicked"))?;
+    }
+    Ok(())
+}
+
+fn accept(name: &str, listener: &TcpListener) {
+    for stream in listener.incoming().flatten() {
+        let name = name.to_owned();
+        thread::spawn(move || {
+            // A client that is gone is the end of its connection and nothing else.
+            let _ended = converse(&name, stream);
+        });
+    }
+}
+
+fn converse(name: &str, mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?.ip().to_canonical();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 {
+        stream.write_all(format!("{name} {peer} {line}").as_bytes())?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn datagrams(name: &str, socket: &UdpSocket) {
+    let mut buffer = [0; 2048];
+    loop {
+        // An error is an ICMP message about an earlier answer.
+        let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
+        let mut answer = format!("{name} {} ", peer.ip().to_canonical()).into_bytes();
+        answer.extend_from_slice(&buffer[..length]);
+        let _sent = socket.send_to(&answer, peer);
+    }
+}

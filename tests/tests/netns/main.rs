@@ -1,0 +1,3 @@
+//! Agents, Services and real traffic in labs of network namespaces.
+
+mod lab;
