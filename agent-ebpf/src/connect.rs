@@ -3,7 +3,10 @@
 //!
 //! UDP is left to the packet path: a connected UDP socket would stay with its backend after the
 //! backend is gone.
-#![expect(unsafe_code, reason = "the context is a raw pointer whose fields the verifier rewrites")]
+#![expect(
+    unsafe_code,
+    reason = "the context is a raw pointer whose fields the verifier rewrites"
+)]
 
 use agent_abi::counters::Counter;
 use agent_abi::{Address, IPPROTO_TCP, mapped_v4};
@@ -38,7 +41,10 @@ pub(crate) fn connect4(context: SockAddrContext) -> i32 {
         return ALLOW;
     };
     match target {
-        Target::Backend { address: backend, port } => {
+        Target::Backend {
+            address: backend,
+            port,
+        } => {
             let [.., a, b, c, d] = backend;
             field!(address.user_ip4 = u32::from_ne_bytes([a, b, c, d]));
             set_port(address, port);
@@ -66,7 +72,10 @@ pub(crate) fn connect6(context: SockAddrContext) -> i32 {
         return ALLOW;
     };
     match target {
-        Target::Backend { address: backend, port } => {
+        Target::Backend {
+            address: backend,
+            port,
+        } => {
             let words = words(&backend);
             field!(address.user_ip6[0] = words[0]);
             field!(address.user_ip6[1] = words[1]);
@@ -95,7 +104,10 @@ fn target(context: *mut bpf_sock_addr, destination: Address) -> Option<Target> {
     match services::choose(frontend.service) {
         Choice::Backend { backend, .. } => {
             count(Counter::SocketConnections);
-            Some(Target::Backend { address: backend.address, port: backend.port })
+            Some(Target::Backend {
+                address: backend.address,
+                port: backend.port,
+            })
         }
         Choice::NoEndpoint => {
             count(Counter::SocketRejected);

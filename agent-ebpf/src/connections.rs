@@ -37,7 +37,10 @@ pub(crate) enum Opened {
 #[inline(always)]
 pub(crate) fn find(packet: &Packet, now: u64) -> Option<&'static mut ConnectionV1> {
     let connection = lookup(&packet.tuple)?;
-    if connection.flags & CONNECTION_FORWARD != 0 && packet.opens() && must_reopen(packet, connection, now) {
+    if connection.flags & CONNECTION_FORWARD != 0
+        && packet.opens()
+        && must_reopen(packet, connection, now)
+    {
         // A late reply of the old backend must not pass for one of the new.
         remove(&connection.rewrite.reversed());
         remove(&packet.tuple);
@@ -51,7 +54,7 @@ pub(crate) fn find(packet: &Packet, now: u64) -> Option<&'static mut ConnectionV
 pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV1, now: u64) {
     let packet = &scratch.packet;
     let closing = packet.closes() && connection.flags & CONNECTION_CLOSING == 0;
-    if !closing && now - connection.last_seen < SECOND {
+    if !closing && now.saturating_sub(connection.last_seen) < SECOND {
         return;
     }
     refresh(scratch, connection, closing, now);
@@ -75,7 +78,8 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV1, closing: bool, 
     reverse(&scratch.packet.tuple, &mut scratch.reply.rewrite);
     scratch.reply.flags ^= CONNECTION_FORWARD;
     // Another CPU may have restored it first, which is as good.
-    let _restored = CONNECTIONS_V1.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_NOEXIST));
+    let _restored =
+        CONNECTIONS_V1.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_NOEXIST));
 }
 
 /// Opens a connection to a backend of `frontend`.
@@ -92,14 +96,23 @@ pub(crate) fn open(
         Choice::NoEndpoint => return Ok(Opened::NoEndpoint),
         Choice::Unsettled => return Err(Counter::DropNoBackend),
     };
-    let Scratch { packet, forward, reply, reply_key, .. } = scratch;
+    let Scratch {
+        packet,
+        forward,
+        reply,
+        reply_key,
+        ..
+    } = scratch;
     aim(hook, packet, frontend, backend, &mut forward.rewrite);
     forward.backend = id;
     forward.flags = CONNECTION_FORWARD;
     forward.last_seen = now;
     forward._pad = [0; 6];
     (forward.host_interface, forward.host_mac) = match hook {
-        Hook::Egress => (kernel::interface(skb), kernel::load(skb, 6).ok_or(Counter::DropFailed)?),
+        Hook::Egress => (
+            kernel::interface(skb),
+            kernel::load(skb, 6).ok_or(Counter::DropFailed)?,
+        ),
         Hook::UplinkIngress | Hook::WorkloadIngress => (0, [0; 6]),
     };
     *reply = *forward;
@@ -107,7 +120,10 @@ pub(crate) fn open(
     reply.flags = 0;
 
     reserve(forward, reply, reply_key, now)?;
-    if CONNECTIONS_V1.insert(&packet.tuple, &*forward, u64::from(BPF_NOEXIST)).is_err() {
+    if CONNECTIONS_V1
+        .insert(&packet.tuple, &*forward, u64::from(BPF_NOEXIST))
+        .is_err()
+    {
         // Another packet of the same connection was faster on another CPU: its choice holds.
         if let Some(winner) = lookup(&packet.tuple) {
             if !same(&winner.rewrite, &forward.rewrite) {
@@ -119,12 +135,20 @@ pub(crate) fn open(
         return Err(Counter::DropTableFull);
     }
     count(Counter::PacketConnections);
-    lookup(&packet.tuple).map(|found| Opened::Connection(found)).ok_or(Counter::DropTableFull)
+    lookup(&packet.tuple)
+        .map(|found| Opened::Connection(found))
+        .ok_or(Counter::DropTableFull)
 }
 
 /// What the packet leaves as, before a free source port is found.
 #[inline(always)]
-fn aim(hook: Hook, packet: &Packet, frontend: &FrontendV1, backend: &BackendV1, target: &mut TupleV1) {
+fn aim(
+    hook: Hook,
+    packet: &Packet,
+    frontend: &FrontendV1,
+    backend: &BackendV1,
+    target: &mut TupleV1,
+) {
     *target = packet.tuple;
     target.destination = backend.address;
     target.destination_port = backend.port;
@@ -149,7 +173,10 @@ fn reserve(
 ) -> Result<(), Counter> {
     for _ in 0..PORT_ATTEMPTS {
         reverse(&forward.rewrite, key);
-        if CONNECTIONS_V1.insert(&*key, reply, u64::from(BPF_NOEXIST)).is_ok() {
+        if CONNECTIONS_V1
+            .insert(&*key, reply, u64::from(BPF_NOEXIST))
+            .is_ok()
+        {
             return Ok(());
         }
         let Some(holder) = lookup(key) else {
@@ -186,7 +213,7 @@ fn expired(key: &TupleV1, connection: &ConnectionV1, now: u64) -> bool {
     } else {
         TCP_LIFETIME
     };
-    now - connection.last_seen > lifetime
+    now.saturating_sub(connection.last_seen) > lifetime
 }
 
 #[inline(always)]

@@ -8,11 +8,11 @@ use agent_abi::connection::ConnectionV1;
 use agent_abi::counters::Counter;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as FibLookup, TC_ACT_UNSPEC,
+    TC_ACT_UNSPEC, bpf_fib_lookup as FibLookup,
 };
 
-use crate::kernel;
 use crate::connections::same_address;
+use crate::kernel;
 use crate::maps::Scratch;
 use crate::packet::Family;
 use crate::tc::Hook;
@@ -30,12 +30,16 @@ pub(crate) fn forward(
 ) -> Result<i32, Counter> {
     let Scratch { packet, route, .. } = scratch;
     // A reply of the node itself that leaves for the same destination as before is on its way.
-    if hook == Hook::Egress && same_address(&connection.rewrite.destination, &packet.tuple.destination) {
+    if hook == Hook::Egress
+        && same_address(&connection.rewrite.destination, &packet.tuple.destination)
+    {
         return Ok(TC_ACT_UNSPEC);
     }
     ask(route, kernel::interface(skb), packet.family, connection);
     let answer = kernel::fib_lookup(skb, route);
-    if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+    if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
+        || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
+    {
         return Ok(kernel::redirect_to_neighbour(route.ifindex));
     }
     if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) {
@@ -56,7 +60,9 @@ fn to_the_node(skb: *mut __sk_buff, hook: Hook, connection: &ConnectionV1) -> Re
     let (interface, mac) = match hook {
         // From the node to the node, by way of the interface it was about to leave.
         Hook::Egress => (here, kernel::load(skb, 6).ok_or(Counter::DropFailed)?),
-        Hook::UplinkIngress | Hook::WorkloadIngress => (connection.host_interface, connection.host_mac),
+        Hook::UplinkIngress | Hook::WorkloadIngress => {
+            (connection.host_interface, connection.host_mac)
+        }
     };
     if interface == 0 || (hook != Hook::Egress && interface == here) {
         return Ok(TC_ACT_UNSPEC);
@@ -73,9 +79,14 @@ fn ask(question: &mut FibLookup, interface: u32, family: Family, connection: &Co
     match family {
         Family::V4 => {
             question.family = AF_INET;
-            question.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes([source[12], source[13], source[14], source[15]]);
-            question.__bindgen_anon_4.ipv4_dst =
-                u32::from_ne_bytes([destination[12], destination[13], destination[14], destination[15]]);
+            question.__bindgen_anon_3.ipv4_src =
+                u32::from_ne_bytes([source[12], source[13], source[14], source[15]]);
+            question.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes([
+                destination[12],
+                destination[13],
+                destination[14],
+                destination[15],
+            ]);
         }
         Family::V6 => {
             question.family = AF_INET6;

@@ -1,7 +1,11 @@
 //! The kernel's helpers, each behind a function that is safe to call. All `unsafe` of the tc
 //! programs is here; `connect` has the rest.
-#![expect(unsafe_code, reason = "helpers are foreign functions and map values are raw pointers")]
+#![expect(
+    unsafe_code,
+    reason = "helpers are foreign functions and map values are raw pointers"
+)]
 
+use core::mem::MaybeUninit;
 use core::ptr::from_mut;
 
 use agent_abi::connection::ConnectionV1;
@@ -46,12 +50,22 @@ pub(crate) fn random() -> u32 {
 
 /// Ones' complement difference of two buffers, for the checksum helpers.
 #[inline(always)]
-pub(crate) fn checksum_difference<const N: usize, const M: usize>(from: &[u8; N], to: &[u8; M], seed: u32) -> i64 {
+pub(crate) fn checksum_difference<const N: usize, const M: usize>(
+    from: &[u8; N],
+    to: &[u8; M],
+    seed: u32,
+) -> i64 {
     const { assert!(N % 4 == 0 && M % 4 == 0) };
+    // The verifier takes no pointer but null for an empty buffer.
+    let from = if N == 0 {
+        core::ptr::null_mut()
+    } else {
+        from.as_ptr().cast_mut()
+    };
     // SAFETY: both buffers are readable for their length, and the helper does not write to them.
     unsafe {
         generated::bpf_csum_diff(
-            from.as_ptr().cast_mut().cast(),
+            from.cast(),
             N as u32,
             to.as_ptr().cast_mut().cast(),
             M as u32,
@@ -62,7 +76,12 @@ pub(crate) fn checksum_difference<const N: usize, const M: usize>(from: &[u8; N]
 
 /// Applies a difference to the transport checksum at `offset`. `flags` are `BPF_F_*`.
 #[inline(always)]
-pub(crate) fn replace_l4_checksum(skb: *mut __sk_buff, offset: u32, difference: i64, flags: u64) -> Result<(), i64> {
+pub(crate) fn replace_l4_checksum(
+    skb: *mut __sk_buff,
+    offset: u32,
+    difference: i64,
+    flags: u64,
+) -> Result<(), i64> {
     // SAFETY: `skb` is the program's context; the kernel checks `offset`.
     checked(unsafe { generated::bpf_l4_csum_replace(skb, offset, 0, difference as u64, flags) })
 }
@@ -70,14 +89,23 @@ pub(crate) fn replace_l4_checksum(skb: *mut __sk_buff, offset: u32, difference: 
 /// The same for a difference of IPv6 addresses. Kernels that do not know `BPF_F_IPV6` refuse the
 /// call before they change anything.
 #[inline(always)]
-pub(crate) fn replace_l4_checksum_v6(skb: *mut __sk_buff, offset: u32, difference: i64, flags: u64) -> Result<(), i64> {
+pub(crate) fn replace_l4_checksum_v6(
+    skb: *mut __sk_buff,
+    offset: u32,
+    difference: i64,
+    flags: u64,
+) -> Result<(), i64> {
     replace_l4_checksum(skb, offset, difference, flags | BPF_F_IPV6)
         .or_else(|_| replace_l4_checksum(skb, offset, difference, flags))
 }
 
 /// Applies a difference to the IPv4 header checksum at `offset`.
 #[inline(always)]
-pub(crate) fn replace_l3_checksum(skb: *mut __sk_buff, offset: u32, difference: i64) -> Result<(), i64> {
+pub(crate) fn replace_l3_checksum(
+    skb: *mut __sk_buff,
+    offset: u32,
+    difference: i64,
+) -> Result<(), i64> {
     // SAFETY: `skb` is the program's context; the kernel checks `offset`.
     checked(unsafe { generated::bpf_l3_csum_replace(skb, offset, 0, difference as u64, 0) })
 }
@@ -85,27 +113,43 @@ pub(crate) fn replace_l3_checksum(skb: *mut __sk_buff, offset: u32, difference: 
 /// Reads `N` bytes of the packet.
 #[inline(always)]
 pub(crate) fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    load_into(skb, offset, &mut bytes)?;
-    Some(bytes)
+    let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+    // SAFETY: `skb` is the program's context, `bytes` is writable for `N` bytes; the kernel checks
+    // `offset`.
+    let answer = unsafe {
+        generated::bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
+    };
+    // SAFETY: on success the helper has written all `N` bytes.
+    (answer == 0).then(|| unsafe { bytes.assume_init() })
 }
 
 /// Reads `N` bytes of the packet into a buffer.
 #[inline(always)]
-pub(crate) fn load_into<const N: usize>(skb: *mut __sk_buff, offset: u32, bytes: &mut [u8; N]) -> Option<()> {
+pub(crate) fn load_into<const N: usize>(
+    skb: *mut __sk_buff,
+    offset: u32,
+    bytes: &mut [u8; N],
+) -> Option<()> {
     // SAFETY: `skb` is the program's context, `bytes` is writable for `N` bytes; the kernel checks
     // `offset`.
-    let answer =
-        unsafe { generated::bpf_skb_load_bytes(skb.cast(), offset, from_mut(bytes).cast(), N as u32) };
+    let answer = unsafe {
+        generated::bpf_skb_load_bytes(skb.cast(), offset, from_mut(bytes).cast(), N as u32)
+    };
     (answer == 0).then_some(())
 }
 
 /// Writes bytes into the packet, leaving all checksums as they are.
 #[inline(always)]
-pub(crate) fn store<const N: usize>(skb: *mut __sk_buff, offset: u32, bytes: &[u8; N]) -> Result<(), i64> {
+pub(crate) fn store<const N: usize>(
+    skb: *mut __sk_buff,
+    offset: u32,
+    bytes: &[u8; N],
+) -> Result<(), i64> {
     // SAFETY: `skb` is the program's context, `bytes` is readable for `N` bytes; the kernel checks
     // `offset`.
-    checked(unsafe { generated::bpf_skb_store_bytes(skb, offset, bytes.as_ptr().cast(), N as u32, 0) })
+    checked(unsafe {
+        generated::bpf_skb_store_bytes(skb, offset, bytes.as_ptr().cast(), N as u32, 0)
+    })
 }
 
 /// Sets the length of the packet.
@@ -120,7 +164,12 @@ pub(crate) fn set_length(skb: *mut __sk_buff, length: u32) -> Result<(), i64> {
 pub(crate) fn insert_after_link_header(skb: *mut __sk_buff, length: i32) -> Result<(), i64> {
     // SAFETY: `skb` is the program's context; packet pointers are not used in these programs.
     checked(unsafe {
-        generated::bpf_skb_adjust_room(skb, length, aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
+        generated::bpf_skb_adjust_room(
+            skb,
+            length,
+            aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+            0,
+        )
     })
 }
 
@@ -128,7 +177,14 @@ pub(crate) fn insert_after_link_header(skb: *mut __sk_buff, length: i32) -> Resu
 #[inline(always)]
 pub(crate) fn fib_lookup(skb: *mut __sk_buff, question: &mut FibLookup) -> i64 {
     // SAFETY: `skb` is the program's context, `question` is readable and writable for its size.
-    unsafe { generated::bpf_fib_lookup(skb.cast(), from_mut(question), size_of::<FibLookup>() as i32, 0) }
+    unsafe {
+        generated::bpf_fib_lookup(
+            skb.cast(),
+            from_mut(question),
+            size_of::<FibLookup>() as i32,
+            0,
+        )
+    }
 }
 
 /// Sends the packet out of an interface, resolving the next hop; the answer is the verdict.
@@ -149,7 +205,9 @@ pub(crate) fn redirect_out(interface: u32) -> i32 {
 #[inline(always)]
 pub(crate) fn redirect_in(interface: u32) -> i32 {
     // SAFETY: takes plain values.
-    unsafe { generated::bpf_redirect(interface, u64::from(aya_ebpf::bindings::BPF_F_INGRESS)) as i32 }
+    unsafe {
+        generated::bpf_redirect(interface, u64::from(aya_ebpf::bindings::BPF_F_INGRESS)) as i32
+    }
 }
 
 /// Makes the system call whose hook is running return `-errno` (5.18).

@@ -15,7 +15,8 @@ use crate::packet::Packet;
 use crate::reject::{QUOTED_V4, QUOTED_V6};
 
 #[map]
-pub(crate) static FRONTENDS_V1: HashMap<FrontendKeyV1, FrontendV1> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
+pub(crate) static FRONTENDS_V1: HashMap<FrontendKeyV1, FrontendV1> =
+    HashMap::pinned(1024, BPF_F_NO_PREALLOC);
 
 #[map]
 pub(crate) static SERVICES_V1: HashMap<u32, ServiceV1> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);

@@ -55,7 +55,12 @@ impl Packet {
     /// Offset of the transport checksum.
     #[inline(always)]
     pub(crate) fn checksum(&self) -> u32 {
-        self.transport + if self.tuple.protocol == IPPROTO_TCP { 16 } else { 6 }
+        self.transport
+            + if self.tuple.protocol == IPPROTO_TCP {
+                16
+            } else {
+                6
+            }
     }
 }
 

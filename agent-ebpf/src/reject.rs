@@ -19,8 +19,17 @@ const HOPS: u8 = 64;
 
 /// Turns the packet into its rejection; the answer is the verdict.
 #[inline(never)]
-pub(crate) fn reject(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, Counter> {
-    let Scratch { packet, quoted_v4, quoted_v6, .. } = scratch;
+pub(crate) fn reject(
+    skb: *mut __sk_buff,
+    hook: Hook,
+    scratch: &mut Scratch,
+) -> Result<i32, Counter> {
+    let Scratch {
+        packet,
+        quoted_v4,
+        quoted_v6,
+        ..
+    } = scratch;
     if packet.tuple.protocol == IPPROTO_TCP {
         if packet.flags & RST != 0 {
             // A reset is never answered.
@@ -79,7 +88,11 @@ fn swap_addresses(skb: *mut __sk_buff, packet: &Packet) -> Result<(), i64> {
     match packet.family {
         Family::V4 => {
             let (s, d) = (source, destination);
-            kernel::store(skb, LINK_HEADER + 12, &[d[12], d[13], d[14], d[15], s[12], s[13], s[14], s[15]])
+            kernel::store(
+                skb,
+                LINK_HEADER + 12,
+                &[d[12], d[13], d[14], d[15], s[12], s[13], s[14], s[15]],
+            )
         }
         Family::V6 => {
             kernel::store(skb, LINK_HEADER + 8, destination)?;
@@ -96,7 +109,11 @@ fn turn_link_header(skb: *mut __sk_buff) -> Result<(), i64> {
 
 /// ICMP destination unreachable, port unreachable, from the Service's address.
 #[inline(always)]
-fn unreachable_v4(skb: *mut __sk_buff, packet: &Packet, quoted: &mut [u8; QUOTED_V4]) -> Result<(), Counter> {
+fn unreachable_v4(
+    skb: *mut __sk_buff,
+    packet: &Packet,
+    quoted: &mut [u8; QUOTED_V4],
+) -> Result<(), Counter> {
     if packet.transport != LINK_HEADER + V4_HEADER {
         // A header with options does not fit the fixed quotation.
         return Err(Counter::DropUnsupported);
@@ -105,7 +122,25 @@ fn unreachable_v4(skb: *mut __sk_buff, packet: &Packet, quoted: &mut [u8; QUOTED
     let (s, d) = (&packet.tuple.source, &packet.tuple.destination);
     let total = (V4_HEADER as usize + ICMP_HEADER + QUOTED_V4) as u8;
     let mut header = [
-        0x45, 0, 0, total, 0, 0, 0, 0, HOPS, IPPROTO_ICMP, 0, 0, d[12], d[13], d[14], d[15], s[12], s[13], s[14],
+        0x45,
+        0,
+        0,
+        total,
+        0,
+        0,
+        0,
+        0,
+        HOPS,
+        IPPROTO_ICMP,
+        0,
+        0,
+        d[12],
+        d[13],
+        d[14],
+        d[15],
+        s[12],
+        s[13],
+        s[14],
         s[15],
     ];
     [header[10], header[11]] = folded(kernel::checksum_difference(&[], &header, 0));
@@ -121,7 +156,11 @@ fn unreachable_v4(skb: *mut __sk_buff, packet: &Packet, quoted: &mut [u8; QUOTED
 
 /// ICMPv6 destination unreachable, port unreachable, from the Service's address.
 #[inline(always)]
-fn unreachable_v6(skb: *mut __sk_buff, packet: &Packet, quoted: &mut [u8; QUOTED_V6]) -> Result<(), Counter> {
+fn unreachable_v6(
+    skb: *mut __sk_buff,
+    packet: &Packet,
+    quoted: &mut [u8; QUOTED_V6],
+) -> Result<(), Counter> {
     kernel::load_into(skb, LINK_HEADER, quoted).ok_or(Counter::DropFailed)?;
     let length = (ICMP_HEADER + QUOTED_V6) as u8;
     let start = [0x60, 0, 0, 0, 0, length, IPPROTO_ICMPV6, HOPS];

@@ -3,8 +3,8 @@
 use agent_abi::connection::TupleV1;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 
-use agent_abi::counters::Counter;
 use agent_abi::IPPROTO_UDP;
+use agent_abi::counters::Counter;
 
 use crate::kernel;
 use crate::packet::{Family, LINK_HEADER, Packet};
@@ -21,7 +21,11 @@ pub(crate) fn rewrite(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Res
 /// comes out as zero is written as its complement.
 #[inline(always)]
 fn flags(packet: &Packet) -> u64 {
-    if packet.tuple.protocol == IPPROTO_UDP { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 }
+    if packet.tuple.protocol == IPPROTO_UDP {
+        u64::from(BPF_F_MARK_MANGLED_0)
+    } else {
+        0
+    }
 }
 
 #[inline(always)]
@@ -37,7 +41,11 @@ fn write_addresses(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result
         }
         Family::V6 => {
             let source = kernel::checksum_difference(&packet.tuple.source, &to.source, 0);
-            let both = kernel::checksum_difference(&packet.tuple.destination, &to.destination, source as u32);
+            let both = kernel::checksum_difference(
+                &packet.tuple.destination,
+                &to.destination,
+                source as u32,
+            );
             kernel::replace_l4_checksum_v6(skb, packet.checksum(), both, pseudo_header)?;
             kernel::store(skb, LINK_HEADER + 8, &to.source)?;
             kernel::store(skb, LINK_HEADER + 24, &to.destination)

@@ -13,7 +13,10 @@ const ATTEMPTS: u32 = 4;
 /// Where a new connection goes.
 pub(crate) enum Choice {
     /// To this backend.
-    Backend { id: u32, backend: &'static BackendV1 },
+    Backend {
+        id: u32,
+        backend: &'static BackendV1,
+    },
     /// Nowhere: the Service has no endpoint.
     NoEndpoint,
     /// The tables changed under every attempt.
@@ -22,8 +25,17 @@ pub(crate) enum Choice {
 
 /// The frontend at an address and port.
 #[inline(always)]
-pub(crate) fn frontend(address: Address, port: [u8; 2], protocol: u8) -> Option<&'static FrontendV1> {
-    let key = FrontendKeyV1 { address, port, protocol, _pad: 0 };
+pub(crate) fn frontend(
+    address: Address,
+    port: [u8; 2],
+    protocol: u8,
+) -> Option<&'static FrontendV1> {
+    let key = FrontendKeyV1 {
+        address,
+        port,
+        protocol,
+        _pad: 0,
+    };
     read(FRONTENDS_V1.get_ptr(&key))
 }
 
@@ -37,7 +49,10 @@ pub(crate) fn choose(service: u32) -> Choice {
         if found.slots == 0 {
             return Choice::NoEndpoint;
         }
-        let key = agent_abi::service::SlotKeyV1 { service, slot: kernel::random() % found.slots };
+        let key = agent_abi::service::SlotKeyV1 {
+            service,
+            slot: kernel::random() % found.slots,
+        };
         let Some(id) = read(SLOTS_V1.get_ptr(&key)) else {
             continue;
         };

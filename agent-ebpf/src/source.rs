@@ -29,25 +29,39 @@ pub(crate) enum Translation {
 
 /// Decides for a packet `tuple` to `frontend` that goes to `backend`.
 #[inline(always)]
-pub(crate) fn translation(hook: Hook, tuple: &TupleV1, frontend: &FrontendV1, backend: &BackendV1) -> Translation {
+pub(crate) fn translation(
+    hook: Hook,
+    tuple: &TupleV1,
+    frontend: &FrontendV1,
+    backend: &BackendV1,
+) -> Translation {
     if same_address(&backend.address, &tuple.source) {
         return Translation::Hairpin;
     }
     let Some(settings) = maps::settings() else {
         return Translation::Keep;
     };
-    let node = if is_v4(&tuple.source) { &settings.node_v4 } else { &settings.node_v6 };
+    let node = if is_v4(&tuple.source) {
+        &settings.node_v4
+    } else {
+        &settings.node_v6
+    };
     let translate = match hook {
         Hook::UplinkIngress => {
             backend.flags & BACKEND_LOCAL == 0
                 || settings.flags & SETTING_MASQUERADE_ALL != 0
-                || (frontend.flags & FRONTEND_NODE_PORT == 0 && is_off_cluster(settings, &tuple.source))
+                || (frontend.flags & FRONTEND_NODE_PORT == 0
+                    && is_off_cluster(settings, &tuple.source))
         }
         Hook::WorkloadIngress => settings.flags & SETTING_MASQUERADE_ALL != 0,
         // The node's own packets already have its address.
         Hook::Egress => false,
     };
-    if translate && !same_address(node, &[0; 16]) { Translation::Node(*node) } else { Translation::Keep }
+    if translate && !same_address(node, &[0; 16]) {
+        Translation::Node(*node)
+    } else {
+        Translation::Keep
+    }
 }
 
 /// A source port for [`Translation::Node`], network order.
@@ -69,7 +83,8 @@ fn is_off_cluster(settings: &SettingsV1, address: &Address) -> bool {
     let (network_high, network_low) = halves(network);
     let (high, low) = halves(address);
     bits != 0
-        && ((network_high ^ high) & mask(bits) != 0 || (network_low ^ low) & mask(bits.saturating_sub(64)) != 0)
+        && ((network_high ^ high) & mask(bits) != 0
+            || (network_low ^ low) & mask(bits.saturating_sub(64)) != 0)
 }
 
 /// The first `bits` bits of 64; the target has no 128-bit shift.
@@ -85,5 +100,8 @@ fn mask(bits: u32) -> u64 {
 #[inline(always)]
 fn halves(address: &Address) -> (u64, u64) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
+    (
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_be_bytes([i, j, k, l, m, n, o, p]),
+    )
 }

@@ -70,7 +70,9 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     }
     let packet = &scratch.packet;
     let tuple = &packet.tuple;
-    let Some(frontend) = services::frontend(tuple.destination, tuple.destination_port, tuple.protocol) else {
+    let Some(frontend) =
+        services::frontend(tuple.destination, tuple.destination_port, tuple.protocol)
+    else {
         return Ok(TC_ACT_UNSPEC);
     };
     if packet.fragmented {

@@ -13,9 +13,9 @@ use crate::Address;
 /// LRU hash: [`TupleV1`] → [`ConnectionV1`].
 pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V1";
 
-/// A five-tuple, in the direction of the packet.
+/// A five-tuple, in the direction of the packet. Aligned, so that the programs copy it by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct TupleV1 {
     /// Source address.
     pub source: Address,

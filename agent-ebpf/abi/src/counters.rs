@@ -52,7 +52,10 @@ pub const COUNTERS: [(Counter, &str); 12] = [
 const _: () = {
     let mut index = 0;
     while index < COUNTERS.len() {
-        assert!(COUNTERS[index].0 as usize == index, "COUNTERS is indexed by Counter");
+        assert!(
+            COUNTERS[index].0 as usize == index,
+            "COUNTERS is indexed by Counter"
+        );
         index += 1;
     }
 };

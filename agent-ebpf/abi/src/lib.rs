@@ -29,7 +29,9 @@ pub type Address = [u8; 16];
 /// Maps an IPv4 address.
 #[inline(always)]
 pub const fn mapped_v4(v4: [u8; 4]) -> Address {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+    [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3],
+    ]
 }
 
 /// Whether `address` is a mapped IPv4 address.

@@ -31,9 +31,9 @@ pub const NEXT_SERVICE: u32 = 0;
 /// Index of the next backend id in [`ALLOCATOR_MAP`].
 pub const NEXT_BACKEND: u32 = 1;
 
-/// Key of [`FRONTENDS_MAP`].
+/// Key of [`FRONTENDS_MAP`]. Aligned, so that the programs copy it by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct FrontendKeyV1 {
     /// Address clients use.
     pub address: Address,
@@ -93,7 +93,8 @@ pub struct BackendV1 {
 /// The endpoint runs on this node, so its replies pass here and need no source translation.
 pub const BACKEND_LOCAL: u16 = 1;
 
-const _: () = assert!(size_of::<FrontendKeyV1>() == 20 && offset_of!(FrontendKeyV1, protocol) == 18);
+const _: () =
+    assert!(size_of::<FrontendKeyV1>() == 20 && offset_of!(FrontendKeyV1, protocol) == 18);
 const _: () = assert!(size_of::<FrontendV1>() == 8 && offset_of!(FrontendV1, flags) == 4);
 const _: () = assert!(size_of::<ServiceV1>() == 4);
 const _: () = assert!(size_of::<SlotKeyV1>() == 8 && offset_of!(SlotKeyV1, slot) == 4);

@@ -1,0 +1,310 @@
+//! Attaching the programs to interfaces and to the cgroup, and keeping them attached.
+//!
+//! From 6.6 on an attachment is a pinned tcx link, whose program is replaced in one step when the
+//! agent is. Before, it is a filter of the `clsact` qdisc with a priority and handle of our own,
+//! replaced in one step too. Either way no packet passes unseen while the agent restarts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact};
+use aya::programs::{CgroupAttachMode, LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::sys::SyscallError;
+use rustix::io::Errno;
+
+use super::programs::{LoadError, Programs};
+
+/// Priority of our filters: before the 49152 and down that the kernel gives to those who ask for
+/// none.
+pub const CLSACT_PRIORITY: u16 = 61;
+/// Handle of our filters, by which cleanup knows them: "FL" in ASCII.
+pub const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0x464c);
+
+const CONNECT_PROGRAMS: [&str; 2] = ["connect4", "connect6"];
+
+/// How tc programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// tcx links (Linux 6.6).
+    Tcx,
+    /// Filters of the `clsact` qdisc.
+    Clsact,
+}
+
+/// What is behind an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Other machines.
+    Uplink,
+    /// A pod, or a bridge of pods.
+    Workload,
+}
+
+/// An interface to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// What is behind it.
+    pub side: Side,
+}
+
+/// Why something is not attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The program itself.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// One interface.
+    #[error("cannot attach {program} to {interface}: Services are not balanced for packets there")]
+    Interface {
+        /// Program.
+        program: &'static str,
+        /// Interface.
+        interface: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The cgroup.
+    #[error("cannot attach {program} to {cgroup}: TCP of its processes is balanced per packet instead")]
+    Cgroup {
+        /// Program.
+        program: &'static str,
+        /// Directory.
+        cgroup: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The attachments of one node; the only one who makes or removes them.
+#[derive(Debug)]
+pub struct Attachments {
+    links: PathBuf,
+    mode: Mode,
+    attached: BTreeMap<u32, Target>,
+}
+
+impl Attachments {
+    /// Attachments pinned in the directory `links`.
+    ///
+    /// # Errors
+    /// Where the directory cannot be made.
+    pub fn new(links: PathBuf, mode: Mode) -> io::Result<Self> {
+        fs::create_dir_all(&links)?;
+        Ok(Self { links, mode, attached: BTreeMap::new() })
+    }
+
+    /// What is attached, by interface index.
+    pub fn attached(&self) -> &BTreeMap<u32, Target> {
+        &self.attached
+    }
+
+    /// Attaches to what is new among `targets`, lets go of what is no longer there. Each failure
+    /// concerns one interface and is tried again at the next call.
+    pub fn follow(&mut self, programs: &mut Programs, targets: &[Target]) -> Vec<AttachError> {
+        let wanted: BTreeMap<u32, &Target> = targets.iter().map(|target| (target.index, target)).collect();
+        let gone: Vec<u32> =
+            self.attached.iter().filter(|(index, old)| wanted.get(index) != Some(old)).map(|(index, _)| *index).collect();
+        for index in gone {
+            if let Some(target) = self.attached.remove(&index).filter(|_| !wanted.contains_key(&index)) {
+                self.release(&target);
+            }
+        }
+        self.release_strangers(&wanted);
+        let mut errors = Vec::new();
+        for target in targets {
+            if self.attached.contains_key(&target.index) {
+                continue;
+            }
+            match self.attach(programs, target) {
+                Ok(()) => drop(self.attached.insert(target.index, target.clone())),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
+    /// Attaches the `connect` programs to a cgroup v2 directory.
+    ///
+    /// # Errors
+    /// [`AttachError`] for the first program that cannot be attached.
+    pub fn attach_connect(&self, programs: &mut Programs, cgroup: &Path) -> Result<(), AttachError> {
+        for name in CONNECT_PROGRAMS {
+            let refused = |source: Box<dyn std::error::Error + Send + Sync>| AttachError::Cgroup {
+                program: name,
+                cgroup: cgroup.into(),
+                source,
+            };
+            let program = programs.connect(name)?;
+            let directory = File::open(cgroup).map_err(|error| refused(error.into()))?;
+            // Both programs run until the old link goes; the second finds nothing left to do.
+            let id = program
+                .attach(directory, CgroupAttachMode::AllowMultiple)
+                .map_err(|error| refused(error.into()))?;
+            let link = program.take_link(id).map_err(|error| refused(error.into()))?;
+            let link = FdLink::try_from(link).map_err(|error| refused(error.into()))?;
+            pin_in_place(link, &self.links.join(name)).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the `connect` programs, where they are attached.
+    ///
+    /// # Errors
+    /// Where a pin cannot be removed.
+    pub fn detach_connect(&self) -> io::Result<()> {
+        CONNECT_PROGRAMS.iter().try_for_each(|name| remove_if_there(&self.links.join(name)))
+    }
+
+    fn attach(&self, programs: &mut Programs, target: &Target) -> Result<(), AttachError> {
+        let ingress = match target.side {
+            Side::Uplink => "uplink_ingress",
+            Side::Workload => "workload_ingress",
+        };
+        for (name, direction) in [(ingress, TcAttachType::Ingress), ("egress", TcAttachType::Egress)] {
+            let program = programs.classifier(name)?;
+            match self.mode {
+                Mode::Tcx => attach_tcx(program, target, direction, &self.pin(target.index, direction)),
+                Mode::Clsact => attach_clsact(program, target, direction),
+            }
+            .map_err(|source| AttachError::Interface { program: name, interface: target.name.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    fn pin(&self, index: u32, direction: TcAttachType) -> PathBuf {
+        self.links.join(PinName { index, direction }.to_string())
+    }
+
+    /// The kernel has detached from an interface that is gone; what remains is the pin.
+    fn release(&self, target: &Target) {
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            if let Err(error) = remove_if_there(&self.pin(target.index, direction)) {
+                tracing::warn!(interface = %target.name, %error, "the pin of a detached program stays");
+            }
+            if self.mode == Mode::Clsact
+                && let Ok(link) = clsact_link(&target.name, direction)
+            {
+                // Dropping the link removes the filter, if the interface is still there.
+                drop(link);
+            }
+        }
+    }
+
+    /// Removes pins of interfaces that went while no agent ran.
+    fn release_strangers(&self, wanted: &BTreeMap<u32, &Target>) {
+        let Ok(entries) = fs::read_dir(&self.links) else { return };
+        for entry in entries.flatten() {
+            let index = entry.file_name().to_str().and_then(PinName::index);
+            if index.is_some_and(|index| !wanted.contains_key(&index))
+                && let Err(error) = remove_if_there(&entry.path())
+            {
+                tracing::warn!(pin = %entry.path().display(), %error, "the pin of a detached program stays");
+            }
+        }
+    }
+}
+
+/// Name of the pin of a tc program: `tc-INDEX-ingress`.
+struct PinName {
+    index: u32,
+    direction: TcAttachType,
+}
+
+impl PinName {
+    fn index(name: &str) -> Option<u32> {
+        name.strip_prefix("tc-")?.split('-').next()?.parse().ok()
+    }
+}
+
+impl fmt::Display for PinName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = if matches!(self.direction, TcAttachType::Ingress) { "ingress" } else { "egress" };
+        write!(f, "tc-{}-{direction}", self.index)
+    }
+}
+
+type Refused = Box<dyn std::error::Error + Send + Sync>;
+
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    target: &Target,
+    direction: TcAttachType,
+    pin: &Path,
+) -> Result<(), Refused> {
+    if let Some(link) = adopt(pin)? {
+        match program.attach_to_link(link) {
+            // The link lives on in its pin; this process need not hold it.
+            Ok(id) => return program.take_link(id).map(drop).map_err(Into::into),
+            Err(error) if is_defunct(&error) => remove_if_there(pin)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(&target.name, direction, options)?;
+    let link = FdLink::try_from(program.take_link(id)?)?;
+    pin_in_place(link, pin)
+}
+
+/// The link pinned by an earlier agent.
+fn adopt(pin: &Path) -> Result<Option<SchedClassifierLink>, Refused> {
+    match PinnedLink::from_pin(pin) {
+        Ok(link) => Ok(Some(SchedClassifierLink::try_from(FdLink::from(link))?)),
+        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the link's interface is gone, and another one has its index now.
+fn is_defunct(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. })
+        if io_error.raw_os_error() == Some(Errno::NOLINK.raw_os_error()))
+}
+
+fn attach_clsact(program: &mut SchedClassifier, target: &Target, direction: TcAttachType) -> Result<(), Refused> {
+    match qdisc_add_clsact(&target.name) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => {}
+        other => other?,
+    }
+    let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
+    let id = program
+        .attach_with_options(&target.name, direction, TcAttachOptions::Netlink(options))
+        .or_else(|_| program.attach_to_link(clsact_link(&target.name, direction)?))?;
+    // Dropping the link would remove the filter, which is to outlive this process.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+fn clsact_link(interface: &str, direction: TcAttachType) -> Result<SchedClassifierLink, ProgramError> {
+    SchedClassifierLink::attached(interface, direction, CLSACT_PRIORITY, CLSACT_HANDLE, None)
+        .map_err(ProgramError::IOError)
+}
+
+/// Pins a link where another may be pinned already, which detaches that one.
+fn pin_in_place(link: FdLink, pin: &Path) -> Result<(), Refused> {
+    // bpffs allows no dot in a name.
+    let name = pin.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = pin.with_file_name(format!("{name}-new"));
+    remove_if_there(&fresh)?;
+    drop(link.pin(&fresh)?);
+    fs::rename(&fresh, pin)?;
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

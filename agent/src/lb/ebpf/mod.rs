@@ -1,0 +1,6 @@
+//! Service load balancing by the eBPF programs.
+
+pub mod attach;
+pub mod programs;
+
+include!(concat!(env!("OUT_DIR"), "/object.rs"));

@@ -1,0 +1,115 @@
+//! Loading the eBPF programs with their pinned maps.
+//!
+//! From the object that `cargo xtask build` made, to programs in the kernel whose maps are the
+//! pinned ones where those exist. Attaching is `attach`'s, reading and writing maps is `maps`'.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use agent_abi::connection::CONNECTIONS_MAP;
+use agent_abi::service::{BACKENDS_MAP, FRONTENDS_MAP, SERVICES_MAP, SLOTS_MAP};
+use aya::programs::{CgroupSockAddr, ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+
+/// Most entries of each table. A table that exists keeps the size it was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Service ports (a dual-stack port counts twice); 48 bytes each and a frontend of 64.
+    pub services: u32,
+    /// Endpoints of all service ports together; 136 bytes each with its slot.
+    pub backends: u32,
+    /// Entries of the connection table, two for each connection that is balanced per packet;
+    /// 176 bytes each, reserved at start. The least recently used entry goes when it is full.
+    pub connections: u32,
+}
+
+impl Limits {
+    /// Most addresses and ports: a service port has its cluster IP and a few node addresses.
+    pub fn frontends(&self) -> u32 {
+        self.services.saturating_mul(4)
+    }
+}
+
+/// Why the programs are not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The directory of the pinned maps.
+    #[error("cannot create {path}, where the tables are kept; is it on a bpffs? check --bpf-root")]
+    Pins {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The object, its maps.
+    #[error("the kernel refuses the eBPF tables; it must be 5.10 or later with BPF and BTF")]
+    Object(#[source] Box<EbpfError>),
+    /// A program that the object should hold.
+    #[error("the eBPF object has no program {0}; build it again with `cargo xtask build`")]
+    Missing(&'static str),
+    /// One program.
+    #[error("the kernel refuses the eBPF program {program}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The cause, with the verifier's words.
+        #[source]
+        source: Box<ProgramError>,
+    },
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Puts the programs of `object` into the kernel, with the maps pinned below `pins`.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses; nothing is attached then, and pinned maps that were
+    /// there before are as they were.
+    pub fn load(object: &[u8], pins: &Path, limits: Limits) -> Result<Self, LoadError> {
+        std::fs::create_dir_all(pins).map_err(|source| LoadError::Pins { path: pins.into(), source })?;
+        let ebpf = EbpfLoader::new()
+            .default_map_pin_directory(pins)
+            .map_max_entries(FRONTENDS_MAP, limits.frontends())
+            .map_max_entries(SERVICES_MAP, limits.services)
+            .map_max_entries(SLOTS_MAP, limits.backends)
+            .map_max_entries(BACKENDS_MAP, limits.backends)
+            .map_max_entries(CONNECTIONS_MAP, limits.connections)
+            .load(object)
+            .map_err(|error| LoadError::Object(Box::new(error)))?;
+        Ok(Self { ebpf })
+    }
+
+    /// A tc program, in the kernel.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] where the verifier refuses it.
+    pub fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, LoadError> {
+        let refused = |source| LoadError::Program { program: name, source: Box::new(source) };
+        let program = self.ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+        let program: &mut SchedClassifier = program.try_into().map_err(refused)?;
+        load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
+        Ok(program)
+    }
+
+    /// A cgroup `connect` program, in the kernel.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] where the verifier refuses it (it needs Linux 5.18).
+    pub fn connect(&mut self, name: &'static str) -> Result<&mut CgroupSockAddr, LoadError> {
+        let refused = |source| LoadError::Program { program: name, source: Box::new(source) };
+        let program = self.ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+        let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
+        load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
+        Ok(program)
+    }
+}
+
+fn load_once(loaded: bool, load: impl FnOnce() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    if loaded { Ok(()) } else { load() }
+}

@@ -1,0 +1,3 @@
+//! Service load balancing, one folder a dataplane.
+
+pub mod ebpf;

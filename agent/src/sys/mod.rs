@@ -1,0 +1,3 @@
+//! The kernel, as values and small adapters; knows no Kubernetes.
+
+pub mod map;

@@ -1,0 +1,164 @@
+//! New and established connections, both directions.
+
+use agent_abi::counters::Counter;
+use expect_test::expect;
+
+use crate::lab::{At, Lab};
+
+#[test]
+fn pod_reaches_remote_backend_and_gets_the_reply_from_the_service() {
+    let mut lab = Lab::new();
+    lab.service("udp", "10.96.0.10:53", "10.244.2.7:5353");
+    expect!["redirect udp 10.244.1.5:4000 > 10.244.2.7:5353"]
+        .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
+    expect!["redirect udp 10.96.0.10:53 > 10.244.1.5:4000"]
+        .assert_eq(&lab.run(At::Uplink, "udp 10.244.2.7:5353 > 10.244.1.5:4000"));
+}
+
+#[test]
+fn tcp_and_ipv6_are_translated_alike() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "[fd00:96::10]:80", "[fd00:20::7]:8080");
+    expect!["redirect tcp [fd00:10::5]:4000 > [fd00:20::7]:8080 S"]
+        .assert_eq(&lab.run(At::Pod, "tcp [fd00:10::5]:4000 > [fd00:96::10]:80 S"));
+    expect!["redirect tcp [fd00:96::10]:80 > [fd00:10::5]:4000 SA"]
+        .assert_eq(&lab.run(At::Uplink, "tcp [fd00:20::7]:8080 > [fd00:10::5]:4000 SA"));
+}
+
+#[test]
+fn a_connection_stays_with_its_backend() {
+    let mut lab = Lab::new();
+    lab.service(
+        "tcp",
+        "10.96.0.10:80",
+        "10.244.2.1:80 10.244.2.2:80 10.244.2.3:80 10.244.2.4:80",
+    );
+    let first = lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 S");
+    for _ in 0..16 {
+        let again = lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 A");
+        assert_eq!(again.replace(" A", " S"), first);
+    }
+    assert_eq!(lab.counter(Counter::PacketConnections), 1);
+}
+
+#[test]
+fn connections_spread_over_all_backends() {
+    let mut lab = Lab::new();
+    lab.service(
+        "tcp",
+        "10.96.0.10:80",
+        "10.244.2.1:80 10.244.2.2:80 10.244.2.3:80 10.244.2.4:80",
+    );
+    let mut seen = std::collections::BTreeMap::new();
+    for port in 10_000..10_400 {
+        let packet = lab.run(At::Pod, &format!("tcp 10.244.1.5:{port} > 10.96.0.10:80 S"));
+        let backend = packet.split(" > ").nth(1).unwrap().to_owned();
+        *seen.entry(backend).or_insert(0) += 1;
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    // 400 throws of a four-sided die: below 60 for one side is five standard deviations away.
+    assert!(seen.values().all(|count| *count > 60), "{seen:?}");
+}
+
+#[test]
+fn udp_flow_moves_on_the_very_packet_when_its_backend_is_gone() {
+    let mut lab = Lab::new();
+    let old = lab.service("udp", "10.96.0.10:53", "10.244.2.7:53");
+    expect!["redirect udp 10.244.1.5:4000 > 10.244.2.7:53"]
+        .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
+    lab.remove_only_backend(old);
+    lab.service("udp", "10.96.0.10:53", "10.244.2.8:53");
+    expect!["redirect udp 10.244.1.5:4000 > 10.244.2.8:53"]
+        .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
+    assert_eq!(lab.counter(Counter::FlowsRebalanced), 1);
+}
+
+#[test]
+fn tcp_connection_outlives_its_backends_entry_and_a_new_one_does_not_follow_it() {
+    let mut lab = Lab::new();
+    let old = lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+    lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 S");
+    lab.remove_only_backend(old);
+    lab.service("tcp", "10.96.0.10:80", "10.244.2.8:80");
+    expect!["redirect tcp 10.244.1.5:4000 > 10.244.2.7:80 A"]
+        .assert_eq(&lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 A"));
+    expect!["redirect tcp 10.244.1.5:4000 > 10.244.2.8:80 S"]
+        .assert_eq(&lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 S"));
+}
+
+#[test]
+fn a_closed_tuple_used_again_is_a_new_connection() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+    for flags in ["S", "A", "FA", "S"] {
+        lab.run(
+            At::Pod,
+            &format!("tcp 10.244.1.5:4000 > 10.96.0.10:80 {flags}"),
+        );
+    }
+    assert_eq!(lab.counter(Counter::PacketConnections), 2);
+}
+
+#[test]
+fn one_backend_behind_two_services_keeps_the_connections_apart() {
+    let mut lab = Lab::new();
+    lab.service("udp", "10.96.0.10:53", "10.244.2.7:53");
+    lab.service("udp", "10.96.0.11:53", "10.244.2.7:53");
+    expect!["redirect udp 10.244.1.5:4000 > 10.244.2.7:53"]
+        .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
+    let second = lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.11:53");
+    let moved = second
+        .strip_prefix("redirect udp ")
+        .unwrap()
+        .strip_suffix(" > 10.244.2.7:53")
+        .unwrap();
+    assert_ne!(
+        moved, "10.244.1.5:4000",
+        "the second connection needs a source port of its own"
+    );
+    assert_eq!(
+        lab.run(At::Uplink, &format!("udp 10.244.2.7:53 > {moved}")),
+        "redirect udp 10.96.0.11:53 > 10.244.1.5:4000"
+    );
+    expect!["redirect udp 10.96.0.10:53 > 10.244.1.5:4000"]
+        .assert_eq(&lab.run(At::Uplink, "udp 10.244.2.7:53 > 10.244.1.5:4000"));
+}
+
+#[test]
+fn the_node_itself_reaches_remote_and_local_backends() {
+    let mut lab = Lab::new();
+    lab.service("udp", "10.96.0.10:53", "10.244.2.7:53");
+    lab.service("udp", "10.96.0.11:53", "10.244.1.5:53");
+    expect!["redirect udp 172.31.0.1:4000 > 10.244.2.7:53"]
+        .assert_eq(&lab.run(At::Node, "udp 172.31.0.1:4000 > 10.96.0.10:53"));
+    expect!["pass udp 10.96.0.10:53 > 172.31.0.1:4000"]
+        .assert_eq(&lab.run(At::Uplink, "udp 10.244.2.7:53 > 172.31.0.1:4000"));
+    expect!["redirect udp 172.31.0.1:4001 > 10.244.1.5:53"]
+        .assert_eq(&lab.run(At::Node, "udp 172.31.0.1:4001 > 10.96.0.11:53"));
+    expect!["redirect udp 10.96.0.11:53 > 172.31.0.1:4001"]
+        .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:53 > 172.31.0.1:4001"));
+}
+
+#[test]
+fn a_backend_in_the_hosts_network_answers_pods_with_the_services_address() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "10.96.0.1:443", "172.31.0.1:6443");
+    expect!["pass tcp 10.244.1.5:4000 > 172.31.0.1:6443 S"]
+        .assert_eq(&lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.1:443 S"));
+    expect!["pass tcp 10.96.0.1:443 > 10.244.1.5:4000 SA"]
+        .assert_eq(&lab.run(At::NodeToPod, "tcp 172.31.0.1:6443 > 10.244.1.5:4000 SA"));
+}
+
+#[test]
+fn traffic_to_no_service_passes_untouched() {
+    let mut lab = Lab::new();
+    lab.service("udp", "10.96.0.10:53", "10.244.2.7:53");
+    for (at, packet) in [
+        (At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:54"),
+        (At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:53 S"),
+        (At::Uplink, "udp 10.244.2.7:53 > 10.244.1.5:4000"),
+        (At::Node, "tcp [fd00::1]:4000 > [fd00:96::10]:53 S"),
+    ] {
+        assert_eq!(lab.run(at, packet), format!("pass {packet}"));
+    }
+}

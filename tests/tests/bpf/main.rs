@@ -1,0 +1,20 @@
+//! The programs, run packet by packet through `BPF_PROG_TEST_RUN`.
+//!
+//! Each test has its own network namespace, its own bpffs and its own maps; a packet goes in as
+//! text, and the verdict and packet that come out are compared as text, checksums verified.
+
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod packet;
+
+#[cfg(test)]
+mod attachments;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod malformed;
+#[cfg(test)]
+mod rejection;
+#[cfg(test)]
+mod source_address;

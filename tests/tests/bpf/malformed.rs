@@ -1,0 +1,74 @@
+//! What the programs do with packets that are not what they say.
+
+use agent_abi::counters::Counter;
+
+use crate::lab::{At, Lab};
+use crate::packet::frame;
+
+const SYN: &str = "tcp 10.244.1.5:4000 > 10.96.0.10:80 S";
+
+#[test]
+fn every_truncation_passes_untouched_or_is_translated_whole() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+    let whole = frame(SYN);
+    // The kernel's test run takes nothing shorter than the network header.
+    for length in 34..whole.len() {
+        let (verdict, out) = lab.run_frame(At::Pod, &whole[..length]);
+        // Up to the TCP flags there is nothing to tell a connection by, and up to the checksum
+        // there is nothing to translate.
+        let expected = match length {
+            ..48 => "pass",
+            48..52 => "drop",
+            _ => "redirect",
+        };
+        assert_eq!(verdict, expected, "{length} bytes");
+        if verdict == "pass" {
+            assert_eq!(out, &whole[..length], "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn ipv4_options_are_skipped() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+    let mut packet = frame(SYN);
+    packet[14] = 0x46;
+    packet.splice(34..34, [1, 1, 1, 0]);
+    let (verdict, out) = lab.run_frame(At::Pod, &packet);
+    assert_eq!(verdict, "redirect");
+    assert_eq!(out[30..34], [10, 244, 2, 7]);
+    assert_eq!(out[34..38], [1, 1, 1, 0]);
+}
+
+#[test]
+fn other_versions_protocols_and_later_fragments_pass_untouched() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+    let change = |at: usize, value: u8| {
+        let mut packet = frame(SYN);
+        packet[at] = value;
+        packet
+    };
+    for (what, packet) in [
+        ("IP version 5", change(14, 0x55)),
+        ("header of 16 bytes", change(14, 0x44)),
+        ("protocol GRE", change(23, 47)),
+        ("fragment offset 8", change(21, 1)),
+        ("EtherType ARP", change(13, 0x06)),
+    ] {
+        let (verdict, out) = lab.run_frame(At::Pod, &packet);
+        assert_eq!((verdict.as_str(), &out), ("pass", &packet), "{what}");
+    }
+}
+
+#[test]
+fn the_first_fragment_to_a_service_is_dropped_and_counted() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+    let mut packet = frame(SYN);
+    packet[20] = 0x20;
+    assert_eq!(lab.run_frame(At::Pod, &packet).0, "drop");
+    assert_eq!(lab.counter(Counter::DropUnsupported), 1);
+}
