@@ -14,7 +14,7 @@ use agent_abi::service::{
 };
 use agent_abi::settings::{SETTINGS_MAP, SettingsV1};
 use aya::programs::{TestRun as _, TestRunOptions};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::thread::UnshareFlags;
 
 use crate::packet::{describe, frame};
@@ -254,6 +254,15 @@ impl Lab {
     pub(crate) fn counter(&self, counter: Counter) -> u64 {
         let position = COUNTERS.iter().position(|(c, _)| *c == counter).unwrap();
         per_cpu_sums(&self.pins, COUNTERS_MAP).unwrap()[position]
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // The directory below can be removed only once nothing is mounted on it.
+        if let Err(error) = unmount(self.directory.path(), UnmountFlags::DETACH) {
+            eprintln!("the bpffs of a test stays mounted: {error}");
+        }
     }
 }
 
