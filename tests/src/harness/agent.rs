@@ -19,6 +19,9 @@ const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 /// How long a health check may take.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Lines of the log shown with an error.
+const LOG_TAIL: usize = 10;
+
 /// Where an agent learns of the cluster, and flags of one test.
 #[derive(Clone, Debug, Default)]
 pub struct AgentOptions {
@@ -217,6 +220,12 @@ impl Agent {
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Lets it run on without an owner.
+    pub fn keep(self) {
+        let Self { process, .. } = self;
+        process.keep();
     }
 
     /// Process id.

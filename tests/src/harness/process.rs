@@ -71,6 +71,11 @@ impl Process {
             .with_context(|| format!("{}: cannot be told to end", self.name))
     }
 
+    /// Lets it run on without an owner.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+
     /// Closes its standard input.
     pub(super) fn close_input(&mut self) {
         drop(self.child.stdin.take());

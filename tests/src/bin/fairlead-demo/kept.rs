@@ -1,0 +1,39 @@
+//! How to look around in a lab that was kept.
+
+use crate::LAB;
+use crate::shop::Shop;
+
+/// Prints the commands.
+pub(crate) fn explain(shop: &Shop) {
+    let Shop { lab, .. } = shop;
+    let directory = lab.directory().display();
+    let demo = std::env::current_exe().map_or_else(
+        |_| "fairlead-demo".to_owned(),
+        |path| path.display().to_string(),
+    );
+    let agent = tests::harness::agent_program()
+        .ok()
+        .and_then(|path| path.canonicalize().ok())
+        .map_or_else(
+            || "fairlead-agent".to_owned(),
+            |path| path.display().to_string(),
+        );
+    anstream::println!(
+        "
+The lab is still there. Look around:
+
+  ip netns | grep {LAB}                                       its nodes and pods
+  {agent} status --socket {directory}/node1/agent.sock
+  {agent} services shop/web --socket {directory}/node1/agent.sock
+  nsenter --net=/run/netns/{LAB}-node1 ip route
+  {demo} traffic exec --net /run/netns/{LAB}-shopper --cgroup {cgroup}/pods -- \\
+    {demo} traffic connect --to 10.96.0.10:80 --count 20
+  $EDITOR {directory}/manifests/web.yaml                      the agents see every change
+  tail {directory}/node1/agent.log
+
+Remove it:
+
+  {demo} --remove",
+        cgroup = lab.place("node1").cgroup.display(),
+    );
+}

@@ -1,0 +1,113 @@
+//! `fairlead-demo`: Services balanced across three nodes before your eyes.
+//!
+//! It builds a lab from `examples/cluster`, starts an agent on each node, sends real traffic and
+//! prints one line per fact. The lab is taken down at the end, after an error and after Ctrl-C.
+
+mod facts;
+mod interrupt;
+mod kept;
+mod leftovers;
+mod outage;
+mod scenes;
+mod shop;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tests::harness::{remains, remove};
+
+use facts::Facts;
+use shop::Shop;
+
+/// Name of the demo's lab, and prefix of the names of its namespaces.
+const LAB: &str = "fairlead-demo";
+
+/// Shows Fairlead balancing real connections across three nodes on this machine
+#[derive(Debug, Parser)]
+#[command(name = "fairlead-demo", version)]
+struct Arguments {
+    /// Leave the lab running and print how to look around
+    #[arg(long)]
+    keep: bool,
+    /// Remove a lab that was kept, and do nothing else
+    #[arg(long)]
+    remove: bool,
+    /// Passed on to the agents
+    #[arg(long, value_name = "NAME")]
+    dataplane: Option<String>,
+    /// Manifests of the cluster
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/cluster"))]
+    manifests: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    // The lab's processes are this program as well, see `tests::traffic`.
+    let result = if arguments.nth(1).as_deref() == Some("traffic".as_ref()) {
+        tests::traffic::run(
+            [OsString::from("fairlead-traffic")]
+                .into_iter()
+                .chain(arguments),
+        )
+        .map(|()| true)
+    } else {
+        demo(&Arguments::parse())
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            anstream::eprintln!("fairlead-demo: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every fact held.
+fn demo(arguments: &Arguments) -> Result<bool> {
+    let Arguments {
+        keep,
+        remove: only_remove,
+        dataplane,
+        manifests,
+    } = arguments;
+    if *only_remove {
+        remove(LAB)?;
+        anstream::println!("the lab is removed");
+        return Ok(true);
+    }
+    if !remains(LAB)?.is_empty() {
+        anstream::println!("removing the lab of an earlier run");
+        remove(LAB).context("the lab of an earlier run cannot be removed")?;
+    }
+    interrupt::watch()?;
+    let mut facts = Facts::new();
+    show(&mut facts, manifests, dataplane.as_deref(), *keep);
+    Ok(facts.conclude())
+}
+
+fn show(facts: &mut Facts, manifests: &Path, dataplane: Option<&str>, keep: bool) {
+    let before = leftovers::Before::now();
+    let Some(mut shop) = Shop::open(facts, manifests, dataplane) else {
+        leftovers::after_the_lab(facts, before);
+        return;
+    };
+    scenes::cluster_ips(facts, &shop);
+    scenes::node_ports(facts, &shop);
+    scenes::rejects(facts, &shop);
+    scenes::scaling(facts, &shop);
+    outage::kill_and_restart(facts, &mut shop);
+    outage::malformed_manifest(facts, &shop);
+    scenes::views(facts, &shop);
+    if keep {
+        kept::explain(&shop);
+        shop.keep();
+        return;
+    }
+    leftovers::of_agents(facts, &mut shop);
+    drop(shop);
+    leftovers::after_the_lab(facts, before);
+}

@@ -1,0 +1,166 @@
+//! The lab of `examples/cluster` with an agent on each node.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, Place, Traffic};
+use tests::traffic::Report;
+
+use crate::LAB;
+use crate::facts::Facts;
+
+#[derive(Debug)]
+pub(crate) struct Shop {
+    // Agents first: fields are dropped in order, and a lab ends what runs in it.
+    pub(crate) agents: BTreeMap<String, Agent>,
+    pub(crate) options: AgentOptions,
+    pub(crate) lab: Lab,
+}
+
+impl Shop {
+    /// Builds the lab and starts the agents.
+    pub(crate) fn open(
+        facts: &mut Facts,
+        manifests: &Path,
+        dataplane: Option<&str>,
+    ) -> Option<Self> {
+        facts.section("A cluster of network namespaces");
+        let mut built = None;
+        facts.check("build nodes, pods and an outside client", || {
+            let started = Instant::now();
+            let lab = Builder::from_manifests(std::env::current_exe()?, manifests)?
+                .named(LAB)
+                .traffic_arguments(&["traffic"])
+                .build()?;
+            lab.manifests().copy_from(manifests)?;
+            let seen = format!(
+                "{} nodes, {} pods in {} ms",
+                lab.nodes().count(),
+                lab.pods().count(),
+                started.elapsed().as_millis()
+            );
+            built = Some(lab);
+            Ok(seen)
+        });
+        let lab = built?;
+        let flags: Vec<_> = dataplane
+            .into_iter()
+            .flat_map(|name| ["--dataplane", name])
+            .collect();
+        let mut shop = Self {
+            agents: BTreeMap::new(),
+            options: AgentOptions::flags(&flags),
+            lab,
+        };
+        let names: Vec<_> = shop
+            .lab
+            .nodes()
+            .map(|(node, _)| node.name.clone())
+            .collect();
+        for name in names {
+            let started = Instant::now();
+            let mut agent = None;
+            facts.check(&format!("agent on {name}: start to ready"), || {
+                agent = Some(Agent::ready(&shop.lab, &name, &shop.options)?);
+                Ok(format!("{} ms", started.elapsed().as_millis()))
+            });
+            shop.agents.insert(name, agent?);
+        }
+        Some(shop)
+    }
+
+    pub(crate) fn agent(&self, node: &str) -> Result<&Agent> {
+        self.agents
+            .get(node)
+            .with_context(|| format!("no agent runs on {node}"))
+    }
+
+    /// Runs a client at a place of the lab.
+    pub(crate) fn run(&self, from: &str, traffic: &Traffic) -> Result<Report> {
+        Flow::run(self.lab.place(from), traffic)
+    }
+
+    /// The shopper in a cgroup that the hooks do not cover, so that its TCP arrives as packets.
+    pub(crate) fn uncovered(&self) -> Place {
+        self.lab.uncovered("shopper")
+    }
+
+    /// Gives a Service other endpoints: those of the pods named.
+    pub(crate) fn scale(&self, service: &str, pods: &[&str]) -> Result<()> {
+        let mut chosen = Vec::new();
+        for name in pods {
+            let pod = self
+                .lab
+                .pods()
+                .find(|(pod, _)| pod.name == *name)
+                .with_context(|| format!("no pod {name}"))?;
+            chosen.push(pod.0);
+        }
+        self.lab.manifests().edit(&format!("{service}.yaml"), |documents| {
+            for slice in documents.iter_mut().filter(|document| document["kind"] == "EndpointSlice") {
+                let v6 = slice["addressType"] == "IPv6";
+                let endpoints = chosen.iter().flat_map(|pod| {
+                    let address = pod.addresses.iter().find(|address| address.is_ipv6() == v6)?;
+                    Some(serde_json::json!({"addresses": [address], "nodeName": pod.node, "conditions": {"ready": true}}))
+                });
+                slice["endpoints"] = Value::Array(endpoints.collect());
+            }
+        })
+    }
+
+    /// Lets lab and agents run on after the demo.
+    pub(crate) fn keep(self) {
+        let Self {
+            agents, mut lab, ..
+        } = self;
+        agents.into_values().for_each(Agent::keep);
+        lab.keep();
+    }
+}
+
+/// The cluster IPs of the shop's Services, as in the manifests.
+pub(crate) fn service(number: u8, v6: bool) -> IpAddr {
+    if v6 {
+        format!("fd00:96::{number}").parse()
+    } else {
+        format!("10.96.0.{number}").parse()
+    }
+    .expect("invariant: a well-formed address")
+}
+
+/// Everything answered, by all the pods expected and no other.
+pub(crate) fn answered_by(report: &Report, pods: &[&str]) -> Result<String> {
+    ensure!(
+        report.is_clean(),
+        "{} of {} answered, {} connections lost, {:?}; by {}",
+        report.answered,
+        report.attempts,
+        report.lost_connections,
+        report.errors,
+        report.spread()
+    );
+    let seen: Vec<_> = report.backends.keys().map(String::as_str).collect();
+    ensure!(
+        seen == pods,
+        "answered by {}, not by each of {}",
+        report.spread(),
+        pods.join(", ")
+    );
+    Ok(format!(
+        "{}; median {}",
+        report.spread(),
+        microseconds(report.latency.median_microseconds)
+    ))
+}
+
+pub(crate) fn microseconds(time: u64) -> String {
+    if time < 10_000 {
+        format!("{time} µs")
+    } else {
+        format!("{} ms", time / 1000)
+    }
+}
