@@ -105,7 +105,7 @@ fn an_interface_that_is_not_there_is_an_error_of_its_own() {
         name: "missing".into(),
         side: Side::Workload,
     });
-    let mut attachments = Attachments::new(lab.directory("links"), Mode::Tcx).unwrap();
+    let mut attachments = Attachments::new(lab.directory("links"), Mode::of_this_kernel()).unwrap();
     let errors = attachments.follow(lab.programs(), &targets);
     assert_eq!(errors.len(), 1);
     assert!(errors[0].to_string().contains("missing"), "{}", errors[0]);

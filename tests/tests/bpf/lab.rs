@@ -14,7 +14,9 @@ use agent_abi::service::{
 };
 use agent_abi::settings::{SETTINGS_MAP, SettingsV1};
 use aya::programs::{TestRun as _, TestRunOptions};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 use rustix::thread::UnshareFlags;
 
 use crate::packet::{describe, frame};

@@ -14,6 +14,7 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact};
 use aya::programs::{CgroupAttachMode, LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
+use aya::util::KernelVersion;
 use rustix::io::Errno;
 
 use super::programs::{LoadError, Programs};
@@ -33,6 +34,13 @@ pub enum Mode {
     Tcx,
     /// Filters of the `clsact` qdisc.
     Clsact,
+}
+
+impl Mode {
+    /// The best way this kernel has.
+    pub fn of_this_kernel() -> Self {
+        if KernelVersion::at_least(6, 6, 0) { Self::Tcx } else { Self::Clsact }
+    }
 }
 
 /// What is behind an interface.
