@@ -11,7 +11,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+};
 use aya::programs::{CgroupAttachMode, LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::util::KernelVersion;
@@ -39,7 +41,9 @@ pub enum Mode {
 impl Mode {
     /// The best way this kernel has.
     pub fn of_this_kernel() -> Self {
-        if KernelVersion::at_least(6, 6, 0) { Self::Tcx } else { Self::Clsact }
+        let tcx =
+            KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));
+        if tcx { Self::Tcx } else { Self::Clsact }
     }
 }
 
@@ -81,7 +85,9 @@ pub enum AttachError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The cgroup.
-    #[error("cannot attach {program} to {cgroup}: TCP of its processes is balanced per packet instead")]
+    #[error(
+        "cannot attach {program} to {cgroup}: TCP of its processes is balanced per packet instead"
+    )]
     Cgroup {
         /// Program.
         program: &'static str,
@@ -108,7 +114,11 @@ impl Attachments {
     /// Where the directory cannot be made.
     pub fn new(links: PathBuf, mode: Mode) -> io::Result<Self> {
         fs::create_dir_all(&links)?;
-        Ok(Self { links, mode, attached: BTreeMap::new() })
+        Ok(Self {
+            links,
+            mode,
+            attached: BTreeMap::new(),
+        })
     }
 
     /// What is attached, by interface index.
@@ -119,11 +129,22 @@ impl Attachments {
     /// Attaches to what is new among `targets`, lets go of what is no longer there. Each failure
     /// concerns one interface and is tried again at the next call.
     pub fn follow(&mut self, programs: &mut Programs, targets: &[Target]) -> Vec<AttachError> {
-        let wanted: BTreeMap<u32, &Target> = targets.iter().map(|target| (target.index, target)).collect();
-        let gone: Vec<u32> =
-            self.attached.iter().filter(|(index, old)| wanted.get(index) != Some(old)).map(|(index, _)| *index).collect();
+        let wanted: BTreeMap<u32, &Target> = targets
+            .iter()
+            .map(|target| (target.index, target))
+            .collect();
+        let gone: Vec<u32> = self
+            .attached
+            .iter()
+            .filter(|(index, old)| wanted.get(index) != Some(old))
+            .map(|(index, _)| *index)
+            .collect();
         for index in gone {
-            if let Some(target) = self.attached.remove(&index).filter(|_| !wanted.contains_key(&index)) {
+            if let Some(target) = self
+                .attached
+                .remove(&index)
+                .filter(|_| !wanted.contains_key(&index))
+            {
                 self.release(&target);
             }
         }
@@ -145,7 +166,11 @@ impl Attachments {
     ///
     /// # Errors
     /// [`AttachError`] for the first program that cannot be attached.
-    pub fn attach_connect(&self, programs: &mut Programs, cgroup: &Path) -> Result<(), AttachError> {
+    pub fn attach_connect(
+        &self,
+        programs: &mut Programs,
+        cgroup: &Path,
+    ) -> Result<(), AttachError> {
         for name in CONNECT_PROGRAMS {
             let refused = |source: Box<dyn std::error::Error + Send + Sync>| AttachError::Cgroup {
                 program: name,
@@ -158,7 +183,9 @@ impl Attachments {
             let id = program
                 .attach(directory, CgroupAttachMode::AllowMultiple)
                 .map_err(|error| refused(error.into()))?;
-            let link = program.take_link(id).map_err(|error| refused(error.into()))?;
+            let link = program
+                .take_link(id)
+                .map_err(|error| refused(error.into()))?;
             let link = FdLink::try_from(link).map_err(|error| refused(error.into()))?;
             pin_in_place(link, &self.links.join(name)).map_err(refused)?;
         }
@@ -170,7 +197,9 @@ impl Attachments {
     /// # Errors
     /// Where a pin cannot be removed.
     pub fn detach_connect(&self) -> io::Result<()> {
-        CONNECT_PROGRAMS.iter().try_for_each(|name| remove_if_there(&self.links.join(name)))
+        CONNECT_PROGRAMS
+            .iter()
+            .try_for_each(|name| remove_if_there(&self.links.join(name)))
     }
 
     fn attach(&self, programs: &mut Programs, target: &Target) -> Result<(), AttachError> {
@@ -178,13 +207,25 @@ impl Attachments {
             Side::Uplink => "uplink_ingress",
             Side::Workload => "workload_ingress",
         };
-        for (name, direction) in [(ingress, TcAttachType::Ingress), ("egress", TcAttachType::Egress)] {
+        for (name, direction) in [
+            (ingress, TcAttachType::Ingress),
+            ("egress", TcAttachType::Egress),
+        ] {
             let program = programs.classifier(name)?;
             match self.mode {
-                Mode::Tcx => attach_tcx(program, target, direction, &self.pin(target.index, direction)),
+                Mode::Tcx => attach_tcx(
+                    program,
+                    target,
+                    direction,
+                    &self.pin(target.index, direction),
+                ),
                 Mode::Clsact => attach_clsact(program, target, direction),
             }
-            .map_err(|source| AttachError::Interface { program: name, interface: target.name.clone(), source })?;
+            .map_err(|source| AttachError::Interface {
+                program: name,
+                interface: target.name.clone(),
+                source,
+            })?;
         }
         Ok(())
     }
@@ -210,7 +251,9 @@ impl Attachments {
 
     /// Removes pins of interfaces that went while no agent ran.
     fn release_strangers(&self, wanted: &BTreeMap<u32, &Target>) {
-        let Ok(entries) = fs::read_dir(&self.links) else { return };
+        let Ok(entries) = fs::read_dir(&self.links) else {
+            return;
+        };
         for entry in entries.flatten() {
             let index = entry.file_name().to_str().and_then(PinName::index);
             if index.is_some_and(|index| !wanted.contains_key(&index))
@@ -236,7 +279,11 @@ impl PinName {
 
 impl fmt::Display for PinName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direction = if matches!(self.direction, TcAttachType::Ingress) { "ingress" } else { "egress" };
+        let direction = if matches!(self.direction, TcAttachType::Ingress) {
+            "ingress"
+        } else {
+            "egress"
+        };
         write!(f, "tc-{}-{direction}", self.index)
     }
 }
@@ -267,7 +314,9 @@ fn attach_tcx(
 fn adopt(pin: &Path) -> Result<Option<SchedClassifierLink>, Refused> {
     match PinnedLink::from_pin(pin) {
         Ok(link) => Ok(Some(SchedClassifierLink::try_from(FdLink::from(link))?)),
-        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {
+        Err(LinkError::SyscallError(SyscallError { io_error, .. }))
+            if io_error.kind() == io::ErrorKind::NotFound =>
+        {
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -280,12 +329,21 @@ fn is_defunct(error: &ProgramError) -> bool {
         if io_error.raw_os_error() == Some(Errno::NOLINK.raw_os_error()))
 }
 
-fn attach_clsact(program: &mut SchedClassifier, target: &Target, direction: TcAttachType) -> Result<(), Refused> {
+fn attach_clsact(
+    program: &mut SchedClassifier,
+    target: &Target,
+    direction: TcAttachType,
+) -> Result<(), Refused> {
     match qdisc_add_clsact(&target.name) {
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => {}
+        Err(TcError::NetlinkError(error))
+            if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => {}
         other => other?,
     }
-    let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
+    let options = NlOptions {
+        priority: CLSACT_PRIORITY,
+        handle: CLSACT_HANDLE,
+        classid: None,
+    };
     let id = program
         .attach_with_options(&target.name, direction, TcAttachOptions::Netlink(options))
         .or_else(|_| program.attach_to_link(clsact_link(&target.name, direction)?))?;
@@ -294,7 +352,10 @@ fn attach_clsact(program: &mut SchedClassifier, target: &Target, direction: TcAt
     Ok(())
 }
 
-fn clsact_link(interface: &str, direction: TcAttachType) -> Result<SchedClassifierLink, ProgramError> {
+fn clsact_link(
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<SchedClassifierLink, ProgramError> {
     SchedClassifierLink::attached(interface, direction, CLSACT_PRIORITY, CLSACT_HANDLE, None)
         .map_err(ProgramError::IOError)
 }

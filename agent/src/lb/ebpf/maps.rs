@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV1, TupleV1};
-use agent_abi::counters::{COUNTERS_MAP, Counter, COUNTERS};
+use agent_abi::counters::{COUNTERS, COUNTERS_MAP, Counter};
 use agent_abi::service::{
-    ALLOCATOR_MAP, BACKENDS_MAP, BackendV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV1, SERVICES_MAP, SLOTS_MAP,
-    ServiceV1, SlotKeyV1,
+    ALLOCATOR_MAP, BACKENDS_MAP, BackendV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV1, SERVICES_MAP,
+    SLOTS_MAP, ServiceV1, SlotKeyV1,
 };
 use agent_abi::settings::{SETTINGS_MAP, SettingsV1};
 
@@ -63,7 +63,11 @@ pub fn configure(pins: &Path, settings: SettingsV1) -> Result<(), TableError> {
 /// Where the map is not there.
 pub fn counters(pins: &Path) -> Result<Vec<(Counter, &'static str, u64)>, TableError> {
     let sums = per_cpu_sums(pins, COUNTERS_MAP)?;
-    Ok(COUNTERS.iter().zip(sums).map(|((counter, name), sum)| (*counter, *name, sum)).collect())
+    Ok(COUNTERS
+        .iter()
+        .zip(sums)
+        .map(|((counter, name), sum)| (*counter, *name, sum))
+        .collect())
 }
 
 /// Entries in use and size of the connection table.

@@ -72,7 +72,10 @@ impl Programs {
     /// [`LoadError`] where the kernel refuses; nothing is attached then, and pinned maps that were
     /// there before are as they were.
     pub fn load(object: &[u8], pins: &Path, limits: Limits) -> Result<Self, LoadError> {
-        std::fs::create_dir_all(pins).map_err(|source| LoadError::Pins { path: pins.into(), source })?;
+        std::fs::create_dir_all(pins).map_err(|source| LoadError::Pins {
+            path: pins.into(),
+            source,
+        })?;
         let ebpf = EbpfLoader::new()
             .default_map_pin_directory(pins)
             .map_max_entries(FRONTENDS_MAP, limits.frontends())
@@ -90,8 +93,14 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Program`] where the verifier refuses it.
     pub fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, LoadError> {
-        let refused = |source| LoadError::Program { program: name, source: Box::new(source) };
-        let program = self.ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+        let refused = |source| LoadError::Program {
+            program: name,
+            source: Box::new(source),
+        };
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(LoadError::Missing(name))?;
         let program: &mut SchedClassifier = program.try_into().map_err(refused)?;
         load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
         Ok(program)
@@ -102,14 +111,23 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Program`] where the verifier refuses it (it needs Linux 5.18).
     pub fn connect(&mut self, name: &'static str) -> Result<&mut CgroupSockAddr, LoadError> {
-        let refused = |source| LoadError::Program { program: name, source: Box::new(source) };
-        let program = self.ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+        let refused = |source| LoadError::Program {
+            program: name,
+            source: Box::new(source),
+        };
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(LoadError::Missing(name))?;
         let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
         load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
         Ok(program)
     }
 }
 
-fn load_once(loaded: bool, load: impl FnOnce() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+fn load_once(
+    loaded: bool,
+    load: impl FnOnce() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
     if loaded { Ok(()) } else { load() }
 }
