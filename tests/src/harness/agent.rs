@@ -148,9 +148,15 @@ impl Agent {
             ensure!(code == 200, "/readyz: {code} {body}");
             Ok(Some(Ok(())))
         });
-        ready
-            .and_then(|ended| ended)
-            .with_context(|| format!("agent of {}; its log:\n{}", self.place.name, self.log()))
+        ready.and_then(|ended| ended).map_err(|error| {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+            error.context(format!(
+                "agent of {}; its log ends with:\n{tail}\n",
+                self.place.name
+            ))
+        })
     }
 
     /// Asks the health address: status code and body.

@@ -1,3 +1,23 @@
 //! Agents, Services and real traffic in labs of network namespaces.
+//!
+//! Every test has a lab of its own (see `tests::harness`), so they run side by side. They need
+//! root, and `cargo xtask build` for the agent, and fail where either is missing.
 
+#[cfg(test)]
+mod balancing;
+#[cfg(test)]
+mod changes;
+#[cfg(test)]
+mod cleanup;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod node_port;
+#[cfg(test)]
+mod restart;
