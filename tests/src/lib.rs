@@ -1,4 +1,5 @@
 //! The harness of the suites, the demo and the bench: labs on a real kernel and the programs in them.
 
+pub mod apiserver;
 pub mod harness;
 pub mod traffic;

@@ -13,9 +13,8 @@ use rustix::mount::{MountFlags, mount};
 
 use super::address::{self, Pair};
 use super::place::TrafficProgram;
-use super::process::{Process, expect_line};
+use super::process::Process;
 use super::{Manifests, Namespace, Place, ServiceSpec, cgroup, namespace, teardown};
-use crate::traffic::LISTENING;
 
 /// A node to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -352,12 +351,12 @@ impl Lab {
             for port in &pod.ports {
                 command.args(["--port", &port.to_string()]);
             }
-            started.push((pod.name.clone(), Process::start(&pod.name, &mut command)?));
+            started.push(Process::start(&pod.name, &mut command)?);
         }
-        for (name, mut server) in started {
-            expect_line(&mut server.output()?, &name, LISTENING)?;
-            self.servers.push(server);
+        for server in &mut started {
+            server.expect_listening()?;
         }
+        self.servers = started;
         Ok(self)
     }
 

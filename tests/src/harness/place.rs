@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// The traffic program, in this place.
-    pub(super) fn traffic(&self) -> Command {
+    pub fn traffic(&self) -> Command {
         let mut command = self.command(self.traffic.program.clone());
         command.args(&self.traffic.arguments);
         command

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::traffic::LISTENING;
+
 /// A running process; dropped, it is killed and waited for.
 #[derive(Debug)]
 pub struct Process {
@@ -28,6 +30,18 @@ impl Process {
             child,
             name: name.to_owned(),
         })
+    }
+
+    /// Starts a server of the traffic program and waits until it listens.
+    pub fn listening(name: &str, command: &mut Command) -> Result<Self> {
+        let mut process = Self::start(name, command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        process.expect_listening()?;
+        Ok(process)
+    }
+
+    pub(super) fn expect_listening(&mut self) -> Result<()> {
+        let mut output = self.output()?;
+        expect_line(&mut output, &self.name, LISTENING)
     }
 
     /// Process id.

@@ -8,6 +8,7 @@
 //! then prints one [`Report`] as a line of JSON. Before that it prints `flowing` once, when its
 //! first exchange (of every connection or flow it keeps) has worked.
 
+mod bench;
 mod connect;
 mod hold;
 mod pace;
@@ -52,6 +53,10 @@ enum Task {
     Hold(Client),
     /// Exchanges datagrams
     Udp(Client),
+    /// Answers single bytes, for the bench
+    Echo(bench::Echo),
+    /// Measures round trips to several targets in turn
+    Compare(bench::Compare),
     /// Runs a program in a network namespace and a cgroup
     Exec(Exec),
 }
@@ -123,6 +128,8 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<()
         Task::Connect(options) => client(&options, connect::exchange),
         Task::Hold(options) => client(&options, hold::keep),
         Task::Udp(options) => client(&options, udp::exchange),
+        Task::Echo(options) => bench::echo(&options),
+        Task::Compare(options) => bench::compare(&options),
         Task::Exec(options) => exec(&options),
     }
 }

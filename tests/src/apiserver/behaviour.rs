@@ -1,0 +1,102 @@
+//! What the test can make the server do wrong, and what it sees of the requests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{Kind, KindSet};
+use serde_json::Value;
+
+/// Conduct of the server. The default is a server without faults.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// Lists of these kinds are answered with 403.
+    pub forbid_list: KindSet,
+    /// Watches of these kinds are answered with 403.
+    pub forbid_watch: KindSet,
+    /// Lists of these kinds hold nothing, at the current version.
+    pub empty: KindSet,
+    /// Nothing later than this version is served: a member that lags.
+    pub frozen_at: Option<u64>,
+    /// Every request is answered with this status.
+    pub status: Option<u16>,
+    /// Pause before every answer.
+    pub delay: Duration,
+    /// How an expired version is reported to a watch.
+    pub gone: GoneForm,
+    /// Put into lists of the kind, beside what is stored.
+    pub extra_items: BTreeMap<Kind, Vec<Value>>,
+    /// How often a watch that allows them gets a bookmark.
+    pub bookmark_period: Duration,
+    /// Forgets the history before the second page of every list.
+    pub compact_between_pages: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            forbid_list: KindSet::new(),
+            forbid_watch: KindSet::new(),
+            empty: KindSet::new(),
+            frozen_at: None,
+            status: None,
+            delay: Duration::ZERO,
+            gone: GoneForm::Status,
+            extra_items: BTreeMap::new(),
+            bookmark_period: Duration::from_secs(60),
+            compact_between_pages: false,
+        }
+    }
+}
+
+/// API servers have done both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoneForm {
+    /// HTTP status 410.
+    Status,
+    /// 200, and an ERROR event.
+    Event,
+}
+
+/// Something put into open watches.
+#[derive(Clone, Debug)]
+pub enum Injection {
+    /// An event as it is, with any version.
+    Event {
+        /// `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`, or something unknown.
+        event: &'static str,
+        /// The object.
+        object: Value,
+    },
+    /// Raw text, with the line's end if it is to have one.
+    Text(String),
+    /// An ERROR event with code 410, then the end.
+    Gone,
+    /// The connection breaks.
+    Cut,
+    /// The connection breaks within a line.
+    CutWithinLine,
+    /// The server closes the watch in good order.
+    End,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// A collection.
+    List,
+    /// The changes of a collection.
+    Watch,
+}
+
+/// A request for a known kind.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What of.
+    pub kind: Kind,
+    /// What.
+    pub verb: Verb,
+    /// The parameters, decoded.
+    pub query: BTreeMap<String, String>,
+    /// Status of the answer.
+    pub status: u16,
+}

@@ -1,0 +1,64 @@
+//! Which path is which collection. Written from the Kubernetes API reference, not shared with the
+//! source under test.
+
+use model::Kind;
+
+/// A collection that a request names.
+pub(super) struct Collection {
+    pub(super) kind: Kind,
+    /// Only of this namespace.
+    pub(super) namespace: Option<String>,
+}
+
+impl Collection {
+    /// `/api/v1/pods`, `/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices`, ...
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let segments: Vec<_> = path.trim_matches('/').split('/').collect();
+        let (api_version, rest) = match segments.as_slice() {
+            ["api", version, rest @ ..] => ((*version).to_owned(), rest),
+            ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
+            _ => return None,
+        };
+        let (namespace, plural) = match rest {
+            [plural] => (None, *plural),
+            ["namespaces", namespace, plural] => (Some((*namespace).to_owned()), *plural),
+            _ => return None,
+        };
+        let kind = Kind::ALL.into_iter().find(|kind| {
+            self::api_version(*kind) == api_version && self::plural(*kind) == plural
+        })?;
+        (namespace.is_none() || is_namespaced(kind)).then_some(Self { kind, namespace })
+    }
+}
+
+/// `apiVersion` of the kind.
+pub(super) fn api_version(kind: Kind) -> &'static str {
+    match kind {
+        Kind::EndpointSlice => "discovery.k8s.io/v1",
+        Kind::NetworkPolicy => "networking.k8s.io/v1",
+        Kind::Service
+        | Kind::Node
+        | Kind::Pod
+        | Kind::Namespace
+        | Kind::Secret
+        | Kind::Endpoints => "v1",
+    }
+}
+
+/// Name of the collection.
+pub(super) fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Service => "services",
+        Kind::EndpointSlice => "endpointslices",
+        Kind::Node => "nodes",
+        Kind::Pod => "pods",
+        Kind::Namespace => "namespaces",
+        Kind::NetworkPolicy => "networkpolicies",
+        Kind::Secret => "secrets",
+        Kind::Endpoints => "endpoints",
+    }
+}
+
+pub(super) fn is_namespaced(kind: Kind) -> bool {
+    !matches!(kind, Kind::Node | Kind::Namespace)
+}

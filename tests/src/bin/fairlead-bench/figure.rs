@@ -1,0 +1,119 @@
+//! One measured value.
+
+use serde::Serialize;
+
+/// An entry of `target/bench/NAME.json`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figure {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    target: Option<f64>,
+    better: Better,
+    met: bool,
+    rounds: Vec<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Better {
+    Less,
+    More,
+}
+
+impl Figure {
+    /// The median of the rounds, of which less is better; no target.
+    pub(crate) fn less(name: impl Into<String>, unit: &'static str, rounds: Vec<f64>) -> Self {
+        Self {
+            name: name.into(),
+            value: median(&rounds),
+            unit,
+            target: None,
+            better: Better::Less,
+            met: true,
+            rounds,
+        }
+    }
+
+    /// The median of the rounds, of which more is better; no target.
+    pub(crate) fn more(name: impl Into<String>, unit: &'static str, rounds: Vec<f64>) -> Self {
+        Self {
+            better: Better::More,
+            ..Self::less(name, unit, rounds)
+        }
+    }
+
+    /// The value has to be at most `target`.
+    pub(crate) fn at_most(self, target: f64) -> Self {
+        Self {
+            target: Some(target),
+            met: self.value <= target,
+            ..self
+        }
+    }
+
+    pub(crate) fn is_met(&self) -> bool {
+        self.met
+    }
+}
+
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match (
+        sorted.len() % 2,
+        sorted.get(middle),
+        middle.checked_sub(1).and_then(|below| sorted.get(below)),
+    ) {
+        (0, Some(above), Some(below)) => f64::midpoint(*below, *above),
+        (_, Some(value), _) => *value,
+        _ => f64::NAN,
+    }
+}
+
+pub(crate) fn print_table(figures: &[Figure]) {
+    let width = figures
+        .iter()
+        .map(|figure| figure.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    for Figure {
+        name,
+        value,
+        unit,
+        target,
+        met,
+        rounds,
+        ..
+    } in figures
+    {
+        let target = target.map_or_else(String::new, |target| {
+            format!("at most {target}: {}", if *met { "met" } else { "MISSED" })
+        });
+        anstream::println!(
+            "{name:<width$}  {value:>10.3} {unit:<12} {:>2} rounds  {target}",
+            rounds.len()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_the_mean_of_the_two_in_the_middle() {
+        for (values, expected) in [
+            (&[3.0, 1.0, 2.0][..], 2.0),
+            (&[4.0, 1.0, 2.0, 3.0], 2.5),
+            (&[7.0], 7.0),
+        ] {
+            assert!(
+                (median(values) - expected).abs() < f64::EPSILON,
+                "{values:?}"
+            );
+        }
+        assert!(median(&[]).is_nan());
+    }
+}

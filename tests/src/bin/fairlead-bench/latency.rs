@@ -1,0 +1,126 @@
+//! Round trips through a ClusterIP against round trips straight to the same backend.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use tests::harness::{Agent, AgentOptions, Builder, Place, Process, ServiceSpec};
+
+use crate::figure::Figure;
+
+/// The backend's port.
+const PORT: u16 = 7000;
+
+/// Compared with the direct way: how much slower may it be?
+struct Case {
+    name: &'static str,
+    kind: &'static str,
+    exchanges: u32,
+    covered: bool,
+    target: Option<f64>,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        name: "request/response",
+        kind: "request",
+        exchanges: 4000,
+        covered: true,
+        target: Some(1.03),
+    },
+    Case {
+        name: "connect/request/close",
+        kind: "connect",
+        exchanges: 1000,
+        covered: true,
+        target: Some(1.10),
+    },
+    Case {
+        name: "request/response, packet by packet",
+        kind: "request",
+        exchanges: 4000,
+        covered: false,
+        target: None,
+    },
+    Case {
+        name: "connect/request/close, packet by packet",
+        kind: "connect",
+        exchanges: 1000,
+        covered: false,
+        target: None,
+    },
+];
+
+pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
+    anstream::eprintln!("latency: a pod of one node to a pod of another, {rounds} rounds");
+    let lab = Builder::new(std::env::current_exe()?, 2)
+        .traffic_arguments(&["traffic"])
+        .pod("client", 1)
+        .pod("backend", 2)
+        .build()?;
+    let service = ServiceSpec::new("bench", 10)
+        .tcp(PORT, PORT)
+        .endpoints(&["backend"]);
+    lab.apply_nodes()?;
+    lab.apply(&service)?;
+    let _agents = ["node1", "node2"]
+        .into_iter()
+        .map(|node| Agent::ready(&lab, node, &AgentOptions::default()))
+        .collect::<Result<Vec<_>>>()?;
+    let mut echo = lab.place("backend").traffic();
+    echo.args(["echo", "--port", &PORT.to_string()]);
+    let _echo = Process::listening("echo", &mut echo)?;
+    for case in CASES {
+        for (family, v6) in [("IPv4", false), ("IPv6", true)] {
+            let from = if case.covered {
+                lab.place("client").clone()
+            } else {
+                lab.uncovered("client")
+            };
+            let targets = [lab.address("backend", v6), service.ip(v6)];
+            let [direct, balanced] = compare(&from, targets, &case, rounds)?;
+            let ratios = direct
+                .iter()
+                .zip(&balanced)
+                .map(|(direct, balanced)| balanced / direct)
+                .collect();
+            let ratio = Figure::less(
+                format!("{}, {family}: ClusterIP / direct", case.name),
+                "ratio",
+                ratios,
+            );
+            figures.push(match case.target {
+                Some(target) => ratio.at_most(target),
+                None => ratio,
+            });
+            let microseconds = direct
+                .iter()
+                .map(|nanoseconds| nanoseconds / 1000.0)
+                .collect();
+            figures.push(Figure::less(
+                format!("{}, {family}: direct", case.name),
+                "µs",
+                microseconds,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Nanoseconds of one exchange with each target, a value for each round.
+fn compare(from: &Place, targets: [IpAddr; 2], case: &Case, rounds: u32) -> Result<[Vec<f64>; 2]> {
+    let mut command = from.traffic();
+    command.args(["compare", "--kind", case.kind]);
+    command.args([
+        "--rounds",
+        &rounds.to_string(),
+        "--exchanges",
+        &case.exchanges.to_string(),
+    ]);
+    for target in targets {
+        command.args(["--to", &SocketAddr::new(target, PORT).to_string()]);
+    }
+    let output = command.output().context("the client cannot be run")?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}", case.name, error.trim());
+    Ok(serde_json::from_slice(&output.stdout)?)
+}

@@ -1,0 +1,220 @@
+//! Start and change with many Services.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, HashMap, Map, MapData};
+use tests::harness::{Agent, AgentOptions, Builder, Lab, eventually};
+
+use crate::figure::{Figure, median};
+use crate::ruleset;
+use crate::workload::{self, ENDPOINTS};
+
+const FEW: u32 = 100;
+const MANY: u32 = 10_000;
+/// A cold start takes seconds and varies little.
+const STARTS: u32 = 5;
+/// Of the agent: a change waits this long for others (`model → compile`), which is not counted.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Between two looks into a map.
+const LOOK: Duration = Duration::from_micros(100);
+/// `ALLOCATOR_V1[1]`: the id the next backend will get (`agent_abi::service::NEXT_BACKEND`).
+const NEXT_BACKEND: u32 = 1;
+
+/// What was seen with a number of Services.
+struct Seen {
+    starts_seconds: Vec<f64>,
+    resident_mebibytes: Vec<f64>,
+    peak_mebibytes: Vec<f64>,
+    changes_milliseconds: Vec<f64>,
+    operations: Vec<f64>,
+}
+
+pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
+    let few = agent(FEW, 1, rounds)?;
+    let many = agent(MANY, STARTS, rounds)?;
+    let (loads, changes) = nftables(rounds)?;
+    let name = format!("{MANY} Services × {ENDPOINTS} endpoints");
+    let ratio = median(&loads) / median(&many.starts_seconds);
+    figures.extend([
+        Figure::less(
+            format!("{name}: start to fully programmed"),
+            "s",
+            many.starts_seconds,
+        )
+        .at_most(2.0),
+        Figure::less(format!("{name}: resident"), "MiB", many.resident_mebibytes).at_most(100.0),
+        Figure::less(
+            format!("{name}: resident at most"),
+            "MiB",
+            many.peak_mebibytes,
+        )
+        .at_most(100.0),
+        Figure::less(
+            format!("{name}: one endpoint's change, debounce not counted"),
+            "ms",
+            many.changes_milliseconds,
+        )
+        .at_most(10.0),
+        Figure::less(
+            format!("{FEW} Services: one endpoint's change, debounce not counted"),
+            "ms",
+            few.changes_milliseconds,
+        ),
+        Figure::less(
+            format!("{FEW} Services: map operations of one change"),
+            "operations",
+            few.operations.clone(),
+        ),
+        Figure::less(
+            format!("{name}: map operations of one change"),
+            "operations",
+            many.operations,
+        )
+        .at_most(median(&few.operations)),
+        Figure::less(
+            format!("{name}: nftables ruleset loaded by nft -f"),
+            "s",
+            loads,
+        ),
+        Figure::less(
+            format!("{name}: nftables, one endpoint's change by nft -f"),
+            "ms",
+            changes,
+        ),
+        Figure::more(
+            format!("{name}: nftables load / agent start"),
+            "ratio",
+            vec![ratio],
+        ),
+    ]);
+    Ok(())
+}
+
+fn agent(services: u32, starts: u32, rounds: u32) -> Result<Seen> {
+    anstream::eprintln!("agent: {services} Services, {starts} cold starts, {rounds} changes");
+    let lab = Builder::new(std::env::current_exe()?, 1)
+        .traffic_arguments(&["traffic"])
+        .build()?;
+    lab.apply_nodes()?;
+    workload::write(lab.manifests(), services)?;
+    let mut seen = Seen {
+        starts_seconds: Vec::new(),
+        resident_mebibytes: Vec::new(),
+        peak_mebibytes: Vec::new(),
+        changes_milliseconds: Vec::new(),
+        operations: Vec::new(),
+    };
+    let mut running = None;
+    for _ in 0..starts {
+        drop(running.take());
+        let cleaned = Agent::cleanup(&lab, "node1", &[])?;
+        anyhow::ensure!(cleaned.code == Some(0), "cleanup: {}", cleaned.error);
+        let begun = Instant::now();
+        let agent = Agent::ready(&lab, "node1", &AgentOptions::default())?;
+        seen.starts_seconds.push(begun.elapsed().as_secs_f64());
+        seen.resident_mebibytes.push(memory(agent.id(), "VmRSS:")?);
+        seen.peak_mebibytes.push(memory(agent.id(), "VmHWM:")?);
+        running = Some(agent);
+    }
+    let agent = running.context("no start was asked for")?;
+    let maps = Maps::open(&lab)?;
+    for round in 0..rounds {
+        let before = operations(&agent)?;
+        let took = maps.change(&lab, round)?;
+        seen.changes_milliseconds
+            .push(took.saturating_sub(DEBOUNCE).as_secs_f64() * 1e3);
+        // The last writes of the change, after the one that was waited for.
+        let after = eventually("the change is applied", || {
+            let now = settled_operations(&agent)?;
+            Ok(now.filter(|now| *now > before))
+        })?;
+        seen.operations.push(after - before);
+    }
+    Ok(seen)
+}
+
+/// Map operations since the agent's start, once nothing is left to apply.
+fn settled_operations(agent: &Agent) -> Result<Option<f64>> {
+    let first = operations(agent)?;
+    // Longer than a debounce and an apply: what was going to be written is written.
+    std::thread::sleep(DEBOUNCE * 3);
+    let second = operations(agent)?;
+    Ok(((first - second).abs() < f64::EPSILON).then_some(second))
+}
+
+fn operations(agent: &Agent) -> Result<f64> {
+    let status = agent.status()?;
+    status["apply"]["operations_total"]
+        .as_f64()
+        .with_context(|| format!("no apply.operations_total in {status}"))
+}
+
+/// Mebibytes of a line of `/proc/ID/status`.
+fn memory(id: u32, line: &str) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let value = text
+        .lines()
+        .find_map(|text| text.strip_prefix(line))
+        .context("no such line")?;
+    let kibibytes: f64 = value.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes / 1024.0)
+}
+
+/// The agent's pinned maps, read behind its back.
+struct Maps {
+    allocator: Array<MapData, u32>,
+    backends: HashMap<MapData, u32, [u8; 24]>,
+}
+
+impl Maps {
+    fn open(lab: &Lab) -> Result<Self> {
+        let pin = |name: &str| {
+            let pins = tests::harness::inventory(lab, "node1")?;
+            let path = pins
+                .into_iter()
+                .find(|pin| pin.ends_with(name))
+                .with_context(|| format!("no pin {name}"))?;
+            MapData::from_pin(&path).with_context(|| format!("{path}: cannot be opened"))
+        };
+        Ok(Self {
+            allocator: Array::try_from(Map::Array(pin("/ALLOCATOR_V1")?))?,
+            backends: HashMap::try_from(Map::HashMap(pin("/BACKENDS_V1")?))?,
+        })
+    }
+
+    /// Changes one endpoint; from the new manifest's place to the new backend in the kernel.
+    fn change(&self, lab: &Lab, round: u32) -> Result<Duration> {
+        let next = self.allocator.get(&NEXT_BACKEND, 0)?;
+        let begun = Instant::now();
+        workload::write_changed(lab.manifests(), Some(workload::other_ip(round)))?;
+        let deadline = begun + Duration::from_secs(30);
+        while self.backends.get(&next, 0).is_err() {
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the change is not in the kernel after 30 s"
+            );
+            std::thread::sleep(LOOK);
+        }
+        Ok(begun.elapsed())
+    }
+}
+
+/// Seconds to load the ruleset, milliseconds to change one endpoint in it.
+fn nftables(rounds: u32) -> Result<(Vec<f64>, Vec<f64>)> {
+    anstream::eprintln!("nftables: {MANY} Services, {STARTS} loads, {rounds} changes");
+    let lab = Builder::new(std::env::current_exe()?, 1)
+        .traffic_arguments(&["traffic"])
+        .build()?;
+    let place = lab.place("node1");
+    let mut loads = Vec::new();
+    for round in 0..STARTS {
+        if round > 0 {
+            ruleset::remove(place)?;
+        }
+        loads.push(ruleset::load(place, MANY)?.as_secs_f64());
+    }
+    let changes = (0..rounds).map(|round| Ok(ruleset::change(place, round)?.as_secs_f64() * 1e3));
+    Ok((loads, changes.collect::<Result<_>>()?))
+}
