@@ -14,7 +14,11 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(first: Duration, cap: Duration) -> Self {
-        Self { first, cap, failures: 0 }
+        Self {
+            first,
+            cap,
+            failures: 0,
+        }
     }
 
     /// Something worked: the next pause is the first one again.
@@ -37,7 +41,9 @@ impl Backoff {
 
     fn longest(&self) -> Duration {
         // 2^16 times any first pause is past every cap in use.
-        self.first.saturating_mul(1 << self.failures.min(16)).min(self.cap)
+        self.first
+            .saturating_mul(1 << self.failures.min(16))
+            .min(self.cap)
     }
 }
 
@@ -57,7 +63,10 @@ mod tests {
         for longest in [100, 200, 400, 800, 1000, 1000] {
             let longest = Duration::from_millis(longest);
             let pause = backoff.next();
-            assert!(pause >= longest / 2 && pause <= longest, "{pause:?} of at most {longest:?}");
+            assert!(
+                pause >= longest / 2 && pause <= longest,
+                "{pause:?} of at most {longest:?}"
+            );
         }
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(100));

@@ -43,7 +43,9 @@ pub enum Error {
         source: kube::config::KubeconfigError,
     },
     /// A `--master` is not a URL.
-    #[error("--master {url}: not a URL of an API server; expected https://HOST:PORT or http://HOST:PORT")]
+    #[error(
+        "--master {url}: not a URL of an API server; expected https://HOST:PORT or http://HOST:PORT"
+    )]
     MasterUrl {
         /// As given.
         url: String,

@@ -23,15 +23,26 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn of_status(status: &kube::core::Status) -> Self {
         let said = || {
-            let kube::core::Status { code, reason, message, .. } = status;
-            let message = if message.is_empty() { "no message" } else { message };
+            let kube::core::Status {
+                code,
+                reason,
+                message,
+                ..
+            } = status;
+            let message = if message.is_empty() {
+                "no message"
+            } else {
+                message
+            };
             format!("{code} {reason}: {message}")
         };
         match status.code {
             401 | 403 | 405 => Self::Refused(said()),
             410 => Self::Gone,
             // https://github.com/kubernetes/kubernetes: storage.NewTooLargeResourceVersionError
-            504 if status.message.contains("Too large resource version") => Self::AheadOfServer(said()),
+            504 if status.message.contains("Too large resource version") => {
+                Self::AheadOfServer(said())
+            }
             // 429 is a server that protects itself; another one is asked like one that is down.
             429 | 500.. => Self::Down(said()),
             _ => Self::Answered(said()),
@@ -40,7 +51,10 @@ impl Failure {
 }
 
 impl From<kube::Error> for Failure {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only an API status says more than its text")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only an API status says more than its text"
+    )]
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(&status),
@@ -52,9 +66,10 @@ impl From<kube::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Down(why) | Self::Refused(why) | Self::AheadOfServer(why) | Self::Answered(why) => {
-                f.write_str(why)
-            }
+            Self::Down(why)
+            | Self::Refused(why)
+            | Self::AheadOfServer(why)
+            | Self::Answered(why) => f.write_str(why),
             Self::Gone => f.write_str("410 Gone"),
             Self::AllDown(tried) => {
                 for (position, (url, why)) in tried.iter().enumerate() {

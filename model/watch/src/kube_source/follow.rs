@@ -59,8 +59,17 @@ enum Broken {
 }
 
 impl Follower {
-    pub(super) fn new(kind: Kind, options: &Options, servers: Arc<Servers>, events: Sender<Event>) -> Self {
-        let Options { timing, config_sync_period, .. } = *options;
+    pub(super) fn new(
+        kind: Kind,
+        options: &Options,
+        servers: Arc<Servers>,
+        events: Sender<Event>,
+    ) -> Self {
+        let Options {
+            timing,
+            config_sync_period,
+            ..
+        } = *options;
         Self {
             kind,
             servers,
@@ -87,9 +96,19 @@ impl Follower {
         if self.reported.is_none() {
             self.report(SourceState::Listing).await?;
         }
-        let Listed { version, keys, objects, problems } = self.list().await?;
+        let Listed {
+            version,
+            keys,
+            objects,
+            problems,
+        } = self.list().await?;
         self.known.replace(keys, version.parse().ok());
-        self.send(Event::Replaced { kind: self.kind, objects, problems }).await?;
+        self.send(Event::Replaced {
+            kind: self.kind,
+            objects,
+            problems,
+        })
+        .await?;
         match self.watch(version).await? {
             Over::List => self.backoff.pause().await,
             Over::Refused => tokio::time::sleep(self.config_sync_period).await,
@@ -104,7 +123,8 @@ impl Follower {
                 Ok(listed) => {
                     let (count, version) = (listed.keys.len(), listed.version.parse().ok());
                     let judged =
-                        self.doubts.judge(count, version, self.known.count(), self.known.newest());
+                        self.doubts
+                            .judge(count, version, self.known.count(), self.known.newest());
                     match judged {
                         Ok(()) => return Ok(listed),
                         Err(doubt) => self.doubted(doubt).await?,
@@ -140,7 +160,10 @@ impl Follower {
         loop {
             let servers = Arc::clone(&self.servers);
             let timing = self.timing;
-            match servers.ask(|client| Watch::open(client, &path, &version, timing)).await {
+            match servers
+                .ask(|client| Watch::open(client, &path, &version, timing))
+                .await
+            {
                 Ok(mut watch) => {
                     attempts = 0;
                     self.report(SourceState::Watching).await?;
@@ -172,14 +195,20 @@ impl Follower {
     }
 
     /// Hands on what one connection says; `version` follows.
-    async fn hear_all(&mut self, watch: &mut Watch, version: &mut String) -> Result<Broken, Closed> {
+    async fn hear_all(
+        &mut self,
+        watch: &mut Watch,
+        version: &mut String,
+    ) -> Result<Broken, Closed> {
         let kind = self.kind;
         loop {
             let (news, object) = match watch.hear().await {
                 Heard::Applied(object) => (self.applied(&object).await?, object),
                 Heard::Deleted(object) => (self.deleted(&object).await?, object),
                 Heard::Bookmark(object) => (self.known.bookmark(version_of(&object)), object),
-                Heard::Failed(Failure::Gone | Failure::AheadOfServer(_)) => return Ok(Broken::List),
+                Heard::Failed(Failure::Gone | Failure::AheadOfServer(_)) => {
+                    return Ok(Broken::List);
+                }
                 Heard::Failed(failure) => {
                     debug!(%kind, %failure, "watch failed, resumed");
                     return Ok(Broken::Resume);
@@ -197,7 +226,9 @@ impl Follower {
             match news {
                 News::Fresh => {
                     self.backoff.reset();
-                    if let Some(seen) = object.pointer("/metadata/resourceVersion").and_then(Value::as_str)
+                    if let Some(seen) = object
+                        .pointer("/metadata/resourceVersion")
+                        .and_then(Value::as_str)
                         && is_later(seen, version)
                     {
                         seen.clone_into(version);
@@ -213,10 +244,20 @@ impl Follower {
     }
 
     async fn applied(&mut self, json: &Value) -> Result<News, Closed> {
-        let Reduced { key, object, problems } = reduce(self.kind, json);
+        let Reduced {
+            key,
+            object,
+            problems,
+        } = reduce(self.kind, json);
         let news = self.known.applied(&key, version_of(json));
         if news == News::Fresh {
-            self.send(Event::Applied { kind: self.kind, key, object, problems }).await?;
+            self.send(Event::Applied {
+                kind: self.kind,
+                key,
+                object,
+                problems,
+            })
+            .await?;
         }
         Ok(news)
     }
@@ -225,7 +266,11 @@ impl Follower {
         let Reduced { key, .. } = reduce(self.kind, json);
         let news = self.known.deleted(&key, version_of(json));
         if news == News::Fresh {
-            self.send(Event::Deleted { kind: self.kind, key }).await?;
+            self.send(Event::Deleted {
+                kind: self.kind,
+                key,
+            })
+            .await?;
         }
         Ok(news)
     }
@@ -250,11 +295,16 @@ impl Follower {
                 "the last known objects stay in force; tried again with pauses of up to {retry_cap:?}"
             ),
         };
-        let refused = if matches!(failure, Failure::Refused(_)) { "is refused" } else { "does not work" };
+        let refused = if matches!(failure, Failure::Refused(_)) {
+            "is refused"
+        } else {
+            "does not work"
+        };
         let reason = format!("{verb} of {plural} {refused} ({failure}); {next}");
         // `Servers` has said once for all kinds that none of them is usable.
         let quiet = matches!(failure, Failure::AllDown(_));
-        self.report_with(SourceState::Degraded { reason }, quiet).await
+        self.report_with(SourceState::Degraded { reason }, quiet)
+            .await
     }
 
     async fn report(&mut self, state: SourceState) -> Result<(), Closed> {

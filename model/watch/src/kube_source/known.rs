@@ -48,7 +48,9 @@ impl Known {
             (_, None) | (Some(None), _) => News::Fresh,
             (Some(Some(known)), Some(version)) if version <= *known => News::Stale,
             (Some(Some(_)), Some(_)) => News::Fresh,
-            (None, Some(version)) if self.newest.is_some_and(|newest| version <= newest) => News::Unclear,
+            (None, Some(version)) if self.newest.is_some_and(|newest| version <= newest) => {
+                News::Unclear
+            }
             (None, Some(_)) => News::Fresh,
         };
         if news == News::Fresh {

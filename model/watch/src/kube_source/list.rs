@@ -48,7 +48,11 @@ struct PageMetadata {
 }
 
 /// Lists all objects of `kind`.
-pub(super) async fn list(servers: &Servers, kind: Kind, answer: Duration) -> Result<Listed, Failure> {
+pub(super) async fn list(
+    servers: &Servers,
+    kind: Kind,
+    answer: Duration,
+) -> Result<Listed, Failure> {
     match in_pages(servers, kind, answer, Some(PAGE_SIZE)).await {
         // The version of the first page was compacted before the last one was read. Pages of a
         // slow list on a busy cluster would expire again, so the second try is one answer.
@@ -67,8 +71,14 @@ async fn in_pages(
     let mut listed = Listed::default();
     let mut continue_token = None;
     loop {
-        let params = ListParams { limit, continue_token, ..ListParams::default() };
-        let page = servers.ask(|client| fetch(client, &path, &params, answer)).await?;
+        let params = ListParams {
+            limit,
+            continue_token,
+            ..ListParams::default()
+        };
+        let page = servers
+            .ask(|client| fetch(client, &path, &params, answer))
+            .await?;
         for item in page.items.unwrap_or_default() {
             listed.push(kind, &item);
         }
@@ -80,18 +90,30 @@ async fn in_pages(
     }
 }
 
-async fn fetch(client: Client, path: &str, params: &ListParams, answer: Duration) -> Result<Page, Failure> {
-    let request = Request::new(path).list(params).map_err(|error| Failure::Answered(innermost(&error)))?;
+async fn fetch(
+    client: Client,
+    path: &str,
+    params: &ListParams,
+    answer: Duration,
+) -> Result<Page, Failure> {
+    let request = Request::new(path)
+        .list(params)
+        .map_err(|error| Failure::Answered(innermost(&error)))?;
     // Not `Client::request`, which logs what it cannot parse, Secrets included.
     let text = tokio::time::timeout(answer, client.request_text(request))
         .await
         .map_err(|_| Failure::Down(format!("no answer within {answer:?}")))??;
-    serde_json::from_str(&text).map_err(|error| Failure::Down(format!("the answer is not a list: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::Down(format!("the answer is not a list: {error}")))
 }
 
 impl Listed {
     fn push(&mut self, kind: Kind, item: &Value) {
-        let Reduced { key, object, problems } = reduce(kind, item);
+        let Reduced {
+            key,
+            object,
+            problems,
+        } = reduce(kind, item);
         self.keys.push((key, version_of(item)));
         self.objects.extend(object);
         self.problems.extend(problems);
@@ -101,5 +123,9 @@ impl Listed {
 /// `metadata.resourceVersion` as a number. Since Kubernetes 1.35 that is what it is documented to
 /// be; before, it was an opaque string that etcd made a number.
 pub(super) fn version_of(object: &Value) -> Option<u64> {
-    object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
+    object
+        .pointer("/metadata/resourceVersion")?
+        .as_str()?
+        .parse()
+        .ok()
 }

@@ -13,7 +13,13 @@ impl Options {
     /// Reads configuration and credentials and makes the clients, without a connection yet. To be
     /// called inside a tokio runtime.
     pub(super) async fn load(&self) -> Result<Vec<Server>, Error> {
-        let Self { master, kubeconfig, context, config_sync_period: _, timing } = self;
+        let Self {
+            master,
+            kubeconfig,
+            context,
+            config_sync_period: _,
+            timing,
+        } = self;
         let base = match kubeconfig {
             Some(path) => Some(from_kubeconfig(path, context.clone()).await?),
             None if in_pod() => Some(Config::incluster().map_err(Error::ServiceAccount)?),
@@ -27,7 +33,10 @@ impl Options {
                 .map(|url| at(base.as_ref(), url, kubeconfig.is_some()))
                 .collect::<Result<_, _>>()?,
         };
-        configs.into_iter().map(|config| client(config, timing.connect)).collect()
+        configs
+            .into_iter()
+            .map(|config| client(config, timing.connect))
+            .collect()
     }
 }
 
@@ -36,17 +45,27 @@ fn in_pod() -> bool {
 }
 
 async fn from_kubeconfig(path: &Path, context: Option<String>) -> Result<Config, Error> {
-    let kubeconfig = Kubeconfig::read_from(path)
-        .map_err(|source| Error::KubeconfigUnreadable { path: path.to_owned(), source })?;
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|source| Error::KubeconfigUnreadable {
+        path: path.to_owned(),
+        source,
+    })?;
     let has_proxy = kubeconfig
         .clusters
         .iter()
         .filter_map(|named| named.cluster.as_ref())
         .any(|cluster| cluster.proxy_url.is_some());
-    let options = KubeConfigOptions { context: context.clone(), cluster: None, user: None };
+    let options = KubeConfigOptions {
+        context: context.clone(),
+        cluster: None,
+        user: None,
+    };
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .map_err(|source| Error::KubeconfigContext { path: path.to_owned(), context, source })?;
+        .map_err(|source| Error::KubeconfigContext {
+            path: path.to_owned(),
+            context,
+            source,
+        })?;
     // kube takes HTTPS_PROXY from the environment here, and only here. A node's API server is not
     // reached through the proxy that its downloads use; one that is, is in the kubeconfig.
     if !has_proxy {
@@ -57,7 +76,9 @@ async fn from_kubeconfig(path: &Path, context: Option<String>) -> Result<Config,
 
 /// The configuration `base` with another server.
 fn at(base: Option<&Config>, url: &str, from_kubeconfig: bool) -> Result<Config, Error> {
-    let invalid = || Error::MasterUrl { url: url.to_owned() };
+    let invalid = || Error::MasterUrl {
+        url: url.to_owned(),
+    };
     let scheme = url.split_once("://").ok_or_else(invalid)?.0;
     if scheme != "http" && scheme != "https" {
         return Err(invalid());
@@ -81,7 +102,13 @@ fn client(mut config: Config, connect: Duration) -> Result<Server, Error> {
     config.default_retry = false;
     let url = config.cluster_url.to_string();
     match Client::try_from(config) {
-        Ok(client) => Ok(Server { url: url.trim_end_matches('/').to_owned(), client }),
-        Err(source) => Err(Error::Client { url, source: Box::new(source) }),
+        Ok(client) => Ok(Server {
+            url: url.trim_end_matches('/').to_owned(),
+            client,
+        }),
+        Err(source) => Err(Error::Client {
+            url,
+            source: Box::new(source),
+        }),
     }
 }

@@ -29,7 +29,11 @@ impl Resource {
     /// The collection in all namespaces.
     pub(super) fn path(self) -> String {
         let Self { group, plural } = self;
-        if group.is_empty() { format!("/api/v1/{plural}") } else { format!("/apis/{group}/v1/{plural}") }
+        if group.is_empty() {
+            format!("/api/v1/{plural}")
+        } else {
+            format!("/apis/{group}/v1/{plural}")
+        }
     }
 
     /// The rule of a ClusterRole that lacks.

@@ -25,7 +25,11 @@ pub(super) struct Servers {
 
 impl Servers {
     pub(super) fn new(servers: Vec<Server>) -> Self {
-        Self { servers, current: AtomicUsize::new(0), all_down: AtomicBool::new(false) }
+        Self {
+            servers,
+            current: AtomicUsize::new(0),
+            all_down: AtomicBool::new(false),
+        }
     }
 
     /// Asks the current server; where it is down, the others in order, each once.
@@ -36,7 +40,9 @@ impl Servers {
         let mut tried = Vec::new();
         for _ in 0..self.servers.len() {
             let index = self.current.load(Ordering::Relaxed);
-            let Some(server) = self.servers.get(index) else { break };
+            let Some(server) = self.servers.get(index) else {
+                break;
+            };
             match request(server.client.clone()).await {
                 Err(Failure::Down(why)) => {
                     tried.push((server.url.clone(), why));
@@ -67,15 +73,23 @@ impl Servers {
 
     /// The server asked now.
     pub(super) fn current_url(&self) -> &str {
-        self.servers.get(self.current.load(Ordering::Relaxed)).map_or("", |server| &server.url)
+        self.servers
+            .get(self.current.load(Ordering::Relaxed))
+            .map_or("", |server| &server.url)
     }
 
     fn leave(&self, index: usize) {
         let next = (index + 1) % self.servers.len();
         // Another task may have moved on already; then its choice stands.
-        let moved = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        let moved =
+            self.current
+                .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
         if moved.is_ok() && index != next {
-            info!(from = self.servers[index].url, to = self.servers[next].url, "asking another API server");
+            info!(
+                from = self.servers[index].url,
+                to = self.servers[next].url,
+                "asking another API server"
+            );
         }
     }
 

@@ -59,7 +59,9 @@ pub(super) struct Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("ends", &self.ends).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("ends", &self.ends)
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +73,9 @@ impl Watch {
         version: &str,
         timing: Timing,
     ) -> Result<Self, Failure> {
-        let seconds = u32::try_from(timing.watch.as_secs()).unwrap_or(u32::MAX).max(1);
+        let seconds = u32::try_from(timing.watch.as_secs())
+            .unwrap_or(u32::MAX)
+            .max(1);
         let params = WatchParams::default().timeout(seconds);
         let request = Request::new(path)
             .watch(&params, version)
@@ -80,13 +84,22 @@ impl Watch {
             .await
             .map_err(|_| Failure::Down(format!("no answer within {:?}", timing.answer)))??;
         let ends = Instant::now() + Duration::from_secs(seconds.into()) + CLOSE_GRACE;
-        Ok(Self { body: Box::pin(body), line: Vec::new(), ends, bookmarks: false })
+        Ok(Self {
+            body: Box::pin(body),
+            line: Vec::new(),
+            ends,
+            bookmarks: false,
+        })
     }
 
     /// The next line. After anything but an event or a bookmark the watch is over.
     pub(super) async fn hear(&mut self) -> Heard {
         let silence = Instant::now() + BOOKMARK_SILENCE;
-        let until = if self.bookmarks { self.ends.min(silence) } else { self.ends };
+        let until = if self.bookmarks {
+            self.ends.min(silence)
+        } else {
+            self.ends
+        };
         self.line.clear();
         let mut limited = (&mut self.body).take(LINE_MAX);
         let read = limited.read_until(b'\n', &mut self.line);
