@@ -179,9 +179,10 @@ impl Attachments {
             };
             let program = programs.connect(name)?;
             let directory = File::open(cgroup).map_err(|error| refused(error.into()))?;
-            // Both programs run until the old link goes; the second finds nothing left to do.
+            // A link always joins those that are there, and takes no flag. Both programs run until
+            // the old link goes; the second finds nothing left to do.
             let id = program
-                .attach(directory, CgroupAttachMode::AllowMultiple)
+                .attach(directory, CgroupAttachMode::Single)
                 .map_err(|error| refused(error.into()))?;
             let link = program
                 .take_link(id)
