@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, mount};
+use serde_json::Value;
 
 use super::address::{self, Pair};
 use super::place::TrafficProgram;
@@ -434,20 +435,28 @@ impl Lab {
         self.directory.join(node).join("state")
     }
 
+    /// A Service and its EndpointSlices as objects of the API.
+    pub fn documents(&self, service: &ServiceSpec) -> Result<Vec<Value>> {
+        service.documents(|pod| self.pods.get(pod).map(|(pod, _)| pod))
+    }
+
+    /// The lab's Nodes as objects of the API.
+    pub fn node_documents(&self) -> Vec<Value> {
+        self.nodes
+            .iter()
+            .map(|(node, _)| super::manifests::node_document(node))
+            .collect()
+    }
+
     /// Writes a Service and its EndpointSlices into the manifests, in one step.
     pub fn apply(&self, service: &ServiceSpec) -> Result<()> {
-        let documents = service.documents(|pod| self.pods.get(pod).map(|(pod, _)| pod))?;
-        self.manifests.write(&service.file(), &documents)
+        self.manifests
+            .write(&service.file(), &self.documents(service)?)
     }
 
     /// Writes the lab's Nodes into the manifests.
     pub fn apply_nodes(&self) -> Result<()> {
-        let documents: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|(node, _)| super::manifests::node_document(node))
-            .collect();
-        self.manifests.write("nodes.yaml", &documents)
+        self.manifests.write("nodes.yaml", &self.node_documents())
     }
 
     /// Leaves it running when dropped.

@@ -119,7 +119,10 @@ impl ServiceSpec {
     }
 
     /// The Service and an EndpointSlice for each family.
-    pub fn documents<'a>(&self, find: impl Fn(&str) -> Option<&'a PodSpec>) -> Result<Vec<Value>> {
+    pub(super) fn documents<'a>(
+        &self,
+        find: impl Fn(&str) -> Option<&'a PodSpec>,
+    ) -> Result<Vec<Value>> {
         let Self {
             name,
             ports,

@@ -116,7 +116,7 @@ fn masquerade_all_shows_backends_the_node() {
             let report = cluster.expect_spread(from, traffic, &["a1", "b1"]);
             assert_eq!(
                 report.seen_as.into_iter().collect::<Vec<_>>(),
-                [node.clone()],
+                std::slice::from_ref(&node),
                 "{from:?}"
             );
         }

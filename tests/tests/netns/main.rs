@@ -4,6 +4,8 @@
 //! root, and `cargo xtask build` for the agent, and fail where either is missing.
 
 #[cfg(test)]
+mod api_server;
+#[cfg(test)]
 mod balancing;
 #[cfg(test)]
 mod changes;

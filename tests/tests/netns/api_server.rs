@@ -1,0 +1,121 @@
+//! Agents that learn of the cluster from an API server, inside the node's own network.
+
+use std::time::Duration;
+
+use tests::apiserver::ApiServer;
+use tests::harness::{AgentOptions, Lab, ServiceSpec, Traffic, eventually};
+
+use crate::cluster::From::{Covered, Uncovered};
+use crate::cluster::{Cluster, expect_clean, tcp_and_udp, web};
+
+/// An agent on node1 that follows a server on node1's loopback.
+struct Fed {
+    cluster: Cluster,
+    server: ApiServer,
+}
+
+impl Fed {
+    #[track_caller]
+    fn start(services: &[&ServiceSpec]) -> Self {
+        let mut cluster = Cluster::without_agents(AgentOptions::default(), &[]);
+        let server = cluster
+            .lab
+            .place("node1")
+            .namespace
+            .run(ApiServer::start)
+            .unwrap();
+        for node in cluster.lab.node_documents() {
+            server.apply(node).unwrap();
+        }
+        for service in services {
+            put(&server, &cluster.lab, service);
+        }
+        cluster.options.source = Some(vec!["--master".to_owned(), server.url()]);
+        Self {
+            cluster: cluster.with_agents(&["node1"]),
+            server,
+        }
+    }
+
+    #[track_caller]
+    fn put(&self, service: &ServiceSpec) {
+        put(&self.server, &self.cluster.lab, service);
+    }
+}
+
+#[track_caller]
+fn put(server: &ApiServer, lab: &Lab, service: &ServiceSpec) {
+    for document in lab.documents(service).unwrap() {
+        server.apply(document).unwrap();
+    }
+}
+
+#[test]
+fn services_of_an_api_server_are_balanced_and_follow_its_changes() {
+    let service = web().endpoints(&["a1"]);
+    let fed = Fed::start(&[&service]);
+    for pods in [&["a1"][..], &["a1", "a2", "b1"], &["b1"]] {
+        fed.put(&service.clone().endpoints(pods));
+        for v6 in [false, true] {
+            for traffic in tcp_and_udp(service.ip(v6), 80) {
+                fed.cluster
+                    .await_spread(Covered("pod-a"), traffic.clone(), pods);
+                fed.cluster.await_spread(Uncovered("pod-a"), traffic, pods);
+            }
+        }
+    }
+}
+
+#[test]
+fn without_its_api_server_an_agent_keeps_what_it_knows() {
+    let service = web().endpoints(&["a1", "b1"]);
+    let mut fed = Fed::start(&[&service]);
+    let held = fed
+        .cluster
+        .flow(Uncovered("pod-a"), &Traffic::hold(service.ip(false), 80));
+    fed.server.stop();
+    eventually("the status says that the server is away", || {
+        let status = fed.cluster.agent("node1").status()?.to_string();
+        anyhow::ensure!(status.to_lowercase().contains("degraded"), "{status}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    for traffic in tcp_and_udp(service.ip(true), 80) {
+        fed.cluster
+            .expect_spread(Covered("pod-a"), traffic, &["a1", "b1"]);
+    }
+    expect_clean(held);
+}
+
+#[test]
+fn an_agent_that_starts_without_its_api_server_leaves_the_kernel_alone() {
+    let service = web().endpoints(&["a1", "b1"]);
+    let mut fed = Fed::start(&[&service]);
+    let held = fed
+        .cluster
+        .flow(Uncovered("pod-a"), &Traffic::hold(service.ip(true), 80));
+    fed.server.stop();
+    fed.cluster.agent("node1").process().kill().unwrap();
+    let lab = &fed.cluster.lab;
+    let mut agent = tests::harness::Agent::start(lab, "node1", &fed.cluster.options).unwrap();
+    eventually("the agent is alive", || {
+        Ok((agent.get("/healthz")?.0 == 200).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(agent.get("/readyz").unwrap().0, 503);
+    for traffic in tcp_and_udp(service.ip(true), 80) {
+        fed.cluster
+            .expect_spread(Covered("pod-a"), traffic, &["a1", "b1"]);
+    }
+    assert_eq!(agent.process().ended().unwrap(), None);
+    fed.cluster
+        .lab
+        .place("node1")
+        .namespace
+        .run(|| fed.server.restart())
+        .unwrap();
+    agent.wait_ready().unwrap();
+    agent.process().terminate().unwrap();
+    agent.process().wait(Duration::from_secs(5)).unwrap();
+    expect_clean(held);
+}
