@@ -77,6 +77,8 @@ pub enum Injection {
     CutWithinLine,
     /// The server closes the watch in good order.
     End,
+    /// The same, but within a line.
+    EndWithinLine,
 }
 
 /// What a request wants.

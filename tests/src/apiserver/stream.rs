@@ -18,6 +18,8 @@ use super::behaviour::Injection;
 use super::http::{Failure, Parameters, number, visible};
 use super::resource::{Collection, api_version};
 
+const HALF_LINE: &[u8] = br#"{"type":"MODIFIED","object":{"metadata":{"na"#;
+
 /// One open watch.
 struct Stream {
     shared: Arc<Shared>,
@@ -183,9 +185,12 @@ impl Stream {
             Injection::End => Err(Over),
             Injection::Cut => self.cut().await,
             Injection::CutWithinLine => {
-                let half = br#"{"type":"MODIFIED","object":{"metadata":{"na"#;
-                self.send_all(vec![Bytes::from_static(half)]).await?;
+                self.send_all(vec![Bytes::from_static(HALF_LINE)]).await?;
                 self.cut().await
+            }
+            Injection::EndWithinLine => {
+                self.send_all(vec![Bytes::from_static(HALF_LINE)]).await?;
+                Err(Over)
             }
         }
     }

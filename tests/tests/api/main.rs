@@ -1,0 +1,18 @@
+//! The API-server source against an API server that misbehaves.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod doubt;
+#[cfg(test)]
+mod malformed;
+#[cfg(test)]
+mod order;
+#[cfg(test)]
+mod refused;
+#[cfg(test)]
+mod resume;
+#[cfg(test)]
+mod servers;
+#[cfg(test)]
+mod sync;
