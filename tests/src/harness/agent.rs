@@ -246,7 +246,7 @@ impl Agent {
                 "{}: exit {:?}: {}",
                 arguments.join(" "),
                 answer.code,
-                answer.error.trim()
+                answer.error.lines().next().unwrap_or_default()
             );
         }
         serde_json::from_str(&answer.output)

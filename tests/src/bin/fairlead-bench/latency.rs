@@ -54,29 +54,29 @@ pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
     anstream::eprintln!("latency: a pod of one node to a pod of another, {rounds} rounds");
     let lab = Builder::new(std::env::current_exe()?, 2)
         .traffic_arguments(&["traffic"])
-        .pod("client", 1)
-        .pod("backend", 2)
+        .pod("near", 1)
+        .pod("far", 2)
         .build()?;
     let service = ServiceSpec::new("bench", 10)
         .tcp(PORT, PORT)
-        .endpoints(&["backend"]);
+        .endpoints(&["far"]);
     lab.apply_nodes()?;
     lab.apply(&service)?;
     let _agents = ["node1", "node2"]
         .into_iter()
         .map(|node| Agent::ready(&lab, node, &AgentOptions::default()))
         .collect::<Result<Vec<_>>>()?;
-    let mut echo = lab.place("backend").traffic();
+    let mut echo = lab.place("far").traffic();
     echo.args(["echo", "--port", &PORT.to_string()]);
     let _echo = Process::listening("echo", &mut echo)?;
     for case in CASES {
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
             let from = if case.covered {
-                lab.place("client").clone()
+                lab.place("near").clone()
             } else {
-                lab.uncovered("client")
+                lab.uncovered("near")
             };
-            let targets = [lab.address("backend", v6), service.ip(v6)];
+            let targets = [lab.address("far", v6), service.ip(v6)];
             let [direct, balanced] = compare(&from, targets, &case, rounds)?;
             let ratios = direct
                 .iter()

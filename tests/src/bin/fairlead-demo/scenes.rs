@@ -15,6 +15,8 @@ const DNS: &[&str] = &["dns-1", "dns-2"];
 
 /// Exchanges of a spread: with four backends, all but one in 10^7 runs see each of them.
 const EXCHANGES: u64 = 60;
+/// Connections, 10 ms apart, that a change has to outlive.
+const CONNECTIONS_AFTER: u64 = 60;
 /// A reject is an answer, not a time-out.
 const AT_ONCE_MICROSECONDS: u64 = 100_000;
 
@@ -188,7 +190,7 @@ fn refused_at_once(report: &Report) -> Result<String> {
 pub(crate) fn scaling(facts: &mut Facts, shop: &Shop) {
     facts.section("Scaling web by editing its manifest, under load");
     for (tried, pods) in [("four pods to one", &WEB[..1]), ("one pod to four", WEB)] {
-        facts.check(&format!("{tried}: new connections fail"), || {
+        facts.check(tried, || {
             let from = shop.lab.place("shopper");
             let load = [
                 Flow::start(
@@ -215,6 +217,9 @@ pub(crate) fn scaling(facts: &mut Facts, shop: &Shop) {
                 Ok(answered_by(&report, pods).is_ok().then_some(()))
             })?;
             let took = begun.elapsed();
+            // The load goes on for a while with the new endpoints.
+            let after = Traffic::connect(service(10, true), 80).count(CONNECTIONS_AFTER);
+            answered_by(&shop.run("web-3", &after)?, pods)?;
             let mut attempts = 0;
             for flow in load {
                 let report = flow.stop()?;
@@ -227,7 +232,7 @@ pub(crate) fn scaling(facts: &mut Facts, shop: &Shop) {
                 attempts += report.attempts;
             }
             Ok(format!(
-                "0 of {attempts}; in force after {} ms",
+                "0 of {attempts} new connections failed; in force after {} ms",
                 took.as_millis()
             ))
         });

@@ -151,7 +151,9 @@ pub(crate) fn answered_by(report: &Report, pods: &[&str]) -> Result<String> {
         pods.join(", ")
     );
     Ok(format!(
-        "{}; median {}",
+        "{} of {}: {}; median {}",
+        report.answered,
+        report.attempts,
         report.spread(),
         microseconds(report.latency.median_microseconds)
     ))
