@@ -49,6 +49,24 @@ pub(crate) fn find(packet: &Packet, now: u64) -> Option<&'static mut ConnectionV
     Some(connection)
 }
 
+/// Makes way for a TCP connection past every Service. A client may give it the source port of a
+/// translated connection that has ended, and its replies would pass for replies of that one.
+#[inline(always)]
+pub(crate) fn make_way(packet: &Packet, now: u64) {
+    if packet.tuple.protocol != IPPROTO_TCP || !packet.opens() {
+        return;
+    }
+    let reply_key = packet.tuple.reversed();
+    let Some(reply) = lookup(&reply_key) else {
+        return;
+    };
+    let ended = reply.flags & CONNECTION_CLOSING != 0 || expired(&reply_key, reply, now);
+    if ended && reply.flags & CONNECTION_FORWARD == 0 {
+        remove(&reply.rewrite.reversed());
+        remove(&reply_key);
+    }
+}
+
 /// Notes that a packet of the connection has passed.
 #[inline(always)]
 pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV1, now: u64) {

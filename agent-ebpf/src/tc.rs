@@ -73,6 +73,7 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let Some(frontend) =
         services::frontend(tuple.destination, tuple.destination_port, tuple.protocol)
     else {
+        connections::make_way(packet, now);
         return Ok(TC_ACT_UNSPEC);
     };
     if packet.fragmented {
