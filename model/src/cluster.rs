@@ -5,15 +5,199 @@ use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
 
-use crate::{EndpointSlice, Event, Kind, KindSet, Node, Object, ObjectKey, Problem, Service, SourceState};
+use crate::{
+    EndpointSlice, EndpointsAnnotations, Event, Kind, KindSet, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod,
+    Problem, Secret, Service, SourceState,
+};
 
-/// Keys of the objects that changed, by kind.
-pub type ChangeSet = BTreeMap<Kind, BTreeSet<ObjectKey>>;
+type Objects = RedBlackTreeMapSync<ObjectKey, Object>;
+
+/// Keys of the objects that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeSet {
+    by_kind: BTreeMap<Kind, BTreeSet<ObjectKey>>,
+    services: BTreeSet<ObjectKey>,
+}
+
+impl ChangeSet {
+    /// The changed objects of a kind; `None` where none did.
+    pub fn get(&self, kind: &Kind) -> Option<&BTreeSet<ObjectKey>> {
+        self.by_kind.get(kind)
+    }
+
+    /// The Services that changed, or have or had an EndpointSlice that did.
+    pub fn services(&self) -> &BTreeSet<ObjectKey> {
+        &self.services
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.by_kind.is_empty()
+    }
+}
 
 /// The watched cluster. Cloning is cheap (the maps are persistent), so a clone is a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
-    services: RedBlackTreeMapSync<ObjectKey, Arc<Service>>,
-    slices: RedBlackTreeMapSync<ObjectKey, Arc<EndpointSlice>>,
-    nodes: RedBlackTreeMapSync<ObjectKey, Arc<Node>>,
+    objects: BTreeMap<Kind, Objects>,
+    slices_of: RedBlackTreeMapSync<ObjectKey, Arc<BTreeSet<ObjectKey>>>,
+    problems: RedBlackTreeMapSync<(Kind, ObjectKey), Arc<[Problem]>>,
+    states: BTreeMap<Kind, SourceState>,
+    synced: KindSet,
+    changes: ChangeSet,
+}
+
+/// Typed access to the objects of one kind.
+macro_rules! kind {
+    ($all:ident, $one:ident, $kind:ident, $type:ty) => {
+        #[doc = concat!("Every ", stringify!($kind), ", in the order of their names.")]
+        pub fn $all(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<$type>)> {
+            let objects = self.objects.get(&Kind::$kind).into_iter().flatten();
+            objects.filter_map(|(key, object)| match object {
+                Object::$kind(object) => Some((key, object)),
+                _ => None,
+            })
+        }
+
+        #[doc = concat!("One ", stringify!($kind), ".")]
+        pub fn $one(&self, key: &ObjectKey) -> Option<&Arc<$type>> {
+            match self.objects.get(&Kind::$kind)?.get(key)? {
+                Object::$kind(object) => Some(object),
+                _ => None,
+            }
+        }
+    };
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "each accessor is about one variant, and a map holds one kind")]
+impl Cluster {
+    kind!(services, service, Service, Service);
+    kind!(endpoint_slices, endpoint_slice, EndpointSlice, EndpointSlice);
+    kind!(nodes, node, Node, Node);
+    kind!(pods, pod, Pod, Pod);
+    kind!(namespaces, namespace, Namespace, Namespace);
+    kind!(network_policies, network_policy, NetworkPolicy, NetworkPolicy);
+    kind!(secrets, secret, Secret, Secret);
+    kind!(endpoints, endpoints_of, Endpoints, EndpointsAnnotations);
+}
+
+impl Cluster {
+    /// Brings the cluster up to date with what a source says.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Replaced { kind, objects, problems } => self.replace(kind, objects, problems),
+            Event::Applied { kind, key, object, problems } => {
+                self.set_problems(kind, &key, problems);
+                self.set(kind, key, object);
+            }
+            Event::Deleted { kind, key } => {
+                self.set_problems(kind, &key, Vec::new());
+                self.set(kind, key, None);
+            }
+            Event::Source { kind, state } => drop(self.states.insert(kind, state)),
+        }
+    }
+
+    /// What changed since this was last called.
+    pub fn take_changes(&mut self) -> ChangeSet {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether each of `kinds` has been listed.
+    pub fn is_synced(&self, kinds: &KindSet) -> bool {
+        kinds.is_subset(&self.synced)
+    }
+
+    /// The EndpointSlices of a Service.
+    pub fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        let keys = self.slices_of.get(service).map(AsRef::as_ref).into_iter().flatten();
+        keys.filter_map(|key| self.endpoint_slice(key))
+    }
+
+    /// Findings about objects, in the order of their kinds and names.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.values().flat_map(|problems| problems.iter())
+    }
+
+    /// How well each kind is heard of.
+    pub fn source_states(&self) -> &BTreeMap<Kind, SourceState> {
+        &self.states
+    }
+
+    fn replace(&mut self, kind: Kind, objects: Vec<Object>, problems: Vec<Problem>) {
+        let mut fresh: BTreeMap<ObjectKey, Object> =
+            objects.into_iter().map(|object| (object.key().clone(), object)).collect();
+        let mut problems_of: BTreeMap<ObjectKey, Vec<Problem>> = BTreeMap::new();
+        for problem in problems {
+            problems_of.entry(problem.key.clone()).or_default().push(problem);
+        }
+        let with_problems: Vec<ObjectKey> =
+            self.problems.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()).collect();
+        for key in with_problems.iter().chain(&problems_of.keys().cloned().collect::<Vec<_>>()) {
+            self.set_problems(kind, key, problems_of.get(key).cloned().unwrap_or_default());
+        }
+        let known: Vec<ObjectKey> =
+            self.objects.get(&kind).into_iter().flat_map(|objects| objects.keys().cloned()).collect();
+        for key in known {
+            let object = fresh.remove(&key);
+            self.set(kind, key, object);
+        }
+        for (key, object) in fresh {
+            self.set(kind, key, Some(object));
+        }
+        self.synced.insert(kind);
+    }
+
+    fn set(&mut self, kind: Kind, key: ObjectKey, object: Option<Object>) {
+        let objects = self.objects.entry(kind).or_default();
+        let old = objects.get(&key).cloned();
+        if old == object {
+            return;
+        }
+        match &object {
+            Some(object) => objects.insert_mut(key.clone(), object.clone()),
+            None => drop(objects.remove_mut(&key)),
+        }
+        if kind == Kind::Service {
+            self.changes.services.insert(key.clone());
+        }
+        let [before, after] = [old, object].map(owner_of);
+        self.index(&key, before.as_ref(), after.as_ref());
+        self.changes.services.extend([before, after].into_iter().flatten());
+        self.changes.by_kind.entry(kind).or_default().insert(key);
+    }
+
+    fn index(&mut self, slice: &ObjectKey, before: Option<&ObjectKey>, after: Option<&ObjectKey>) {
+        if before == after {
+            return;
+        }
+        if let Some(owner) = before {
+            let mut slices = self.slices_of.get(owner).map(|slices| (**slices).clone()).unwrap_or_default();
+            slices.remove(slice);
+            if slices.is_empty() {
+                self.slices_of.remove_mut(owner);
+            } else {
+                self.slices_of.insert_mut(owner.clone(), Arc::new(slices));
+            }
+        }
+        if let Some(owner) = after {
+            let mut slices = self.slices_of.get(owner).map(|slices| (**slices).clone()).unwrap_or_default();
+            slices.insert(slice.clone());
+            self.slices_of.insert_mut(owner.clone(), Arc::new(slices));
+        }
+    }
+
+    fn set_problems(&mut self, kind: Kind, key: &ObjectKey, problems: Vec<Problem>) {
+        let at = (kind, key.clone());
+        if problems.is_empty() {
+            self.problems.remove_mut(&at);
+        } else {
+            self.problems.insert_mut(at, problems.into());
+        }
+    }
+}
+
+/// The Service that a slice belongs to.
+fn owner_of(object: Option<Object>) -> Option<ObjectKey> {
+    if let Some(Object::EndpointSlice(slice)) = object { slice.service.clone() } else { None }
 }

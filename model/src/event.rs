@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{EndpointSlice, Kind, Node, ObjectKey, Problem, Service};
+use crate::{
+    EndpointSlice, EndpointsAnnotations, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Problem, Secret, Service,
+};
 
 /// One object of any kind, reduced. Variants share the object, never copy it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,32 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// A Node.
     Node(Arc<Node>),
+    /// A Pod.
+    Pod(Arc<Pod>),
+    /// A Namespace.
+    Namespace(Arc<Namespace>),
+    /// A NetworkPolicy.
+    NetworkPolicy(Arc<NetworkPolicy>),
+    /// A Secret.
+    Secret(Arc<Secret>),
+    /// Annotations of an Endpoints object.
+    Endpoints(Arc<EndpointsAnnotations>),
+}
+
+impl Object {
+    /// Its name.
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Service(object) => &object.key,
+            Self::EndpointSlice(object) => &object.key,
+            Self::Node(object) => &object.key,
+            Self::Pod(object) => &object.key,
+            Self::Namespace(object) => &object.key,
+            Self::NetworkPolicy(object) => &object.key,
+            Self::Secret(object) => &object.key,
+            Self::Endpoints(object) => &object.key,
+        }
+    }
 }
 
 /// What a source says, in order. A kind is complete from its first `Replaced` on.

@@ -7,14 +7,18 @@
 //! This crate does no I/O and cannot fail: an object that makes no sense becomes a [`Problem`]
 //! that names it, and every other object is unaffected.
 
+#![warn(missing_docs)]
+
 mod cluster;
 mod endpoints;
 mod event;
 mod key;
 mod net;
 mod node;
+mod policy;
 mod problem;
 mod service;
+mod workload;
 
 pub mod k8s;
 
@@ -24,5 +28,10 @@ pub use event::{Event, Object, SourceState};
 pub use key::{Kind, KindSet, ObjectKey};
 pub use net::{IpFamily, PortName, Protocol};
 pub use node::{Node, NodeAddress, NodeAddressType};
+pub use policy::{
+    Direction, LabelSelector, NetworkPolicy, PeerSelection, PolicyPeer, PolicyPort, PolicyRule, PortSelection,
+    Requirement,
+};
 pub use problem::Problem;
 pub use service::{ClusterIps, Service, ServicePort, ServiceType};
+pub use workload::{EndpointsAnnotations, Labels, Namespace, Pod, Secret};

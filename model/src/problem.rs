@@ -19,10 +19,23 @@ pub struct Problem {
     pub effect: String,
 }
 
+impl Problem {
+    /// A finding about one object.
+    pub fn new(
+        kind: Kind,
+        key: ObjectKey,
+        field: impl Into<String>,
+        message: impl Into<String>,
+        effect: impl Into<String>,
+    ) -> Self {
+        Self { kind, key, field: field.into(), message: message.into(), effect: effect.into() }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, key, field, message, effect } = self;
-        let dot = if field.is_empty() { "" } else { " " };
-        write!(f, "{kind} {key}:{dot}{field} {message}; {effect}")
+        let space = if field.is_empty() { "" } else { " " };
+        write!(f, "{kind} {key}:{space}{field} {message}; {effect}")
     }
 }

@@ -1,0 +1,168 @@
+//! Objects in, model and problems out.
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+use super::reduce;
+use crate::{Kind, Object};
+
+fn service(spec: Value) -> Value {
+    json!({"metadata": {"namespace": "shop", "name": "web", "creationTimestamp": "2026-01-02T03:04:05Z"}, "spec": spec})
+}
+
+/// What remains of a Service, a line a port, and its problems.
+#[track_caller]
+fn check_service(object: &Value, expected: &Expect) {
+    let reduced = reduce(Kind::Service, object);
+    let mut text = String::new();
+    if let Some(Object::Service(service)) = &reduced.object {
+        text += &format!("{:?} {:?}\n", service.service_type, service.cluster_ips);
+        for port in &service.ports {
+            text += &format!("`{}` {}/{} {:?}\n", port.name, port.port, port.protocol, port.node_port);
+        }
+    }
+    for problem in &reduced.problems {
+        text += &format!("! {problem}\n");
+    }
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn one_bad_port_costs_that_port_alone() {
+    check_service(
+        &service(json!({"clusterIP": "10.96.0.1", "ports": [
+            {"name": "a", "port": 80, "nodePort": 30080},
+            {"name": "b", "port": 70000},
+            {"name": "c", "port": 0},
+            {"name": "d", "port": "eighty"},
+            {"name": "e", "port": 53, "protocol": "QUIC"},
+            {"name": "a", "port": 81},
+            {"name": "f"},
+            {"name": "g", "port": 53, "protocol": "UDP", "nodePort": 0},
+            {"name": "h", "port": 54, "nodePort": -1},
+        ]})),
+        &expect![[r#"
+            ClusterIp Assigned([10.96.0.1])
+            `a` 80/tcp Some(30080)
+            `g` 53/udp None
+            `h` 54/tcp None
+            ! Service shop/web: spec.ports[1].port is 70000, not a port from 1 to 65535; this port is not served, the others are
+            ! Service shop/web: spec.ports[2].port is 0, not a port from 1 to 65535; this port is not served, the others are
+            ! Service shop/web: spec.ports[3].port is "eighty", not a port from 1 to 65535; this port is not served, the others are
+            ! Service shop/web: spec.ports[4].protocol is "QUIC", not TCP, UDP or SCTP; this port is not served, the others are
+            ! Service shop/web: spec.ports[5].name `a` is the name of an earlier port; this port is not served, the others are
+            ! Service shop/web: spec.ports[6].port is missing; this port is not served, the others are
+            ! Service shop/web: spec.ports[8].nodePort is -1, not a port from 1 to 65535; the port is served on cluster IPs only
+        "#]],
+    );
+}
+
+#[test]
+fn cluster_ips_none_absent_and_bad_differ() {
+    for (spec, expected) in [
+        (json!({"clusterIP": "None"}), expect!["ClusterIp Headless\n"]),
+        (json!({"clusterIPs": ["None"]}), expect!["ClusterIp Headless\n"]),
+        (json!({"clusterIP": ""}), expect!["ClusterIp Pending\n"]),
+        (json!({}), expect!["ClusterIp Pending\n"]),
+        (json!({"clusterIPs": ["10.96.0.1", "fd00::1"]}), expect!["ClusterIp Assigned([10.96.0.1, fd00::1])\n"]),
+        (
+            json!({"type": "NodePort", "clusterIPs": ["10.96.0.300", "127.0.0.1", "fd00::1"]}),
+            expect![[r#"
+                NodePort Assigned([fd00::1])
+                ! Service shop/web: spec.clusterIPs[0] is "10.96.0.300", not an IP address; this address is not served
+                ! Service shop/web: spec.clusterIPs[1] is 127.0.0.1, which cannot be a Service's; this address is not served
+            "#]],
+        ),
+        (
+            json!({"type": "Anycast"}),
+            expect![[r#"
+                ! Service shop/web: spec.type is "Anycast", not a type of Service; the Service is left out
+            "#]],
+        ),
+    ] {
+        check_service(&service(spec), &expected);
+    }
+    let mut labelled = service(json!({"clusterIP": "10.96.0.1"}));
+    labelled["metadata"]["labels"] = json!({"service.kubernetes.io/headless": ""});
+    check_service(&labelled, &expect!["ClusterIp Headless\n"]);
+}
+
+#[test]
+fn endpoint_conditions_have_the_apis_defaults() {
+    let slice = |conditions: Value| {
+        json!({"metadata": {"namespace": "shop", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "conditions": conditions}]})
+    };
+    for (conditions, expected) in [
+        (json!({}), (true, true, false)),
+        (Value::Null, (true, true, false)),
+        (json!({"ready": false}), (false, false, false)),
+        (json!({"ready": false, "serving": true, "terminating": true}), (false, true, true)),
+        (json!({"ready": null, "serving": false}), (true, false, false)),
+    ] {
+        let Some(Object::EndpointSlice(slice)) = reduce(Kind::EndpointSlice, &slice(conditions.clone())).object else {
+            panic!("{conditions}");
+        };
+        let found = slice.endpoints[0].conditions;
+        assert_eq!((found.ready, found.serving, found.terminating), expected, "{conditions}");
+        assert_eq!(slice.service.as_ref().unwrap().to_string(), "shop/web");
+    }
+}
+
+#[test]
+fn an_endpoint_of_another_family_is_left_out_alone() {
+    let reduced = reduce(
+        Kind::EndpointSlice,
+        &json!({"metadata": {"namespace": "shop", "name": "web-1"}, "addressType": "IPv6",
+            "endpoints": [{"addresses": ["fd00::1"]}, {"addresses": ["10.0.0.1"]}, {"addresses": ["x"]}]}),
+    );
+    let Some(Object::EndpointSlice(slice)) = reduced.object else { panic!("left out") };
+    assert_eq!(slice.endpoints.len(), 1);
+    let fields: Vec<_> = reduced.problems.iter().map(|problem| problem.field.as_str()).collect();
+    assert_eq!(fields, ["endpoints[1].addresses[0]", "endpoints[2].addresses[0]"]);
+}
+
+#[test]
+fn slices_of_names_are_no_problem_and_no_object() {
+    let reduced =
+        reduce(Kind::EndpointSlice, &json!({"metadata": {"namespace": "a", "name": "b"}, "addressType": "FQDN"}));
+    assert_eq!((reduced.object, reduced.problems), (None, vec![]));
+}
+
+#[test]
+fn nothing_in_the_shape_of_json_panics() {
+    for kind in Kind::ALL {
+        for value in [json!(null), json!(42), json!([]), json!("x"), json!({"metadata": {"name": "a"}, "spec": 1, "status": []}),
+            json!({"metadata": {"name": "a", "labels": [], "annotations": "x"}, "spec": {"ports": {}, "ingress": [1]}, "endpoints": [1], "addressType": 4})]
+        {
+            let _total = reduce(kind, &value);
+        }
+    }
+}
+
+#[test]
+fn absent_and_empty_differ_in_policies() {
+    use crate::{PeerSelection, PortSelection};
+    let policy = |spec: Value| {
+        let object = json!({"metadata": {"namespace": "a", "name": "b"}, "spec": spec});
+        match reduce(Kind::NetworkPolicy, &object).object {
+            Some(Object::NetworkPolicy(policy)) => policy,
+            other => panic!("{other:?}"),
+        }
+    };
+    let deny = policy(json!({"podSelector": {}}));
+    assert_eq!((deny.ingress.as_deref(), deny.egress.as_deref()), (Some(&[][..]), None));
+    let open = policy(json!({"podSelector": {}, "egress": [{"to": []}], "policyTypes": ["Egress"]}));
+    assert_eq!(open.ingress, None);
+    let rules = open.egress.as_ref().unwrap();
+    assert_eq!((&rules[0].peers, &rules[0].ports), (&PeerSelection::All, &PortSelection::All));
+    let bad = policy(json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "x"}}]}]}));
+    assert_eq!(bad.ingress.as_ref().unwrap()[0].peers, PeerSelection::Only(vec![]));
+}
+
+#[test]
+fn a_secrets_values_do_not_show() {
+    let object = json!({"metadata": {"namespace": "a", "name": "b"}, "data": {"password": "c2VjcmV0"}});
+    let text = format!("{:?}", reduce(Kind::Secret, &object));
+    assert!(text.contains("password") && !text.contains("c2VjcmV0"), "{text}");
+}

@@ -1,0 +1,68 @@
+//! Pods, Namespaces, Secrets and Endpoints, reduced.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use crate::{ObjectKey, PortName, Protocol};
+
+/// Labels of an object.
+pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
+/// `v1/Pod`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `spec.nodeName`, once it is scheduled.
+    pub node_name: Option<Arc<str>>,
+    /// `spec.hostNetwork`: its addresses are the node's.
+    pub host_network: bool,
+    /// `status.podIPs` (or `status.podIP`).
+    pub addresses: Vec<IpAddr>,
+    /// `status.phase` is Succeeded or Failed: its addresses may belong to another pod by now.
+    pub finished: bool,
+    /// Named container ports.
+    pub ports: Vec<(PortName, Protocol, NonZeroU16)>,
+}
+
+/// `v1/Namespace`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Name; the namespace of the key is empty.
+    pub key: ObjectKey,
+    /// `metadata.labels`.
+    pub labels: Labels,
+}
+
+/// `v1/Secret`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `type`.
+    pub secret_type: Arc<str>,
+    /// `data`, still in base64 as the API carries it.
+    pub data: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values never reach a log.
+        let names: Vec<_> = self.data.keys().collect();
+        f.debug_struct("Secret").field("key", &self.key).field("data", &names).finish_non_exhaustive()
+    }
+}
+
+/// `v1/Endpoints`, of which only the annotations matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointsAnnotations {
+    /// Namespace and name, those of the Service.
+    pub key: ObjectKey,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+}
