@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use crate::{
-    EndpointSlice, EndpointsAnnotations, Event, Kind, KindSet, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod,
-    Problem, Secret, Service, SourceState,
+    EndpointSlice, EndpointsAnnotations, Event, Kind, KindSet, Namespace, NetworkPolicy, Node,
+    Object, ObjectKey, Pod, Problem, Secret, Service, SourceState,
 };
 
 type Objects = RedBlackTreeMapSync<ObjectKey, Object>;
@@ -69,14 +69,27 @@ macro_rules! kind {
     };
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "each accessor is about one variant, and a map holds one kind")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each accessor is about one variant, and a map holds one kind"
+)]
 impl Cluster {
     kind!(services, service, Service, Service);
-    kind!(endpoint_slices, endpoint_slice, EndpointSlice, EndpointSlice);
+    kind!(
+        endpoint_slices,
+        endpoint_slice,
+        EndpointSlice,
+        EndpointSlice
+    );
     kind!(nodes, node, Node, Node);
     kind!(pods, pod, Pod, Pod);
     kind!(namespaces, namespace, Namespace, Namespace);
-    kind!(network_policies, network_policy, NetworkPolicy, NetworkPolicy);
+    kind!(
+        network_policies,
+        network_policy,
+        NetworkPolicy,
+        NetworkPolicy
+    );
     kind!(secrets, secret, Secret, Secret);
     kind!(endpoints, endpoints_of, Endpoints, EndpointsAnnotations);
 }
@@ -85,8 +98,17 @@ impl Cluster {
     /// Brings the cluster up to date with what a source says.
     pub fn apply(&mut self, event: Event) {
         match event {
-            Event::Replaced { kind, objects, problems } => self.replace(kind, objects, problems),
-            Event::Applied { kind, key, object, problems } => {
+            Event::Replaced {
+                kind,
+                objects,
+                problems,
+            } => self.replace(kind, objects, problems),
+            Event::Applied {
+                kind,
+                key,
+                object,
+                problems,
+            } => {
                 self.set_problems(kind, &key, problems);
                 self.set(kind, key, object);
             }
@@ -110,7 +132,12 @@ impl Cluster {
 
     /// The EndpointSlices of a Service.
     pub fn slices_of(&self, service: &ObjectKey) -> impl Iterator<Item = &Arc<EndpointSlice>> {
-        let keys = self.slices_of.get(service).map(AsRef::as_ref).into_iter().flatten();
+        let keys = self
+            .slices_of
+            .get(service)
+            .map(AsRef::as_ref)
+            .into_iter()
+            .flatten();
         keys.filter_map(|key| self.endpoint_slice(key))
     }
 
@@ -125,19 +152,35 @@ impl Cluster {
     }
 
     fn replace(&mut self, kind: Kind, objects: Vec<Object>, problems: Vec<Problem>) {
-        let mut fresh: BTreeMap<ObjectKey, Object> =
-            objects.into_iter().map(|object| (object.key().clone(), object)).collect();
+        let mut fresh: BTreeMap<ObjectKey, Object> = objects
+            .into_iter()
+            .map(|object| (object.key().clone(), object))
+            .collect();
         let mut problems_of: BTreeMap<ObjectKey, Vec<Problem>> = BTreeMap::new();
         for problem in problems {
-            problems_of.entry(problem.key.clone()).or_default().push(problem);
+            problems_of
+                .entry(problem.key.clone())
+                .or_default()
+                .push(problem);
         }
-        let with_problems: Vec<ObjectKey> =
-            self.problems.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()).collect();
-        for key in with_problems.iter().chain(&problems_of.keys().cloned().collect::<Vec<_>>()) {
+        let with_problems: Vec<ObjectKey> = self
+            .problems
+            .keys()
+            .filter(|(of, _)| *of == kind)
+            .map(|(_, key)| key.clone())
+            .collect();
+        for key in with_problems
+            .iter()
+            .chain(&problems_of.keys().cloned().collect::<Vec<_>>())
+        {
             self.set_problems(kind, key, problems_of.get(key).cloned().unwrap_or_default());
         }
-        let known: Vec<ObjectKey> =
-            self.objects.get(&kind).into_iter().flat_map(|objects| objects.keys().cloned()).collect();
+        let known: Vec<ObjectKey> = self
+            .objects
+            .get(&kind)
+            .into_iter()
+            .flat_map(|objects| objects.keys().cloned())
+            .collect();
         for key in known {
             let object = fresh.remove(&key);
             self.set(kind, key, object);
@@ -163,7 +206,9 @@ impl Cluster {
         }
         let [before, after] = [old, object].map(owner_of);
         self.index(&key, before.as_ref(), after.as_ref());
-        self.changes.services.extend([before, after].into_iter().flatten());
+        self.changes
+            .services
+            .extend([before, after].into_iter().flatten());
         self.changes.by_kind.entry(kind).or_default().insert(key);
     }
 
@@ -172,7 +217,11 @@ impl Cluster {
             return;
         }
         if let Some(owner) = before {
-            let mut slices = self.slices_of.get(owner).map(|slices| (**slices).clone()).unwrap_or_default();
+            let mut slices = self
+                .slices_of
+                .get(owner)
+                .map(|slices| (**slices).clone())
+                .unwrap_or_default();
             slices.remove(slice);
             if slices.is_empty() {
                 self.slices_of.remove_mut(owner);
@@ -181,7 +230,11 @@ impl Cluster {
             }
         }
         if let Some(owner) = after {
-            let mut slices = self.slices_of.get(owner).map(|slices| (**slices).clone()).unwrap_or_default();
+            let mut slices = self
+                .slices_of
+                .get(owner)
+                .map(|slices| (**slices).clone())
+                .unwrap_or_default();
             slices.insert(slice.clone());
             self.slices_of.insert_mut(owner.clone(), Arc::new(slices));
         }
@@ -199,5 +252,9 @@ impl Cluster {
 
 /// The Service that a slice belongs to.
 fn owner_of(object: Option<Object>) -> Option<ObjectKey> {
-    if let Some(Object::EndpointSlice(slice)) = object { slice.service.clone() } else { None }
+    if let Some(Object::EndpointSlice(slice)) = object {
+        slice.service.clone()
+    } else {
+        None
+    }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    EndpointSlice, EndpointsAnnotations, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Problem, Secret, Service,
+    EndpointSlice, EndpointsAnnotations, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod,
+    Problem, Secret, Service,
 };
 
 /// One object of any kind, reduced. Variants share the object, never copy it.

@@ -15,7 +15,10 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// A key of a namespaced object.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// A key of a cluster-scoped object.

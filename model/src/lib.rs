@@ -29,8 +29,8 @@ pub use key::{Kind, KindSet, ObjectKey};
 pub use net::{IpFamily, PortName, Protocol};
 pub use node::{Node, NodeAddress, NodeAddressType};
 pub use policy::{
-    Direction, LabelSelector, NetworkPolicy, PeerSelection, PolicyPeer, PolicyPort, PolicyRule, PortSelection,
-    Requirement,
+    Direction, LabelSelector, NetworkPolicy, PeerSelection, PolicyPeer, PolicyPort, PolicyRule,
+    PortSelection, Requirement,
 };
 pub use problem::Problem;
 pub use service::{ClusterIps, Service, ServicePort, ServiceType};

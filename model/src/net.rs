@@ -27,7 +27,9 @@ impl Protocol {
 
     /// The protocol of an IANA number that Services can carry.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|p| p.number() == number)
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|p| p.number() == number)
     }
 }
 

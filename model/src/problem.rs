@@ -28,13 +28,25 @@ impl Problem {
         message: impl Into<String>,
         effect: impl Into<String>,
     ) -> Self {
-        Self { kind, key, field: field.into(), message: message.into(), effect: effect.into() }
+        Self {
+            kind,
+            key,
+            field: field.into(),
+            message: message.into(),
+            effect: effect.into(),
+        }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, key, field, message, effect } = self;
+        let Self {
+            kind,
+            key,
+            field,
+            message,
+            effect,
+        } = self;
         let space = if field.is_empty() { "" } else { " " };
         write!(f, "{kind} {key}:{space}{field} {message}; {effect}")
     }

@@ -54,7 +54,10 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Values never reach a log.
         let names: Vec<_> = self.data.keys().collect();
-        f.debug_struct("Secret").field("key", &self.key).field("data", &names).finish_non_exhaustive()
+        f.debug_struct("Secret")
+            .field("key", &self.key)
+            .field("data", &names)
+            .finish_non_exhaustive()
     }
 }
 

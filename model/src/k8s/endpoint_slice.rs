@@ -24,16 +24,30 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<EndpointSlice> {
         "IPv6" => IpFamily::V6,
         "FQDN" => return None,
         other => {
-            reader.problem(&field.path, format!("is `{other}`, not IPv4, IPv6 or FQDN"), left_out);
+            reader.problem(
+                &field.path,
+                format!("is `{other}`, not IPv4, IPv6 or FQDN"),
+                left_out,
+            );
             return None;
         }
     };
     Some(EndpointSlice {
         key: reader.key.clone(),
-        service: reader.label(SERVICE_NAME_LABEL).map(|name| ObjectKey::new(&reader.key.namespace, name)),
+        service: reader
+            .label(SERVICE_NAME_LABEL)
+            .map(|name| ObjectKey::new(&reader.key.namespace, name)),
         family,
-        ports: root.list("ports").iter().filter_map(|entry| port(reader, entry)).collect(),
-        endpoints: root.list("endpoints").iter().flat_map(|entry| endpoints(reader, entry, family)).collect(),
+        ports: root
+            .list("ports")
+            .iter()
+            .filter_map(|entry| port(reader, entry))
+            .collect(),
+        endpoints: root
+            .list("endpoints")
+            .iter()
+            .flat_map(|entry| endpoints(reader, entry, family))
+            .collect(),
     })
 }
 
@@ -48,7 +62,11 @@ fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<EndpointPort> {
         None => None,
         Some(field) => Some(reader.port(&field, effect)?),
     };
-    Some(EndpointPort { name, protocol, port })
+    Some(EndpointPort {
+        name,
+        protocol,
+        port,
+    })
 }
 
 fn endpoints(reader: &Reader<'_>, entry: &Field<'_>, family: IpFamily) -> Vec<Endpoint> {
@@ -62,15 +80,25 @@ fn endpoints(reader: &Reader<'_>, entry: &Field<'_>, family: IpFamily) -> Vec<En
         serving: flag("serving").unwrap_or(ready),
         terminating: flag("terminating").unwrap_or(false),
     };
-    let node_name = entry.get("nodeName").and_then(|field| reader.text(&field, "the endpoint counts as remote"));
+    let node_name = entry
+        .get("nodeName")
+        .and_then(|field| reader.text(&field, "the endpoint counts as remote"));
     let addresses = entry.list("addresses").into_iter().filter_map(|field| {
         let effect = "this endpoint gets no traffic";
         let address = reader.address(&field, effect)?;
         if !is_usable(address, family) {
-            reader.problem(&field.path, format!("is {address}, which is no endpoint's in this slice"), effect);
+            reader.problem(
+                &field.path,
+                format!("is {address}, which is no endpoint's in this slice"),
+                effect,
+            );
             return None;
         }
-        Some(Endpoint { address, conditions, node_name: node_name.map(Into::into) })
+        Some(Endpoint {
+            address,
+            conditions,
+            node_name: node_name.map(Into::into),
+        })
     });
     addresses.collect()
 }

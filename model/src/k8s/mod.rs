@@ -31,7 +31,12 @@ pub struct Reduced {
 
 /// Reduces `object`, which is of `kind`.
 pub fn reduce(kind: Kind, object: &Value) -> Reduced {
-    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
     let reader = Reader::new(kind, key.clone(), object);
     let reduced = if key.name.is_empty() {
@@ -40,14 +45,22 @@ pub fn reduce(kind: Kind, object: &Value) -> Reduced {
     } else {
         match kind {
             Kind::Service => service::reduce(&reader).map(|o| Object::Service(o.into())),
-            Kind::EndpointSlice => endpoint_slice::reduce(&reader).map(|o| Object::EndpointSlice(o.into())),
+            Kind::EndpointSlice => {
+                endpoint_slice::reduce(&reader).map(|o| Object::EndpointSlice(o.into()))
+            }
             Kind::Node => Some(Object::Node(node::reduce(&reader).into())),
             Kind::Pod => Some(Object::Pod(workload::pod(&reader).into())),
             Kind::Namespace => Some(Object::Namespace(workload::namespace(&reader).into())),
-            Kind::NetworkPolicy => Some(Object::NetworkPolicy(network_policy::reduce(&reader).into())),
+            Kind::NetworkPolicy => Some(Object::NetworkPolicy(
+                network_policy::reduce(&reader).into(),
+            )),
             Kind::Secret => Some(Object::Secret(workload::secret(&reader).into())),
             Kind::Endpoints => Some(Object::Endpoints(workload::endpoints(&reader).into())),
         }
     };
-    Reduced { key, object: reduced, problems: reader.into_problems() }
+    Reduced {
+        key,
+        object: reduced,
+        problems: reader.into_problems(),
+    }
 }

@@ -10,11 +10,20 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Node {
         cidrs.extend(spec.get("podCIDR").filter(|field| field.value != ""));
     }
     let network = |field: Field<'_>| {
-        reader.parse(&field, "a network as in 10.0.0.0/24", "it is ignored", |value| value.as_str()?.parse().ok())
+        reader.parse(
+            &field,
+            "a network as in 10.0.0.0/24",
+            "it is ignored",
+            |value| value.as_str()?.parse().ok(),
+        )
     };
     Node {
         key: ObjectKey::cluster_scoped(&reader.key.name),
-        addresses: status.list("addresses").iter().filter_map(|entry| address(reader, entry)).collect(),
+        addresses: status
+            .list("addresses")
+            .iter()
+            .filter_map(|entry| address(reader, entry))
+            .collect(),
         pod_cidrs: cidrs.into_iter().filter_map(network).collect(),
     }
 }
@@ -26,6 +35,12 @@ fn address(reader: &Reader<'_>, entry: &Field<'_>) -> Option<NodeAddress> {
         // Host names and whatever else a cloud provider writes are no addresses.
         _ => return None,
     };
-    let address = reader.address(&entry.get("address")?, "node ports are not served at this address")?;
-    Some(NodeAddress { address_type, address })
+    let address = reader.address(
+        &entry.get("address")?,
+        "node ports are not served at this address",
+    )?;
+    Some(NodeAddress {
+        address_type,
+        address,
+    })
 }

@@ -30,39 +30,71 @@ impl<'a> Field<'a> {
     pub(super) fn get(&self, name: &str) -> Option<Field<'a>> {
         let value = self.value.get(name).filter(|value| !value.is_null())?;
         let dot = if self.path.is_empty() { "" } else { "." };
-        Some(Field { path: format!("{}{dot}{name}", self.path), value })
+        Some(Field {
+            path: format!("{}{dot}{name}", self.path),
+            value,
+        })
     }
 
     /// The elements of a member that is a list; nothing where it is absent.
     pub(super) fn list(&self, name: &str) -> Vec<Field<'a>> {
-        let Some(field) = self.get(name) else { return Vec::new() };
+        let Some(field) = self.get(name) else {
+            return Vec::new();
+        };
         let elements = field.value.as_array().into_iter().flatten().enumerate();
-        elements.map(|(index, value)| Field { path: format!("{}[{index}]", field.path), value }).collect()
+        elements
+            .map(|(index, value)| Field {
+                path: format!("{}[{index}]", field.path),
+                value,
+            })
+            .collect()
     }
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(kind: Kind, key: ObjectKey, object: &'a Value) -> Self {
-        Self { kind, key, object, problems: RefCell::default() }
+        Self {
+            kind,
+            key,
+            object,
+            problems: RefCell::default(),
+        }
     }
 
     /// The object itself.
     pub(super) fn root(&self) -> Field<'a> {
-        Field { path: String::new(), value: self.object }
+        Field {
+            path: String::new(),
+            value: self.object,
+        }
     }
 
     /// `spec`, or nothing in particular where it is absent.
     pub(super) fn section(&self, name: &str) -> Field<'a> {
         const ABSENT: &Value = &Value::Null;
-        self.root().get(name).unwrap_or(Field { path: name.to_owned(), value: ABSENT })
+        self.root().get(name).unwrap_or(Field {
+            path: name.to_owned(),
+            value: ABSENT,
+        })
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 
-    pub(super) fn problem(&self, field: &str, message: impl Into<String>, effect: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem::new(self.kind, self.key.clone(), field, message, effect));
+    pub(super) fn problem(
+        &self,
+        field: &str,
+        message: impl Into<String>,
+        effect: impl Into<String>,
+    ) {
+        self.problems.borrow_mut().push(Problem::new(
+            self.kind,
+            self.key.clone(),
+            field,
+            message,
+            effect,
+        ));
     }
 
     /// Reads a field with `parse`; what does not parse is reported as not being `expected`.
@@ -75,7 +107,11 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let parsed = parse(field.value);
         if parsed.is_none() {
-            self.problem(&field.path, format!("is {}, not {expected}", field.value), effect);
+            self.problem(
+                &field.path,
+                format!("is {}, not {expected}", field.value),
+                effect,
+            );
         }
         parsed
     }
@@ -89,31 +125,44 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn address(&self, field: &Field<'a>, effect: &str) -> Option<IpAddr> {
-        self.parse(field, "an IP address", effect, |value| value.as_str()?.parse().ok())
+        self.parse(field, "an IP address", effect, |value| {
+            value.as_str()?.parse().ok()
+        })
     }
 
     /// `protocol` of an entry, TCP where absent; `None` where it makes no sense.
     pub(super) fn protocol(&self, entry: &Field<'a>, effect: &str) -> Option<Protocol> {
-        let Some(field) = entry.get("protocol") else { return Some(Protocol::Tcp) };
-        self.parse(&field, "TCP, UDP or SCTP", effect, |value| match value.as_str()? {
-            "TCP" => Some(Protocol::Tcp),
-            "UDP" => Some(Protocol::Udp),
-            "SCTP" => Some(Protocol::Sctp),
-            _ => None,
+        let Some(field) = entry.get("protocol") else {
+            return Some(Protocol::Tcp);
+        };
+        self.parse(&field, "TCP, UDP or SCTP", effect, |value| {
+            match value.as_str()? {
+                "TCP" => Some(Protocol::Tcp),
+                "UDP" => Some(Protocol::Udp),
+                "SCTP" => Some(Protocol::Sctp),
+                _ => None,
+            }
         })
     }
 
     /// A map of strings below `metadata` (labels, annotations) or elsewhere.
     pub(super) fn strings(&self, parent: &Field<'a>, name: &str) -> BTreeMap<Arc<str>, Arc<str>> {
-        let Some(field) = parent.get(name) else { return BTreeMap::new() };
-        let Some(members) = self.parse(&field, "a map", "it counts as empty", Value::as_object) else {
+        let Some(field) = parent.get(name) else {
+            return BTreeMap::new();
+        };
+        let Some(members) = self.parse(&field, "a map", "it counts as empty", Value::as_object)
+        else {
             return BTreeMap::new();
         };
         let mut strings = BTreeMap::new();
         for (name, value) in members {
             match value.as_str() {
                 Some(value) => drop(strings.insert(name.as_str().into(), value.into())),
-                None => self.problem(&format!("{}.{name}", field.path), format!("is {value}, not a string"), "it is ignored"),
+                None => self.problem(
+                    &format!("{}.{name}", field.path),
+                    format!("is {value}, not a string"),
+                    "it is ignored",
+                ),
             }
         }
         strings
@@ -121,7 +170,11 @@ impl<'a> Reader<'a> {
 
     /// A label of the object.
     pub(super) fn label(&self, name: &str) -> Option<&'a str> {
-        self.object.get("metadata")?.get("labels")?.get(name)?.as_str()
+        self.object
+            .get("metadata")?
+            .get("labels")?
+            .get(name)?
+            .as_str()
     }
 }
 

@@ -14,11 +14,22 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<Service> {
     let spec = reader.section("spec");
     let service_type = match spec.get("type") {
         None => ServiceType::ClusterIp,
-        Some(field) => reader.parse(&field, "a type of Service", "the Service is left out", service_type)?,
+        Some(field) => reader.parse(
+            &field,
+            "a type of Service",
+            "the Service is left out",
+            service_type,
+        )?,
     };
     let mut names = BTreeSet::new();
-    let ports = spec.list("ports").into_iter().filter_map(|entry| port(reader, &entry, &mut names)).collect();
-    let publish = spec.get("publishNotReadyAddresses").is_some_and(|field| field.value == &Value::Bool(true));
+    let ports = spec
+        .list("ports")
+        .into_iter()
+        .filter_map(|entry| port(reader, &entry, &mut names))
+        .collect();
+    let publish = spec
+        .get("publishNotReadyAddresses")
+        .is_some_and(|field| field.value == &Value::Bool(true));
     Some(Service {
         key: reader.key.clone(),
         created_unix_seconds: created(reader),
@@ -41,9 +52,16 @@ fn service_type(value: &Value) -> Option<ServiceType> {
 }
 
 fn created(reader: &Reader<'_>) -> i64 {
-    let Some(field) = reader.section("metadata").get("creationTimestamp") else { return 0 };
+    let Some(field) = reader.section("metadata").get("creationTimestamp") else {
+        return 0;
+    };
     let parse = |value: &Value| value.as_str()?.parse::<jiff::Timestamp>().ok();
-    let parsed = reader.parse(&field, "a time as in 2006-01-02T15:04:05Z", "the object counts as the oldest", parse);
+    let parsed = reader.parse(
+        &field,
+        "a time as in 2006-01-02T15:04:05Z",
+        "the object counts as the oldest",
+        parse,
+    );
     parsed.map_or(0, jiff::Timestamp::as_second)
 }
 
@@ -59,17 +77,31 @@ fn cluster_ips(reader: &Reader<'_>, spec: &Field<'_>) -> ClusterIps {
     let effect = "this address is not served";
     let mut addresses = Vec::new();
     for field in &fields {
-        let Some(address) = reader.address(field, effect) else { continue };
+        let Some(address) = reader.address(field, effect) else {
+            continue;
+        };
         if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
-            reader.problem(&field.path, format!("is {address}, which cannot be a Service's"), effect);
+            reader.problem(
+                &field.path,
+                format!("is {address}, which cannot be a Service's"),
+                effect,
+            );
         } else if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
-    if addresses.is_empty() { ClusterIps::Pending } else { ClusterIps::Assigned(addresses) }
+    if addresses.is_empty() {
+        ClusterIps::Pending
+    } else {
+        ClusterIps::Assigned(addresses)
+    }
 }
 
-fn port(reader: &Reader<'_>, entry: &Field<'_>, names: &mut BTreeSet<PortName>) -> Option<ServicePort> {
+fn port(
+    reader: &Reader<'_>,
+    entry: &Field<'_>,
+    names: &mut BTreeSet<PortName>,
+) -> Option<ServicePort> {
     let effect = "this port is not served, the others are";
     let name = match entry.get("name") {
         None => PortName::default(),
@@ -82,11 +114,21 @@ fn port(reader: &Reader<'_>, entry: &Field<'_>, names: &mut BTreeSet<PortName>) 
     };
     let port = reader.port(&field, effect)?;
     if !names.insert(name.clone()) {
-        reader.problem(&format!("{}.name", entry.path), format!("`{name}` is the name of an earlier port"), effect);
+        reader.problem(
+            &format!("{}.name", entry.path),
+            format!("`{name}` is the name of an earlier port"),
+            effect,
+        );
         return None;
     }
     // 0 stands for "none" in objects that went through a Go client.
     let node_port = entry.get("nodePort").filter(|field| field.value != 0);
-    let node_port = node_port.and_then(|field| reader.port(&field, "the port is served on cluster IPs only"));
-    Some(ServicePort { name, protocol, port, node_port })
+    let node_port =
+        node_port.and_then(|field| reader.port(&field, "the port is served on cluster IPs only"));
+    Some(ServicePort {
+        name,
+        protocol,
+        port,
+        node_port,
+    })
 }

@@ -18,7 +18,10 @@ fn check_service(object: &Value, expected: &Expect) {
     if let Some(Object::Service(service)) = &reduced.object {
         text += &format!("{:?} {:?}\n", service.service_type, service.cluster_ips);
         for port in &service.ports {
-            text += &format!("`{}` {}/{} {:?}\n", port.name, port.port, port.protocol, port.node_port);
+            text += &format!(
+                "`{}` {}/{} {:?}\n",
+                port.name, port.port, port.protocol, port.node_port
+            );
         }
     }
     for problem in &reduced.problems {
@@ -60,11 +63,20 @@ fn one_bad_port_costs_that_port_alone() {
 #[test]
 fn cluster_ips_none_absent_and_bad_differ() {
     for (spec, expected) in [
-        (json!({"clusterIP": "None"}), expect!["ClusterIp Headless\n"]),
-        (json!({"clusterIPs": ["None"]}), expect!["ClusterIp Headless\n"]),
+        (
+            json!({"clusterIP": "None"}),
+            expect!["ClusterIp Headless\n"],
+        ),
+        (
+            json!({"clusterIPs": ["None"]}),
+            expect!["ClusterIp Headless\n"],
+        ),
         (json!({"clusterIP": ""}), expect!["ClusterIp Pending\n"]),
         (json!({}), expect!["ClusterIp Pending\n"]),
-        (json!({"clusterIPs": ["10.96.0.1", "fd00::1"]}), expect!["ClusterIp Assigned([10.96.0.1, fd00::1])\n"]),
+        (
+            json!({"clusterIPs": ["10.96.0.1", "fd00::1"]}),
+            expect!["ClusterIp Assigned([10.96.0.1, fd00::1])\n"],
+        ),
         (
             json!({"type": "NodePort", "clusterIPs": ["10.96.0.300", "127.0.0.1", "fd00::1"]}),
             expect![[r#"
@@ -97,14 +109,26 @@ fn endpoint_conditions_have_the_apis_defaults() {
         (json!({}), (true, true, false)),
         (Value::Null, (true, true, false)),
         (json!({"ready": false}), (false, false, false)),
-        (json!({"ready": false, "serving": true, "terminating": true}), (false, true, true)),
-        (json!({"ready": null, "serving": false}), (true, false, false)),
+        (
+            json!({"ready": false, "serving": true, "terminating": true}),
+            (false, true, true),
+        ),
+        (
+            json!({"ready": null, "serving": false}),
+            (true, false, false),
+        ),
     ] {
-        let Some(Object::EndpointSlice(slice)) = reduce(Kind::EndpointSlice, &slice(conditions.clone())).object else {
+        let Some(Object::EndpointSlice(slice)) =
+            reduce(Kind::EndpointSlice, &slice(conditions.clone())).object
+        else {
             panic!("{conditions}");
         };
         let found = slice.endpoints[0].conditions;
-        assert_eq!((found.ready, found.serving, found.terminating), expected, "{conditions}");
+        assert_eq!(
+            (found.ready, found.serving, found.terminating),
+            expected,
+            "{conditions}"
+        );
         assert_eq!(slice.service.as_ref().unwrap().to_string(), "shop/web");
     }
 }
@@ -116,25 +140,41 @@ fn an_endpoint_of_another_family_is_left_out_alone() {
         &json!({"metadata": {"namespace": "shop", "name": "web-1"}, "addressType": "IPv6",
             "endpoints": [{"addresses": ["fd00::1"]}, {"addresses": ["10.0.0.1"]}, {"addresses": ["x"]}]}),
     );
-    let Some(Object::EndpointSlice(slice)) = reduced.object else { panic!("left out") };
+    let Some(Object::EndpointSlice(slice)) = reduced.object else {
+        panic!("left out")
+    };
     assert_eq!(slice.endpoints.len(), 1);
-    let fields: Vec<_> = reduced.problems.iter().map(|problem| problem.field.as_str()).collect();
-    assert_eq!(fields, ["endpoints[1].addresses[0]", "endpoints[2].addresses[0]"]);
+    let fields: Vec<_> = reduced
+        .problems
+        .iter()
+        .map(|problem| problem.field.as_str())
+        .collect();
+    assert_eq!(
+        fields,
+        ["endpoints[1].addresses[0]", "endpoints[2].addresses[0]"]
+    );
 }
 
 #[test]
 fn slices_of_names_are_no_problem_and_no_object() {
-    let reduced =
-        reduce(Kind::EndpointSlice, &json!({"metadata": {"namespace": "a", "name": "b"}, "addressType": "FQDN"}));
+    let reduced = reduce(
+        Kind::EndpointSlice,
+        &json!({"metadata": {"namespace": "a", "name": "b"}, "addressType": "FQDN"}),
+    );
     assert_eq!((reduced.object, reduced.problems), (None, vec![]));
 }
 
 #[test]
 fn nothing_in_the_shape_of_json_panics() {
     for kind in Kind::ALL {
-        for value in [json!(null), json!(42), json!([]), json!("x"), json!({"metadata": {"name": "a"}, "spec": 1, "status": []}),
-            json!({"metadata": {"name": "a", "labels": [], "annotations": "x"}, "spec": {"ports": {}, "ingress": [1]}, "endpoints": [1], "addressType": 4})]
-        {
+        for value in [
+            json!(null),
+            json!(42),
+            json!([]),
+            json!("x"),
+            json!({"metadata": {"name": "a"}, "spec": 1, "status": []}),
+            json!({"metadata": {"name": "a", "labels": [], "annotations": "x"}, "spec": {"ports": {}, "ingress": [1]}, "endpoints": [1], "addressType": 4}),
+        ] {
             let _total = reduce(kind, &value);
         }
     }
@@ -151,18 +191,33 @@ fn absent_and_empty_differ_in_policies() {
         }
     };
     let deny = policy(json!({"podSelector": {}}));
-    assert_eq!((deny.ingress.as_deref(), deny.egress.as_deref()), (Some(&[][..]), None));
-    let open = policy(json!({"podSelector": {}, "egress": [{"to": []}], "policyTypes": ["Egress"]}));
+    assert_eq!(
+        (deny.ingress.as_deref(), deny.egress.as_deref()),
+        (Some(&[][..]), None)
+    );
+    let open =
+        policy(json!({"podSelector": {}, "egress": [{"to": []}], "policyTypes": ["Egress"]}));
     assert_eq!(open.ingress, None);
     let rules = open.egress.as_ref().unwrap();
-    assert_eq!((&rules[0].peers, &rules[0].ports), (&PeerSelection::All, &PortSelection::All));
-    let bad = policy(json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "x"}}]}]}));
-    assert_eq!(bad.ingress.as_ref().unwrap()[0].peers, PeerSelection::Only(vec![]));
+    assert_eq!(
+        (&rules[0].peers, &rules[0].ports),
+        (&PeerSelection::All, &PortSelection::All)
+    );
+    let bad =
+        policy(json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "x"}}]}]}));
+    assert_eq!(
+        bad.ingress.as_ref().unwrap()[0].peers,
+        PeerSelection::Only(vec![])
+    );
 }
 
 #[test]
 fn a_secrets_values_do_not_show() {
-    let object = json!({"metadata": {"namespace": "a", "name": "b"}, "data": {"password": "c2VjcmV0"}});
+    let object =
+        json!({"metadata": {"namespace": "a", "name": "b"}, "data": {"password": "c2VjcmV0"}});
     let text = format!("{:?}", reduce(Kind::Secret, &object));
-    assert!(text.contains("password") && !text.contains("c2VjcmV0"), "{text}");
+    assert!(
+        text.contains("password") && !text.contains("c2VjcmV0"),
+        "{text}"
+    );
 }

@@ -1,0 +1,131 @@
+//! The text of a file to objects, document by document.
+
+use model::Kind;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    /// Objects of the kinds the model knows, with their namespace filled in.
+    pub(super) objects: Vec<(Kind, Value)>,
+    /// Documents that cannot be read: number from 1, and why.
+    pub(super) broken: Vec<(usize, String)>,
+}
+
+/// Reads every document; one that is broken costs itself alone.
+pub(super) fn parse(text: &str) -> Documents {
+    let mut documents = Documents::default();
+    for (number, (line, document)) in (1..).zip(split(text)) {
+        match Value::deserialize(serde_norway::Deserializer::from_str(&document)) {
+            Ok(value) => collect(value, &mut documents.objects),
+            Err(error) => documents.broken.push((number, at_line(&error, line))),
+        }
+    }
+    documents
+}
+
+/// Documents and the number of lines before each. They are split before they are parsed, since
+/// the parser gives up at the first that is broken.
+fn split(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(0, String::new())];
+    for (line, content) in (1..).zip(text.lines()) {
+        if content == "---" || content.starts_with("--- ") {
+            documents.push((line, content.get(4..).unwrap_or_default().to_owned()));
+        } else if let Some((_, document)) = documents.last_mut() {
+            document.push_str(content);
+            document.push('\n');
+        }
+    }
+    let is_content = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    documents.retain(|(_, document)| document.lines().any(is_content));
+    documents
+}
+
+fn at_line(error: &serde_norway::Error, before: usize) -> String {
+    match error.location() {
+        Some(at) => format!(
+            "line {} column {}: {error}",
+            at.line() + before,
+            at.column()
+        ),
+        None => error.to_string(),
+    }
+}
+
+fn collect(value: Value, objects: &mut Vec<(Kind, Value)>) {
+    let Some(name) = value
+        .get("kind")
+        .and_then(Value::as_str)
+        .map(ToOwned::to_owned)
+    else {
+        return;
+    };
+    if let (true, Value::Object(mut list)) = (name.ends_with("List"), value.clone()) {
+        let element = name.trim_end_matches("List");
+        let Some(Value::Array(items)) = list.remove("items") else {
+            return;
+        };
+        for mut item in items {
+            // The elements of a ServiceList need not repeat their kind.
+            if let (false, Some(item)) = (element.is_empty(), item.as_object_mut()) {
+                item.entry("kind").or_insert_with(|| element.into());
+            }
+            collect(item, objects);
+        }
+        return;
+    }
+    let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == name) else {
+        tracing::debug!(kind = name, "not a kind of the model");
+        return;
+    };
+    objects.push((kind, with_namespace(kind, value)));
+}
+
+fn with_namespace(kind: Kind, mut value: Value) -> Value {
+    let cluster_scoped = matches!(kind, Kind::Node | Kind::Namespace);
+    if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+        if cluster_scoped {
+            metadata.remove("namespace");
+        } else {
+            metadata
+                .entry("namespace")
+                .or_insert_with(|| "default".into());
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_document_costs_itself_alone_and_is_named_by_line() {
+        let text = "kind: Service\nmetadata: {name: a}\n---\nkind: [\n---\n# only a comment\n---\nkind: Node\nmetadata: {name: n}\n";
+        let documents = parse(text);
+        let kinds: Vec<_> = documents.objects.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [Kind::Service, Kind::Node]);
+        assert_eq!(documents.broken.len(), 1);
+        let (number, why) = &documents.broken[0];
+        assert_eq!(*number, 2);
+        assert!(
+            why.starts_with("line 5") || why.starts_with("line 4"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn lists_are_taken_apart_and_namespaces_filled_in() {
+        let text = "kind: List\nitems:\n- {kind: Service, metadata: {name: a}}\n- {kind: Deployment, metadata: {name: b}}\n---\nkind: NodeList\nitems: [{metadata: {name: n, namespace: x}}]\n";
+        let objects = parse(text).objects;
+        let found: Vec<_> = objects
+            .iter()
+            .map(|(kind, value)| (*kind, value.pointer("/metadata/namespace").cloned()))
+            .collect();
+        assert_eq!(
+            found,
+            [(Kind::Service, Some("default".into())), (Kind::Node, None)]
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! A directory of ordinary Kubernetes YAML as a source.
+//!
+//! [`store`] is pure: contents of files in, events out. This file reads and watches (inotify).
+//! Files are read again only when something happened to them.
+
+mod documents;
+mod store;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{Event, KindSet};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use store::Store;
+
+/// An editor writes a file in several steps; they belong together when they come this close.
+const QUIET: Duration = Duration::from_millis(25);
+/// Names of files that changed, of which a full channel means "look at all of them".
+const CHANGED_FILES: usize = 1024;
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("--manifests {}: cannot be read; give a directory of Kubernetes YAML files", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be watched.
+    #[error("--manifests {}: cannot be watched for changes; raise fs.inotify.max_user_watches or max_user_instances", path.display())]
+    Watch {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: notify::Error,
+    },
+}
+
+/// What happened in the directory.
+enum Change {
+    File(PathBuf),
+    Anything,
+}
+
+pub(crate) async fn run(
+    directory: PathBuf,
+    kinds: KindSet,
+    events: mpsc::Sender<Event>,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    let unreadable = |source| Error::Directory {
+        path: directory.clone(),
+        source,
+    };
+    let (sender, mut changes) = mpsc::channel(CHANGED_FILES);
+    // Watched before it is read, so that no change falls between the two.
+    let _watcher = watch(&directory, sender)?;
+    let mut store = Store::new(kinds);
+    let files = list(&directory).map_err(unreadable)?;
+    let first = store.start(files.into_iter().filter_map(|path| read(&path)));
+    if hand_on(&events, first).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        let next = tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = events.closed() => return Ok(()),
+            next = changes.recv() => next,
+        };
+        let Some(first) = next else { return Ok(()) };
+        let mut batch = vec![first];
+        while let Ok(Some(more)) = tokio::time::timeout(QUIET, changes.recv()).await {
+            batch.push(more);
+        }
+        let touched = match touched(&directory, batch) {
+            Some(files) => files,
+            None => store
+                .files()
+                .chain(list(&directory).map_err(unreadable)?)
+                .collect(),
+        };
+        let fresh = touched
+            .into_iter()
+            .map(|path| (path.clone(), read(&path).map(|(_, text)| text)));
+        let news = store.update(fresh.collect::<Vec<_>>());
+        if hand_on(&events, news).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn hand_on(
+    events: &mpsc::Sender<Event>,
+    news: Vec<Event>,
+) -> Result<(), mpsc::error::SendError<Event>> {
+    for event in news {
+        events.send(event).await?;
+    }
+    Ok(())
+}
+
+fn watch(directory: &Path, changes: mpsc::Sender<Change>) -> Result<RecommendedWatcher, Error> {
+    let refused = |source| Error::Watch {
+        path: directory.into(),
+        source,
+    };
+    if let Err(source) = std::fs::read_dir(directory) {
+        return Err(Error::Directory {
+            path: directory.into(),
+            source,
+        });
+    }
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let seen = match event {
+            Ok(event) if event.kind.is_access() => Vec::new(),
+            Ok(event) if !event.need_rescan() => {
+                event.paths.into_iter().map(Change::File).collect()
+            }
+            // The kernel's queue ran over, or worse.
+            Ok(_) | Err(_) => vec![Change::Anything],
+        };
+        for change in seen {
+            // When the channel is closed, nobody is interested any more.
+            if changes.blocking_send(change).is_err() {
+                return;
+            }
+        }
+    })
+    .map_err(refused)?;
+    watcher
+        .watch(directory, RecursiveMode::NonRecursive)
+        .map_err(refused)?;
+    Ok(watcher)
+}
+
+/// The manifests among what changed; `None` where that could be any of them.
+fn touched(directory: &Path, batch: Vec<Change>) -> Option<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    for change in batch {
+        match change {
+            // A mounted ConfigMap changes by replacing the link `..data`, to which all names lead.
+            Change::File(path)
+                if path == directory || path.file_name() == Some(OsStr::new("..data")) =>
+            {
+                return None;
+            }
+            Change::File(path) if is_manifest(&path) => drop(files.insert(path)),
+            Change::File(_) => {}
+            Change::Anything => return None,
+        }
+    }
+    Some(files)
+}
+
+fn list(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let entries = std::fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| is_manifest(path))
+        .collect())
+}
+
+/// Hidden files are an editor's, or a mounted ConfigMap's workings.
+fn is_manifest(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    let known = path.extension().is_some_and(|extension| {
+        ["yaml", "yml", "json"]
+            .iter()
+            .any(|known| extension == *known)
+    });
+    known && !hidden
+}
+
+/// Path and text; `None` for what is no file any more.
+fn read(path: &Path) -> Option<(PathBuf, String)> {
+    match std::fs::read(path) {
+        Ok(bytes) => Some((path.into(), String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(file = %path.display(), %error, "cannot be read; it counts as removed");
+            }
+            None
+        }
+    }
+}
