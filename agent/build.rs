@@ -7,7 +7,10 @@ fn main() {
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/fairlead.bpf.o");
     println!("cargo::rerun-if-changed={}", object.display());
     let embedded = if object.exists() {
-        format!("Some(aya::include_bytes_aligned!({:?}))", object.display().to_string())
+        format!(
+            "Some(aya::include_bytes_aligned!({:?}))",
+            object.display().to_string()
+        )
     } else {
         "None".to_owned()
     };

@@ -52,7 +52,10 @@ pub struct Table<K, V> {
 
 impl<K, V> fmt::Debug for Table<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("name", &self.name).field("max", &self.max).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("max", &self.max)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +65,11 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
     /// # Errors
     /// Where it is not there, or has another layout.
     pub fn open(pins: &Path, name: &'static str) -> Result<Self, TableError> {
-        let failed = |source| TableError::Kernel { map: name, operation: "open", source };
+        let failed = |source| TableError::Kernel {
+            map: name,
+            operation: "open",
+            source,
+        };
         let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
         let max = data.info().map_err(failed)?.max_entries();
         let map = HashMap::try_from(Map::HashMap(data)).map_err(failed)?;
@@ -81,7 +88,11 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
     pub fn entries(&self) -> Result<Vec<(K, V)>, TableError> {
         let read = |result: Result<(Raw<K>, Raw<V>), MapError>| match result {
             Ok((Raw(key), Raw(value))) => Ok((key, value)),
-            Err(source) => Err(TableError::Kernel { map: self.name, operation: "read", source }),
+            Err(source) => Err(TableError::Kernel {
+                map: self.name,
+                operation: "read",
+                source,
+            }),
         };
         self.map.iter().map(read).collect()
     }
@@ -93,9 +104,16 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
     pub fn put(&mut self, key: K, value: V) -> Result<(), TableError> {
         self.map.insert(Raw(key), Raw(value), 0).map_err(|source| {
             if is(&source, rustix::io::Errno::TOOBIG) {
-                return TableError::Full { map: self.name, max: self.max };
+                return TableError::Full {
+                    map: self.name,
+                    max: self.max,
+                };
             }
-            TableError::Kernel { map: self.name, operation: "write", source }
+            TableError::Kernel {
+                map: self.name,
+                operation: "write",
+                source,
+            }
         })
     }
 
@@ -105,8 +123,15 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
     /// Where the kernel refuses.
     pub fn delete(&mut self, key: K) -> Result<(), TableError> {
         match self.map.remove(&Raw(key)) {
-            Err(source) if !is(&source, rustix::io::Errno::NOENT) && !matches!(source, MapError::KeyNotFound) => {
-                Err(TableError::Kernel { map: self.name, operation: "delete", source })
+            Err(source)
+                if !is(&source, rustix::io::Errno::NOENT)
+                    && !matches!(source, MapError::KeyNotFound) =>
+            {
+                Err(TableError::Kernel {
+                    map: self.name,
+                    operation: "delete",
+                    source,
+                })
             }
             _ => Ok(()),
         }
@@ -121,7 +146,9 @@ pub struct List<V: bytemuck::Pod> {
 
 impl<V: bytemuck::Pod> fmt::Debug for List<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("List").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("List")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,9 +158,16 @@ impl<V: bytemuck::Pod> List<V> {
     /// # Errors
     /// Where it is not there, or has another layout.
     pub fn open(pins: &Path, name: &'static str) -> Result<Self, TableError> {
-        let failed = |source| TableError::Kernel { map: name, operation: "open", source };
+        let failed = |source| TableError::Kernel {
+            map: name,
+            operation: "open",
+            source,
+        };
         let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
-        Ok(Self { map: Array::try_from(Map::Array(data)).map_err(failed)?, name })
+        Ok(Self {
+            map: Array::try_from(Map::Array(data)).map_err(failed)?,
+            name,
+        })
     }
 
     /// Reads one element.
@@ -144,7 +178,11 @@ impl<V: bytemuck::Pod> List<V> {
         let Raw(value) = self
             .map
             .get(&index, 0)
-            .map_err(|source| TableError::Kernel { map: self.name, operation: "read", source })?;
+            .map_err(|source| TableError::Kernel {
+                map: self.name,
+                operation: "read",
+                source,
+            })?;
         Ok(value)
     }
 
@@ -155,7 +193,11 @@ impl<V: bytemuck::Pod> List<V> {
     pub fn set(&mut self, index: u32, value: V) -> Result<(), TableError> {
         self.map
             .set(index, Raw(value), 0)
-            .map_err(|source| TableError::Kernel { map: self.name, operation: "write", source })
+            .map_err(|source| TableError::Kernel {
+                map: self.name,
+                operation: "write",
+                source,
+            })
     }
 }
 
@@ -164,21 +206,36 @@ impl<V: bytemuck::Pod> List<V> {
 /// # Errors
 /// Where it is not there, or has another layout.
 pub fn per_cpu_sums(pins: &Path, name: &'static str) -> Result<Vec<u64>, TableError> {
-    let failed = |source| TableError::Kernel { map: name, operation: "read", source };
+    let failed = |source| TableError::Kernel {
+        map: name,
+        operation: "read",
+        source,
+    };
     let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
-    let map: PerCpuArray<MapData, u64> = PerCpuArray::try_from(Map::PerCpuArray(data)).map_err(failed)?;
-    map.iter().map(|values| Ok(values.map_err(failed)?.iter().sum())).collect()
+    let map: PerCpuArray<MapData, u64> =
+        PerCpuArray::try_from(Map::PerCpuArray(data)).map_err(failed)?;
+    map.iter()
+        .map(|values| Ok(values.map_err(failed)?.iter().sum()))
+        .collect()
 }
 
 /// Number of entries of the pinned LRU hash `name`, counted one by one, and its size.
 ///
 /// # Errors
 /// Where it is not there, or has another layout.
-pub fn lru_usage<K: bytemuck::Pod, V: bytemuck::Pod>(pins: &Path, name: &'static str) -> Result<(u32, u32), TableError> {
-    let failed = |source| TableError::Kernel { map: name, operation: "read", source };
+pub fn lru_usage<K: bytemuck::Pod, V: bytemuck::Pod>(
+    pins: &Path,
+    name: &'static str,
+) -> Result<(u32, u32), TableError> {
+    let failed = |source| TableError::Kernel {
+        map: name,
+        operation: "read",
+        source,
+    };
     let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
     let max = data.info().map_err(failed)?.max_entries();
-    let map: HashMap<MapData, Raw<K>, Raw<V>> = HashMap::try_from(Map::LruHashMap(data)).map_err(failed)?;
+    let map: HashMap<MapData, Raw<K>, Raw<V>> =
+        HashMap::try_from(Map::LruHashMap(data)).map_err(failed)?;
     let used = map.keys().filter(Result::is_ok).count();
     Ok((u32::try_from(used).unwrap_or(max), max))
 }

@@ -1,0 +1,92 @@
+//! Who owns an address and port that several Services claim: the oldest, then the first by name.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use model::{Kind, Problem, Protocol};
+use rpds::RedBlackTreeMapSync;
+
+use super::service::Compiled;
+use super::{Frontend, LbServiceKey};
+
+/// What is claimed: two frontends of different scope may not share it either.
+type Address = (IpAddr, NonZeroU16, Protocol);
+
+/// Creation time and unit; the least of them owns the address.
+type Claim = (i64, LbServiceKey);
+
+/// Every claim in the cluster.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claims {
+    by_address: RedBlackTreeMapSync<Address, BTreeSet<Claim>>,
+}
+
+impl Claims {
+    /// Replaces the claims of one Service. The answer are the units whose addresses may have
+    /// another owner now, the Service's own among them.
+    pub(super) fn replace(&mut self, old: Option<&Compiled>, new: Option<&Compiled>) -> BTreeSet<LbServiceKey> {
+        let (before, after) = (claims_of(old), claims_of(new));
+        let own = [old, new].into_iter().flatten().flat_map(|compiled| compiled.units.keys().cloned());
+        let mut affected: BTreeSet<LbServiceKey> = own.collect();
+        for (address, claim) in before.symmetric_difference(&after) {
+            let mut claims = self.by_address.get(address).cloned().unwrap_or_default();
+            affected.extend(claims.iter().map(|(_, key)| key.clone()));
+            if after.contains(&(*address, claim.clone())) {
+                claims.insert(claim.clone());
+            } else {
+                claims.remove(claim);
+            }
+            if claims.is_empty() {
+                self.by_address.remove_mut(address);
+            } else {
+                self.by_address.insert_mut(*address, claims);
+            }
+        }
+        affected
+    }
+
+    /// Those of `frontends` that `key` owns, and a problem for each of the others.
+    pub(super) fn won_by(
+        &self,
+        key: &LbServiceKey,
+        frontends: &BTreeSet<Frontend>,
+    ) -> (BTreeSet<Frontend>, Vec<Problem>) {
+        let mut won = BTreeSet::new();
+        let mut problems = Vec::new();
+        for frontend in frontends {
+            let owner = self.by_address.get(&address_of(frontend)).and_then(BTreeSet::first).map(|(_, owner)| owner);
+            match owner {
+                Some(owner) if owner != key => problems.push(lost(key, frontend, owner)),
+                _ => drop(won.insert(*frontend)),
+            }
+        }
+        (won, problems)
+    }
+}
+
+fn claims_of(compiled: Option<&Compiled>) -> BTreeSet<(Address, Claim)> {
+    let units = compiled.into_iter().flat_map(|compiled| {
+        compiled.units.iter().map(|(key, unit)| (compiled.created_unix_seconds, key, unit))
+    });
+    units
+        .flat_map(|(created, key, unit)| {
+            unit.frontends.iter().map(move |frontend| (address_of(frontend), (created, key.clone())))
+        })
+        .collect()
+}
+
+fn address_of(frontend: &Frontend) -> Address {
+    (frontend.address, frontend.port, frontend.protocol)
+}
+
+fn lost(key: &LbServiceKey, frontend: &Frontend, owner: &LbServiceKey) -> Problem {
+    let socket = SocketAddr::new(frontend.address, frontend.port.get());
+    Problem::new(
+        Kind::Service,
+        key.service.clone(),
+        "spec.ports",
+        format!("{socket}/{} belongs to the older Service {}", frontend.protocol, owner.service),
+        format!("port `{}` is not served at this address; give one of the two another address or port", key.port),
+    )
+}

@@ -1,0 +1,233 @@
+//! The service maps as a [`Facility`]: which unit has which id, and the order of writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use agent_abi::service::{
+    BACKENDS_MAP, BackendV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV1, NEXT_BACKEND, NEXT_SERVICE, SERVICES_MAP,
+    SLOTS_MAP, ServiceV1, SlotKeyV1,
+};
+use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV1};
+use ipnet::IpNet;
+use model::IpFamily;
+
+use super::image::{Op, Tables, address, dismantle, make};
+use super::maps::{Maps, configure};
+use crate::applier::{Facility, Failure, Outcome, Pass, Usage};
+use crate::desired::{Changed, Desired, LbServiceKey, NodeContext};
+use crate::sys::map::TableError;
+
+/// What the operator decides about translation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Translation {
+    /// `--masquerade-all`.
+    pub masquerade_all: bool,
+    /// `--cluster-cidr`, one of each family at most.
+    pub cluster_cidrs: Vec<IpNet>,
+}
+
+/// The service maps of this node and what is known of them.
+#[derive(Debug)]
+pub struct ServiceMaps {
+    pins: PathBuf,
+    maps: Maps,
+    translation: Translation,
+    known: Option<Known>,
+}
+
+/// What the maps hold, as far as this process has read and written them.
+#[derive(Debug)]
+struct Known {
+    tables: Tables,
+    ids: BTreeMap<LbServiceKey, u32>,
+    generation: u64,
+    failures: BTreeMap<LbServiceKey, String>,
+}
+
+impl ServiceMaps {
+    /// The maps pinned in the directory `pins`.
+    ///
+    /// # Errors
+    /// Where the programs have not been loaded.
+    pub fn open(pins: PathBuf, translation: Translation) -> Result<Self, TableError> {
+        Ok(Self { maps: Maps::open(&pins)?, pins, translation, known: None })
+    }
+
+    fn try_apply(&mut self, desired: &Desired, pass: Pass, operations: &mut u64) -> Result<(), TableError> {
+        configure(&self.pins, settings(&desired.node, &self.translation))?;
+        let mut known = match self.known.take() {
+            Some(known) if pass == Pass::Changes => known,
+            _ => Known::adopt(observe(&self.maps)?, desired),
+        };
+        let keys = known.touched(desired);
+        let mut write = |op: Op, tables: &mut Tables| {
+            perform(&mut self.maps, op)?;
+            tables.commit(op);
+            *operations += 1;
+            Ok::<(), TableError>(())
+        };
+        for key in &keys {
+            known.failures.remove(key);
+            let Some(unit) = desired.services.get(key) else { continue };
+            let id = *known.ids.entry(key.clone()).or_insert_with(|| known.tables.next_service());
+            for op in make(id, unit, &known.tables) {
+                match write(op, &mut known.tables) {
+                    Err(error @ TableError::Full { .. }) => {
+                        known.failures.insert(key.clone(), full(&error));
+                        break;
+                    }
+                    other => other?,
+                }
+            }
+            if known.tables.next_service() <= id {
+                known.ids.remove(key);
+            }
+        }
+        let strangers = known.strangers();
+        let settled = keys.iter().filter(|key| !known.failures.contains_key(key));
+        let mut remaining: Vec<(u32, Option<&LbServiceKey>)> = strangers.into_iter().map(|id| (id, None)).collect();
+        remaining.extend(settled.filter_map(|key| known.ids.get(key).map(|id| (*id, Some(key)))));
+        for (id, key) in remaining {
+            let unit = key.and_then(|key| desired.services.get(key));
+            for op in dismantle(id, unit.map(AsRef::as_ref), &known.tables) {
+                write(op, &mut known.tables)?;
+            }
+            if let (Some(key), None) = (key, unit) {
+                known.ids.remove(key);
+            }
+        }
+        known.generation = desired.generation;
+        self.known = Some(known);
+        Ok(())
+    }
+
+    fn usage(&self, tables: &Tables) -> Vec<Usage> {
+        let maps = [
+            (FRONTENDS_MAP, self.maps.frontends.max()),
+            (SERVICES_MAP, self.maps.services.max()),
+            (SLOTS_MAP, self.maps.slots.max()),
+            (BACKENDS_MAP, self.maps.backends.max()),
+        ];
+        let used = tables.usage();
+        maps.into_iter().zip(used).map(|((map, max), used)| Usage { map, used: used as u64, max: max.into() }).collect()
+    }
+}
+
+impl Facility for ServiceMaps {
+    fn apply(&mut self, desired: &Desired, pass: Pass) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Err(error) = self.try_apply(desired, pass, &mut outcome.operations) {
+            // What the kernel holds is unknown now; the next apply reads it back.
+            self.known = None;
+            outcome.error = Some(with_causes(&error));
+            return outcome;
+        }
+        if let Some(known) = &self.known {
+            let failures = known.failures.iter();
+            outcome.failures = failures.map(|(key, reason)| Failure { key: key.clone(), reason: reason.clone() }).collect();
+            outcome.usage = self.usage(&known.tables);
+        }
+        outcome
+    }
+}
+
+impl Known {
+    /// Finds the ids of the units in tables just read, through their frontends.
+    fn adopt(tables: Tables, desired: &Desired) -> Self {
+        let mut taken = BTreeSet::new();
+        let mut ids = BTreeMap::new();
+        for (key, unit) in &desired.services {
+            if let Some(id) = tables.id_of(unit).filter(|id| taken.insert(*id)) {
+                ids.insert(key.clone(), id);
+            }
+        }
+        // Generation 0 is nobody's, so every unit is compared.
+        Self { tables, ids, generation: 0, failures: BTreeMap::new() }
+    }
+
+    /// The units to look at: those that changed, and those that failed before.
+    fn touched(&self, desired: &Desired) -> BTreeSet<LbServiceKey> {
+        let changed = if self.generation == 0 { Changed::All } else { desired.changed_since(self.generation) };
+        let mut keys = match changed {
+            Changed::Keys(keys) => keys,
+            Changed::All => desired.services.keys().chain(self.ids.keys()).cloned().collect(),
+        };
+        keys.extend(self.failures.keys().cloned());
+        keys
+    }
+
+    /// Services in the tables that no unit has; there are none but after reading the tables back.
+    fn strangers(&self) -> Vec<u32> {
+        if self.generation != 0 {
+            return Vec::new();
+        }
+        let owned: BTreeSet<u32> = self.ids.values().copied().collect();
+        self.tables.services().keys().filter(|id| !owned.contains(id)).copied().collect()
+    }
+}
+
+/// Reads the maps.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn observe(maps: &Maps) -> Result<Tables, TableError> {
+    let mut tables = Tables::new(maps.allocator.get(NEXT_SERVICE)?, maps.allocator.get(NEXT_BACKEND)?);
+    let services = maps.services.entries()?.into_iter().map(|(id, value): (u32, ServiceV1)| Op::PutService(id, value));
+    let backends = maps.backends.entries()?.into_iter().map(|(id, value): (u32, BackendV1)| Op::PutBackend(id, value));
+    let slots = maps.slots.entries()?.into_iter().map(|(key, id): (SlotKeyV1, u32)| Op::PutSlot(key, id));
+    let frontends = maps.frontends.entries()?;
+    let frontends = frontends.into_iter().map(|(key, value): (FrontendKeyV1, FrontendV1)| Op::PutFrontend(key, value));
+    services.chain(backends).chain(slots).chain(frontends).for_each(|op| tables.commit(op));
+    Ok(tables)
+}
+
+fn perform(maps: &mut Maps, op: Op) -> Result<(), TableError> {
+    match op {
+        Op::Allocate { index, next } => maps.allocator.set(index, next),
+        Op::PutBackend(id, value) => maps.backends.put(id, value),
+        Op::PutSlot(key, backend) => maps.slots.put(key, backend),
+        Op::PutService(id, value) => maps.services.put(id, value),
+        Op::PutFrontend(key, value) => maps.frontends.put(key, value),
+        Op::DeleteFrontend(key) => maps.frontends.delete(key),
+        Op::DeleteSlot(key) => maps.slots.delete(key),
+        Op::DeleteBackend { id, .. } => maps.backends.delete(id),
+        Op::DeleteService(id) => maps.services.delete(id),
+    }
+}
+
+/// What the programs should know of the node.
+pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV1 {
+    let own = |family| node.address(family).map_or([0; 16], address);
+    let cidr = |family| {
+        let found = translation.cluster_cidrs.iter().find(|cidr| IpFamily::of(cidr.addr()) == family);
+        found.map_or(([0; 16], 0), |cidr| {
+            let mapped = if matches!(cidr.addr(), IpAddr::V4(_)) { 96 } else { 0 };
+            (address(cidr.network()), mapped + u32::from(cidr.prefix_len()))
+        })
+    };
+    let ((cluster_v4, cluster_v4_bits), (cluster_v6, cluster_v6_bits)) = (cidr(IpFamily::V4), cidr(IpFamily::V6));
+    SettingsV1 {
+        node_v4: own(IpFamily::V4),
+        node_v6: own(IpFamily::V6),
+        cluster_v4,
+        cluster_v6,
+        cluster_v4_bits,
+        cluster_v6_bits,
+        flags: if translation.masquerade_all { SETTING_MASQUERADE_ALL } else { 0 },
+        _pad: 0,
+    }
+}
+
+fn full(error: &TableError) -> String {
+    let flag = match error {
+        TableError::Full { map, .. } if [SLOTS_MAP, BACKENDS_MAP].contains(map) => "--max-backends",
+        _ => "--max-services",
+    };
+    format!("{error}; remove Services, or raise {flag} and make the tables anew with --cleanup-config and a restart")
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
