@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use store::Store;
 
-/// An editor writes a file in several steps; they belong together when they come this close.
-const QUIET: Duration = Duration::from_millis(25);
+/// An editor writes a file in several steps, which mostly come this close. Where they do not, the
+/// consumer's own debounce covers the moment in which the file is short.
+const QUIET: Duration = Duration::from_millis(5);
 /// Names of files that changed, of which a full channel means "look at all of them".
 const CHANGED_FILES: usize = 1024;
 

@@ -1,7 +1,7 @@
 //! What the files of a directory say together, and what changes when one of them does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use model::k8s::{Reduced, reduce};
 use model::{Event, Kind, KindSet, ObjectKey, Problem, SourceState};
@@ -11,11 +11,14 @@ use super::documents::parse;
 
 type Name = (Kind, ObjectKey);
 
-/// The files as last read. Pure: time and files come in as values.
+/// The files as last read. Pure: files come in as values. Work is proportional to the files that
+/// change, not to the directory.
 #[derive(Debug)]
 pub(super) struct Store {
     kinds: KindSet,
     files: BTreeMap<PathBuf, Contents>,
+    /// The files an object stands in; it is the first one's.
+    places: BTreeMap<Name, BTreeSet<PathBuf>>,
     handed_on: BTreeMap<Name, Reduced>,
 }
 
@@ -31,6 +34,7 @@ impl Store {
         Self {
             kinds,
             files: BTreeMap::new(),
+            places: BTreeMap::new(),
             handed_on: BTreeMap::new(),
         }
     }
@@ -43,32 +47,17 @@ impl Store {
     /// The first events: every kind, in one step each.
     pub(super) fn start(&mut self, files: impl Iterator<Item = (PathBuf, String)>) -> Vec<Event> {
         for (path, text) in files {
-            self.read(path, &text);
+            self.replace(path, Some(&text));
         }
-        self.handed_on = self.effective();
+        let names = self.places.keys().cloned();
+        self.handed_on = names.filter_map(|name| Some((name.clone(), self.effective(&name)?))).collect();
         let mut events = Vec::new();
         for kind in self.kinds.clone() {
-            let of_kind = || {
-                self.handed_on
-                    .iter()
-                    .filter(|((of, _), _)| *of == kind)
-                    .map(|(_, reduced)| reduced)
-            };
-            let problems = of_kind()
-                .flat_map(|reduced| reduced.problems.clone())
-                .collect();
-            let objects = of_kind()
-                .filter_map(|reduced| reduced.object.clone())
-                .collect();
-            events.push(Event::Replaced {
-                kind,
-                objects,
-                problems,
-            });
-            events.push(Event::Source {
-                kind,
-                state: self.state(),
-            });
+            let of_kind = || self.handed_on.iter().filter(|((of, _), _)| *of == kind).map(|(_, reduced)| reduced);
+            let problems = of_kind().flat_map(|reduced| reduced.problems.clone()).collect();
+            let objects = of_kind().filter_map(|reduced| reduced.object.clone()).collect();
+            events.push(Event::Replaced { kind, objects, problems });
+            events.push(Event::Source { kind, state: self.state() });
         }
         events
     }
@@ -76,88 +65,80 @@ impl Store {
     /// What changes with the new contents of some files; `None` for a file that is gone.
     pub(super) fn update(&mut self, files: Vec<(PathBuf, Option<String>)>) -> Vec<Event> {
         let state = self.state();
+        let mut touched = BTreeSet::new();
         for (path, text) in files {
-            match text {
-                Some(text) => self.read(path, &text),
-                None => drop(self.files.remove(&path)),
+            touched.extend(self.replace(path, text.as_deref()));
+        }
+        let mut events = Vec::new();
+        for name in touched {
+            let fresh = self.effective(&name);
+            if self.handed_on.get(&name) == fresh.as_ref() {
+                continue;
+            }
+            let (kind, key) = name.clone();
+            match fresh {
+                Some(reduced) => {
+                    let Reduced { object, problems, .. } = reduced.clone();
+                    self.handed_on.insert(name, reduced);
+                    events.push(Event::Applied { kind, key, object, problems });
+                }
+                None => {
+                    self.handed_on.remove(&name);
+                    events.push(Event::Deleted { kind, key });
+                }
             }
         }
-        let fresh = self.effective();
-        let mut events: Vec<Event> = fresh
-            .iter()
-            .filter(|(name, reduced)| self.handed_on.get(name) != Some(reduced))
-            .map(|((kind, key), reduced)| Event::Applied {
-                kind: *kind,
-                key: key.clone(),
-                object: reduced.object.clone(),
-                problems: reduced.problems.clone(),
-            })
-            .collect();
-        let gone = self
-            .handed_on
-            .keys()
-            .filter(|name| !fresh.contains_key(name));
-        events.extend(gone.map(|(kind, key)| Event::Deleted {
-            kind: *kind,
-            key: key.clone(),
-        }));
-        self.handed_on = fresh;
         if self.state() != state {
-            events.extend(self.kinds.iter().map(|kind| Event::Source {
-                kind: *kind,
-                state: self.state(),
-            }));
+            events.extend(self.kinds.iter().map(|kind| Event::Source { kind: *kind, state: self.state() }));
         }
         events
     }
 
-    fn read(&mut self, path: PathBuf, text: &str) {
-        let documents = parse(text);
-        let named = documents
-            .objects
-            .into_iter()
-            .filter(|(kind, _)| self.kinds.contains(kind));
-        let mut objects: BTreeMap<Name, Value> = named
-            .map(|(kind, value)| ((kind, reduce(kind, &value).key), value))
-            .collect();
-        if !documents.broken.is_empty() {
-            // Which objects the broken document held cannot be known: those of the file stay.
-            let known = self.files.remove(&path).unwrap_or_default();
-            for (name, value) in known.objects {
-                objects.entry(name).or_insert(value);
+    /// Takes in one file; answers the objects that it held or holds.
+    fn replace(&mut self, path: PathBuf, text: Option<&str>) -> BTreeSet<Name> {
+        let old = self.files.remove(&path).unwrap_or_default();
+        let mut touched: BTreeSet<Name> = old.objects.keys().cloned().collect();
+        for name in &touched {
+            if let Some(places) = self.places.get_mut(name) {
+                places.remove(&path);
             }
         }
-        self.files.insert(
-            path,
-            Contents {
-                objects,
-                broken: documents.broken,
-            },
-        );
-    }
-
-    /// What all files say together. The same object in two of them is the first file's.
-    fn effective(&self) -> BTreeMap<Name, Reduced> {
-        let mut objects: BTreeMap<Name, Reduced> = BTreeMap::new();
-        let mut owners: BTreeMap<Name, &Path> = BTreeMap::new();
-        for (path, contents) in &self.files {
-            for ((kind, key), value) in &contents.objects {
-                let name = (*kind, key.clone());
-                if let (Some(reduced), Some(owner)) = (objects.get_mut(&name), owners.get(&name)) {
-                    reduced.problems.push(Problem::new(
-                        *kind,
-                        key.clone(),
-                        "",
-                        format!("stands in {} and in {}", owner.display(), path.display()),
-                        "the first file's holds; remove one of the two",
-                    ));
-                } else {
-                    objects.insert(name.clone(), reduce(*kind, value));
-                    owners.insert(name, path);
+        if let Some(text) = text {
+            let documents = parse(text);
+            let named = documents.objects.into_iter().filter(|(kind, _)| self.kinds.contains(kind));
+            let mut objects: BTreeMap<Name, Value> =
+                named.map(|(kind, value)| ((kind, reduce(kind, &value).key), value)).collect();
+            if !documents.broken.is_empty() {
+                // Which objects the broken document held cannot be known: those of the file stay.
+                for (name, value) in old.objects {
+                    objects.entry(name).or_insert(value);
                 }
             }
+            for name in objects.keys() {
+                self.places.entry(name.clone()).or_default().insert(path.clone());
+                touched.insert(name.clone());
+            }
+            self.files.insert(path, Contents { objects, broken: documents.broken });
         }
-        objects
+        for name in &touched {
+            if self.places.get(name).is_some_and(BTreeSet::is_empty) {
+                self.places.remove(name);
+            }
+        }
+        touched
+    }
+
+    /// What all files together say of one object. In two of them, it is the first file's.
+    fn effective(&self, name: &Name) -> Option<Reduced> {
+        let mut places = self.places.get(name)?.iter();
+        let owner = places.next()?;
+        let value = self.files.get(owner)?.objects.get(name)?;
+        let mut reduced = reduce(name.0, value);
+        reduced.problems.extend(places.map(|other| {
+            let message = format!("stands in {} and in {}", owner.display(), other.display());
+            Problem::new(name.0, name.1.clone(), "", message, "the first file's holds; remove one of the two")
+        }));
+        Some(reduced)
     }
 
     /// Broken documents concern every kind: nobody knows what they were to hold.
