@@ -1,1 +1,83 @@
-fn main() {}
+//! `cargo xtask`: everything a developer and CI run, one module per task.
+//!
+//! It uses no package of this workspace, so it builds when they do not.
+
+mod bench;
+mod build;
+mod demo;
+mod place;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, shows, tests and measures Fairlead
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what building and testing need, where it is missing
+    Setup,
+    /// Build the eBPF programs and every binary, and gather them in target/dist
+    Build {
+        /// Build the binaries optimised
+        #[arg(long)]
+        release: bool,
+    },
+    /// Set up, build and run the demo; arguments are passed on (`--keep`, `--dataplane NAME`)
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Arguments of fairlead-demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build and run the tests: all lanes, or those named
+    Test {
+        /// unit, bpf, netns
+        #[arg(value_name = "LANE")]
+        lanes: Vec<String>,
+    },
+    /// Set up, build optimised, measure, and draw target/bench/NAME.svg
+    Bench {
+        /// What to measure, for example `services`
+        name: String,
+        /// Further arguments of fairlead-bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check the rules of this repository that no compiler checks
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => setup::setup()?,
+        Task::Build { release } => build::build(build::Profile::of(release))?,
+        Task::Demo { arguments } => return demo::demo(&arguments),
+        Task::Test { lanes } => return test::test(&lanes),
+        Task::Bench { name, arguments } => return bench::bench(&name, &arguments),
+        Task::Tidy => tidy::tidy()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
