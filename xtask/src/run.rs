@@ -2,7 +2,8 @@
 //! environment, and with an error that shows the command.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -15,13 +16,25 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
         .current_dir(place::root())
         // The agent's build script and target/dist are below it.
-        .env("CARGO_TARGET_DIR", place::target());
+        .env("CARGO_TARGET_DIR", place::target())
+        .env("PATH", search_path());
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(is_of_outer_cargo) {
             command.env_remove(name);
         }
     }
     command
+}
+
+/// PATH, and after it where `cargo install` puts bpf-linker, which Debian's cargo does not add.
+fn search_path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let bin = home.map(|home| home.join("bin"));
+    // A directory that cannot be part of PATH is left out of it.
+    env::join_paths(env::split_paths(&path).chain(bin)).unwrap_or(path)
 }
 
 /// Whether `cargo run` set this for xtask, where it would mislead what xtask runs.

@@ -13,32 +13,28 @@ use plan::Step;
 
 /// Makes this machine able to build and test, or says what it lacks.
 pub(crate) fn setup() -> Result<()> {
-    let facts = facts::facts();
-    let steps = plan::plan(&facts);
-    if steps.is_empty() {
-        return Ok(());
-    }
-    let by_hand: Vec<&Step> = steps.iter().filter(|step| !step.can_run(&facts)).collect();
-    if !by_hand.is_empty() {
-        anstream::eprintln!("this machine lacks something; to get it:");
-        for step in &steps {
-            anstream::eprintln!("  {step}");
+    let mut done: Vec<Step> = Vec::new();
+    loop {
+        // Anew after each step: apt knows more after an update, a compiler brings its LLVM.
+        let facts = facts::facts();
+        let steps = plan::plan(&facts);
+        let Some(next) = steps.first() else {
+            return Ok(());
+        };
+        if let Some(step) = steps.iter().find(|step| done.contains(step)) {
+            bail!("still missing after `{step}`");
         }
-        bail!(
-            "setup runs such steps on a Debian system as root only; {} left to you",
-            by_hand.len()
-        );
-    }
-    for step in &steps {
-        anstream::println!("setup: {step}");
-        if let Some(mut command) = step.command() {
+        if !steps.iter().all(|step| step.can_run(&facts)) {
+            anstream::eprintln!("this machine lacks something; to get it:");
+            for step in &steps {
+                anstream::eprintln!("  {step}");
+            }
+            bail!("setup installs packages as root on Debian only; the rest is left to you");
+        }
+        anstream::println!("setup: {next}");
+        if let Some(mut command) = next.command() {
             run::run(&mut command)?;
         }
+        done.push(next.clone());
     }
-    // What was installed has to be what is looked for, or every later task would install it again.
-    let left = plan::plan(&facts::facts());
-    if let Some(step) = left.first() {
-        bail!("still missing after setup: {step}");
-    }
-    Ok(())
 }

@@ -105,10 +105,12 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
         }
     }
     if !facts.has_core_sources {
-        if facts.has_rustup {
-            steps.push(Step::AddSources);
-        } else if facts.offers_rustc_web || (facts.is_debian && !facts.has_apt_lists) {
+        // Apt first: it is there where rustup's servers may be out of reach.
+        let apt = facts.is_debian && (facts.offers_rustc_web || !facts.has_apt_lists);
+        if apt && (facts.is_root || !facts.has_rustup) {
             packages.extend(["rustc-web", "rust-web-src"]);
+        } else if facts.has_rustup {
+            steps.push(Step::AddSources);
         } else {
             steps.push(Step::ByHand(
                 "install rustup (https://rustup.rs) and run: rustup component add rust-src"
@@ -158,33 +160,180 @@ impl Step {
     /// The command that does it; `None` where there is none.
     pub(super) fn command(&self) -> Option<Command> {
         let mut command = match self {
-            Self::UpdateLists | Self::Install(_) => run::command("apt-get"),
-            Self::AddSources => run::command("rustup"),
-            Self::InstallLinker(_) => run::cargo(),
+            Self::UpdateLists => with("apt-get", &["update", "--quiet"]),
+            Self::Install(packages) => {
+                let arguments = ["install", "--yes", "--quiet", "--no-install-recommends"];
+                let mut command = with("apt-get", &arguments);
+                command.args(packages);
+                command
+            }
+            Self::AddSources => with("rustup", &["component", "add", "rust-src"]),
+            Self::InstallLinker(version) => with(
+                "cargo",
+                &["install", "bpf-linker", "--locked", "--version", version],
+            ),
             Self::ByHand(_) => return None,
         };
-        match self {
-            Self::UpdateLists => command.args(["update", "--quiet"]),
-            Self::Install(packages) => command
-                .args(["install", "--yes", "--quiet", "--no-install-recommends"])
-                .args(packages)
-                .env("DEBIAN_FRONTEND", "noninteractive"),
-            Self::AddSources => command.args(["component", "add", "rust-src"]),
-            Self::InstallLinker(version) => command
-                .args(["install", "bpf-linker", "--locked", "--version", version])
-                .env_remove("CARGO_TARGET_DIR"),
-            Self::ByHand(_) => &mut command,
-        };
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            // A tool is not a part of what this workspace builds.
+            .env_remove("CARGO_TARGET_DIR");
         Some(command)
     }
 }
 
+fn with(program: &str, arguments: &[&str]) -> Command {
+    let mut command = run::command(program);
+    command.args(arguments);
+    command
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self, self.command()) {
-            (_, Some(command)) => formatter.write_str(&run::shown(&command)),
-            (Self::ByHand(text), None) => formatter.write_str(text),
-            (_, None) => Ok(()),
+        match self {
+            Self::ByHand(text) => formatter.write_str(text),
+            Self::UpdateLists | Self::Install(_) | Self::AddSources | Self::InstallLinker(_) => {
+                let command = self.command();
+                formatter.write_str(&command.as_ref().map(run::shown).unwrap_or_default())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, Step, plan};
+
+    /// A machine on which nothing is missing.
+    fn complete() -> Facts {
+        Facts {
+            is_debian: true,
+            is_root: true,
+            missing_tools: Vec::new(),
+            has_apt_lists: true,
+            has_rustup: true,
+            offers_rustc_web: true,
+            has_core_sources: true,
+            llvm: Some(22),
+            bpf_linker: Some("bpf-linker 0.10.3".to_owned()),
+        }
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Facts), expected: &[&str]) {
+        let mut facts = complete();
+        change(&mut facts);
+        let steps: Vec<String> = plan(&facts).iter().map(Step::to_string).collect();
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn what_is_there_is_not_installed_again() {
+        check(|_| {}, &[]);
+        check(|facts| facts.is_debian = false, &[]);
+        check(|facts| facts.has_apt_lists = false, &[]);
+    }
+
+    #[test]
+    fn missing_tools_become_one_installation_of_their_packages() {
+        check(
+            |facts| facts.missing_tools = vec!["cc", "make", "nft"],
+            &["apt-get install --yes --quiet --no-install-recommends build-essential nftables"],
+        );
+    }
+
+    #[test]
+    fn lists_are_updated_where_apt_has_none_and_a_package_is_missing() {
+        check(
+            |facts| {
+                facts.missing_tools = vec!["ip"];
+                facts.has_apt_lists = false;
+            },
+            &[
+                "apt-get update --quiet",
+                "apt-get install --yes --quiet --no-install-recommends iproute2",
+            ],
+        );
+    }
+
+    #[test]
+    fn sources_of_core_come_from_whoever_has_them() {
+        let debian = "apt-get install --yes --quiet --no-install-recommends rustc-web rust-web-src";
+        let rustup = "rustup component add rust-src";
+        check(|facts| facts.has_core_sources = false, &[debian]);
+        check(
+            |facts| {
+                facts.has_core_sources = false;
+                facts.is_root = false;
+            },
+            &[rustup],
+        );
+        check(
+            |facts| {
+                facts.has_core_sources = false;
+                facts.offers_rustc_web = false;
+            },
+            &[rustup],
+        );
+        check(
+            |facts| {
+                facts.has_core_sources = false;
+                facts.has_rustup = false;
+                facts.is_root = false;
+            },
+            &[debian],
+        );
+        check(
+            |facts| {
+                facts.has_core_sources = false;
+                facts.has_rustup = false;
+                facts.offers_rustc_web = false;
+            },
+            &["install rustup (https://rustup.rs) and run: rustup component add rust-src"],
+        );
+    }
+
+    #[test]
+    fn the_linker_fits_the_compiler() {
+        check(
+            |facts| facts.bpf_linker = None,
+            &["cargo install bpf-linker --locked --version 0.10.3"],
+        );
+        check(
+            |facts| {
+                facts.bpf_linker = None;
+                facts.llvm = Some(23);
+            },
+            &[
+                "install a bpf-linker that reads the bitcode of LLVM 23; releases known to fit: 0.10.3 for LLVM 22",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_unknown_system_is_told_exactly_what_is_missing() {
+        check(
+            |facts| {
+                facts.is_debian = false;
+                facts.missing_tools = vec!["nsenter"];
+            },
+            &[
+                "install nsenter (starts programs in the namespaces of a lab; on Debian: package util-linux)",
+            ],
+        );
+    }
+
+    #[test]
+    fn packages_are_left_to_a_person_without_root() {
+        let mut facts = complete();
+        facts.missing_tools = vec!["ip"];
+        for (is_root, can_run) in [(true, true), (false, false)] {
+            facts.is_root = is_root;
+            assert!(
+                plan(&facts)
+                    .iter()
+                    .all(|step| step.can_run(&facts) == can_run)
+            );
         }
     }
 }

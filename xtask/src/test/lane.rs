@@ -1,0 +1,120 @@
+//! The lanes: what is checked together.
+
+use anyhow::{Result, bail};
+
+/// Tests of one kind, which need the same of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Unit,
+    Bpf,
+    Netns,
+}
+
+/// One thing a lane runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// cargo with these arguments.
+    Cargo(&'static [&'static str]),
+    /// `cargo xtask tidy`, within this process.
+    Tidy,
+}
+
+const LANES: [Lane; 3] = [Lane::Unit, Lane::Bpf, Lane::Netns];
+
+/// The lanes of these names in the order they run; all for none.
+pub(super) fn select(names: &[String]) -> Result<Vec<Lane>> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| LANES.iter().all(|lane| lane.name() != name.as_str()))
+    {
+        bail!(
+            "no lane {unknown}; lanes: {}",
+            LANES.map(Lane::name).join(", ")
+        );
+    }
+    Ok(LANES
+        .into_iter()
+        .filter(|lane| names.is_empty() || names.iter().any(|name| name == lane.name()))
+        .collect())
+}
+
+impl Lane {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Bpf => "bpf",
+            Self::Netns => "netns",
+        }
+    }
+
+    pub(super) fn about(self) -> &'static str {
+        match self {
+            Self::Unit => "format, lints, tidy, and everything tested on values",
+            Self::Bpf => "the eBPF programs on this kernel, packet by packet",
+            Self::Netns => "agents and real traffic between network namespaces",
+        }
+    }
+
+    pub(super) fn needs_root(self) -> bool {
+        match self {
+            Self::Unit => false,
+            Self::Bpf | Self::Netns => true,
+        }
+    }
+
+    pub(super) fn checks(self) -> &'static [Check] {
+        match self {
+            Self::Unit => &[
+                Check::Cargo(&["fmt", "--all", "--check"]),
+                Check::Tidy,
+                // Default members: agent-ebpf compiles for the BPF target only.
+                Check::Cargo(&["clippy", "--all-targets", "--", "-D", "warnings"]),
+                Check::Cargo(&[
+                    "test",
+                    "--no-fail-fast",
+                    "--workspace",
+                    "--exclude",
+                    "agent-ebpf",
+                    "--exclude",
+                    "tests",
+                ]),
+                Check::Cargo(&[
+                    "test",
+                    "--no-fail-fast",
+                    "-p",
+                    "tests",
+                    "--lib",
+                    "--test",
+                    "api",
+                ]),
+            ],
+            Self::Bpf => &[Check::Cargo(&["test", "-p", "tests", "--test", "bpf"])],
+            Self::Netns => &[Check::Cargo(&["test", "-p", "tests", "--test", "netns"])],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::select;
+
+    #[track_caller]
+    fn check(names: &[&str], expected: Result<&[&str], &str>) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let selected = select(&names)
+            .map(|lanes| lanes.into_iter().map(super::Lane::name).collect::<Vec<_>>())
+            .map_err(|error| error.to_string());
+        assert_eq!(
+            selected.as_deref().map_err(String::as_str),
+            expected,
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn lanes_are_selected_by_name() {
+        check(&[], Ok(&["unit", "bpf", "netns"]));
+        check(&["netns", "unit", "unit"], Ok(&["unit", "netns"]));
+        check(&["vm"], Err("no lane vm; lanes: unit, bpf, netns"));
+    }
+}
