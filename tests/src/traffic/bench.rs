@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{LISTENING, pace};
 
@@ -14,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Exchanges with one target before it is the other's turn: short against the machine's moods.
 const BLOCK: u32 = 20;
 
-/// Connections served at a time; a comparison keeps one for each of its targets.
-const CONNECTIONS: u32 = 8;
+/// Connections of a port served at a time; a comparison has one.
+const CONNECTIONS: u32 = 2;
 
 /// Arguments of `echo`.
 #[derive(Debug, Args)]
 pub(super) struct Echo {
-    #[arg(long)]
-    port: u16,
+    #[arg(long = "port", required = true)]
+    ports: Vec<u16>,
 }
 
 /// Arguments of `compare`.
@@ -49,17 +50,24 @@ enum Kind {
 
 /// Answers `r` with one byte, and `c` with one byte and the end of the connection.
 pub(super) fn echo(options: &Echo) -> Result<()> {
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, options.port));
-    let listener = TcpListener::bind(any).with_context(|| format!("cannot listen on tcp {any}"))?;
+    stay_on_one_processor()?;
+    let mut listeners = Vec::new();
+    for port in &options.ports {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
+        let listener = TcpListener::bind(any);
+        listeners.push(listener.with_context(|| format!("cannot listen on tcp {any}"))?);
+    }
     pace::say(LISTENING);
     std::thread::scope(|scope| {
-        for _ in 0..CONNECTIONS {
-            scope.spawn(|| {
-                for stream in listener.incoming().flatten() {
-                    // A client that is gone is the end of its connection and nothing else.
-                    let _ended = answer(stream);
-                }
-            });
+        for listener in &listeners {
+            for _ in 0..CONNECTIONS {
+                scope.spawn(|| {
+                    for stream in listener.incoming().flatten() {
+                        // A client that is gone is the end of its connection and nothing else.
+                        let _ended = answer(stream);
+                    }
+                });
+            }
         }
     });
     Ok(())
@@ -87,9 +95,10 @@ pub(super) fn compare(options: &Compare) -> Result<()> {
         exchanges,
         kind,
     } = options;
+    stay_on_one_processor()?;
     let blocks = (exchanges / BLOCK).max(1);
     let mut kept = Vec::new();
-    for target in targets {
+    for target in targets.iter().filter(|_| *kind == Kind::Request) {
         kept.push(connect(*target)?);
     }
     let mut results = vec![Vec::new(); targets.len()];
@@ -119,6 +128,18 @@ pub(super) fn compare(options: &Compare) -> Result<()> {
     }
     pace::say(&serde_json::to_string(&results)?);
     Ok(())
+}
+
+/// Client and server share the first processor they may use: else the scheduler decides for each
+/// connection whether an answer wakes the other processor, which costs more than the round trip.
+fn stay_on_one_processor() -> Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU)
+        .find(|cpu| allowed.is_set(*cpu))
+        .context("no processor")?;
+    let mut one = CpuSet::new();
+    one.set(first);
+    Ok(sched_setaffinity(None, &one)?)
 }
 
 fn connect(target: SocketAddr) -> Result<TcpStream> {

@@ -51,9 +51,33 @@ impl Figure {
             ..self
         }
     }
+}
 
-    pub(crate) fn is_met(&self) -> bool {
-        self.met
+/// The figures of a bench, shown as they come; the table is for whoever reads the file.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Figures(Vec<Figure>);
+
+impl Figures {
+    pub(crate) fn push(&mut self, figure: Figure) {
+        let Figure {
+            name,
+            value,
+            unit,
+            target,
+            met,
+            ..
+        } = &figure;
+        let verdict = if *met { "met" } else { "MISSED" };
+        let target = target.map_or_else(String::new, |target| {
+            format!(" (at most {target}: {verdict})")
+        });
+        anstream::eprintln!("  {name}: {value:.3} {unit}{target}");
+        self.0.push(figure);
+    }
+
+    pub(crate) fn are_met(&self) -> bool {
+        self.0.iter().all(|figure| figure.met)
     }
 }
 
@@ -69,32 +93,6 @@ pub(crate) fn median(values: &[f64]) -> f64 {
         (0, Some(above), Some(below)) => f64::midpoint(*below, *above),
         (_, Some(value), _) => *value,
         _ => f64::NAN,
-    }
-}
-
-pub(crate) fn print_table(figures: &[Figure]) {
-    let width = figures
-        .iter()
-        .map(|figure| figure.name.chars().count())
-        .max()
-        .unwrap_or(0);
-    for Figure {
-        name,
-        value,
-        unit,
-        target,
-        met,
-        rounds,
-        ..
-    } in figures
-    {
-        let target = target.map_or_else(String::new, |target| {
-            format!("at most {target}: {}", if *met { "met" } else { "MISSED" })
-        });
-        anstream::println!(
-            "{name:<width$}  {value:>10.3} {unit:<12} {:>2} rounds  {target}",
-            rounds.len()
-        );
     }
 }
 

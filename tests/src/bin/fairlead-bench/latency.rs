@@ -5,10 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use tests::harness::{Agent, AgentOptions, Builder, Place, Process, ServiceSpec};
 
-use crate::figure::Figure;
+use crate::figure::{Figure, Figures};
 
-/// The backend's port.
-const PORT: u16 = 7000;
+/// Ports of the Service and of the backend: balanced at `connect`, and packet by packet. Each way of
+/// getting there has a port of its own in the same process, so that no connection has the addresses
+/// and ports of one of another kind that the backend still remembers.
+const PORTS: [u16; 2] = [7000, 7001];
+/// Added for the direct way.
+const DIRECT: u16 = 100;
 
 /// Compared with the direct way: how much slower may it be?
 struct Case {
@@ -50,7 +54,7 @@ const CASES: [Case; 4] = [
     },
 ];
 
-pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
+pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
     anstream::eprintln!("latency: a pod of one node to a pod of another, {rounds} rounds");
     let lab = Builder::new(std::env::current_exe()?, 2)
         .traffic_arguments(&["traffic"])
@@ -58,7 +62,8 @@ pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
         .pod("far", 2)
         .build()?;
     let service = ServiceSpec::new("bench", 10)
-        .tcp(PORT, PORT)
+        .tcp(PORTS[0], PORTS[0])
+        .tcp(PORTS[1], PORTS[1])
         .endpoints(&["far"]);
     lab.apply_nodes()?;
     lab.apply(&service)?;
@@ -67,16 +72,27 @@ pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
         .map(|node| Agent::ready(&lab, node, &AgentOptions::default()))
         .collect::<Result<Vec<_>>>()?;
     let mut echo = lab.place("far").traffic();
-    echo.args(["echo", "--port", &PORT.to_string()]);
+    echo.arg("echo");
+    for port in PORTS {
+        echo.args([
+            "--port",
+            &port.to_string(),
+            "--port",
+            &(port + DIRECT).to_string(),
+        ]);
+    }
     let _echo = Process::listening("echo", &mut echo)?;
     for case in CASES {
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
-            let from = if case.covered {
-                lab.place("near").clone()
+            let (from, port) = if case.covered {
+                (lab.place("near").clone(), PORTS[0])
             } else {
-                lab.uncovered("near")
+                (lab.uncovered("near"), PORTS[1])
             };
-            let targets = [lab.address("far", v6), service.ip(v6)];
+            let targets = [
+                (lab.address("far", v6), port + DIRECT),
+                (service.ip(v6), port),
+            ];
             let [direct, balanced] = compare(&from, targets, &case, rounds)?;
             let ratios = direct
                 .iter()
@@ -107,7 +123,12 @@ pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
 }
 
 /// Nanoseconds of one exchange with each target, a value for each round.
-fn compare(from: &Place, targets: [IpAddr; 2], case: &Case, rounds: u32) -> Result<[Vec<f64>; 2]> {
+fn compare(
+    from: &Place,
+    targets: [(IpAddr, u16); 2],
+    case: &Case,
+    rounds: u32,
+) -> Result<[Vec<f64>; 2]> {
     let mut command = from.traffic();
     command.args(["compare", "--kind", case.kind]);
     command.args([
@@ -117,7 +138,7 @@ fn compare(from: &Place, targets: [IpAddr; 2], case: &Case, rounds: u32) -> Resu
         &case.exchanges.to_string(),
     ]);
     for target in targets {
-        command.args(["--to", &SocketAddr::new(target, PORT).to_string()]);
+        command.args(["--to", &SocketAddr::from(target).to_string()]);
     }
     let output = command.output().context("the client cannot be run")?;
     let error = String::from_utf8_lossy(&output.stderr);

@@ -1,7 +1,7 @@
 //! `fairlead-bench`: figures on real traffic and real maps, as ratios within one run.
 //!
-//! Each subcommand prints a table and writes `target/bench/NAME.json`; `cargo xtask bench` draws
-//! the plot from it.
+//! Each subcommand writes `target/bench/NAME.json`; `cargo xtask bench` makes the table and the plot
+//! of it.
 
 mod figure;
 mod latency;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use figure::Figure;
+use figure::Figures;
 
 /// Measures Fairlead on this machine
 #[derive(Debug, Parser)]
@@ -72,18 +72,17 @@ fn bench(arguments: &Arguments) -> Result<bool> {
         Bench::Services => ("services", services(*rounds)?),
     };
     write(output, name, &figures)?;
-    figure::print_table(&figures);
-    Ok(figures.iter().all(Figure::is_met))
+    Ok(figures.are_met())
 }
 
-fn services(rounds: u32) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+fn services(rounds: u32) -> Result<Figures> {
+    let mut figures = Figures::default();
     latency::measure(rounds, &mut figures)?;
     scale::measure(rounds, &mut figures)?;
     Ok(figures)
 }
 
-fn write(directory: &Path, name: &str, figures: &[Figure]) -> Result<()> {
+fn write(directory: &Path, name: &str, figures: &Figures) -> Result<()> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("{}: cannot be created", directory.display()))?;
     let path = directory.join(format!("{name}.json"));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
 use tests::harness::{Agent, AgentOptions, Builder, Lab, eventually};
 
-use crate::figure::{Figure, median};
+use crate::figure::{Figure, Figures, median};
 use crate::ruleset;
 use crate::workload::{self, ENDPOINTS};
 
@@ -33,13 +33,13 @@ struct Seen {
     operations: Vec<f64>,
 }
 
-pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
+pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
     let few = agent(FEW, 1, rounds)?;
     let many = agent(MANY, STARTS, rounds)?;
     let (loads, changes) = nftables(rounds)?;
     let name = format!("{MANY} Services × {ENDPOINTS} endpoints");
     let ratio = median(&loads) / median(&many.starts_seconds);
-    figures.extend([
+    for figure in [
         Figure::less(
             format!("{name}: start to fully programmed"),
             "s",
@@ -90,7 +90,9 @@ pub(crate) fn measure(rounds: u32, figures: &mut Vec<Figure>) -> Result<()> {
             "ratio",
             vec![ratio],
         ),
-    ]);
+    ] {
+        figures.push(figure);
+    }
     Ok(())
 }
 
