@@ -66,9 +66,9 @@ pub(crate) fn bench(name: &str, arguments: &[OsString]) -> Result<ExitCode> {
 
 fn table(figures: &[Figure]) -> Table {
     let mut table = Table::new();
-    table
-        .load_preset(presets::ASCII_MARKDOWN)
-        .set_header(["figure", "value", "unit", "target", "met", "lowest", "highest", "rounds"]);
+    table.load_style(presets::ASCII_MARKDOWN).set_header([
+        "figure", "value", "unit", "target", "met", "lowest", "highest", "rounds",
+    ]);
     for figure in figures {
         let lowest = figure.rounds.iter().copied().reduce(f64::min);
         let highest = figure.rounds.iter().copied().reduce(f64::max);
@@ -135,9 +135,29 @@ mod tests {
             .lines()
             .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
             .collect();
-        assert_eq!(rows[2], ["connect", "1.25", "x direct", "≤ 1.50", "yes", "1.20", "1.40", "3"]);
-        assert_eq!(rows[3], ["start <10,000>", "812", "ms", "", "yes", "", "", "0"]);
-        assert_eq!(rows[4], ["exchanges", "0.5000", "x direct", "≥ 0.9000", "NO", "0.5000", "0.5000", "1"]);
+        assert_eq!(
+            rows[2],
+            [
+                "connect", "1.25", "x direct", "≤ 1.50", "yes", "1.20", "1.40", "3"
+            ]
+        );
+        assert_eq!(
+            rows[3],
+            ["start <10,000>", "812", "ms", "", "yes", "", "", "0"]
+        );
+        assert_eq!(
+            rows[4],
+            [
+                "exchanges",
+                "0.5000",
+                "x direct",
+                "≥ 0.9000",
+                "NO",
+                "0.5000",
+                "0.5000",
+                "1"
+            ]
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn run_lane(lane: Lane) -> Outcome {
     let mut sum = Sum::default();
     let mut failures = Vec::new();
     for check in lane.checks() {
-        match run_check(&check) {
+        match run_check(check) {
             Ok((of_check, Ok(()))) => sum = sum + of_check,
             Ok((of_check, Err(error))) => {
                 sum = sum + of_check;
