@@ -1,17 +1,20 @@
 //! `cargo xtask demo`: sets up, builds and runs `fairlead-demo`.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::build::{self, Profile};
 use crate::{place, run, setup};
 
-/// Runs the demo; its exit code is ours.
-pub(crate) fn demo(arguments: &[OsString]) -> Result<ExitCode> {
+/// Becomes the demo: its exit code is that of the task, and Ctrl-C reaches it alone, which then
+/// takes its lab down before the shell goes on.
+pub(crate) fn demo(arguments: &[OsString]) -> Result<Infallible> {
     setup::setup()?;
     build::build(Profile::Dev)?;
     let mut command = run::command(place::dist().join("fairlead-demo"));
-    Ok(run::exit_code(run::status(command.args(arguments))?))
+    let error = command.args(arguments).exec();
+    Err(anyhow!(error).context(format!("{}: cannot be started", run::shown(&command))))
 }

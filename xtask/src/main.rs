@@ -74,7 +74,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::setup()?,
         Task::Build { release } => build::build(build::Profile::of(release))?,
-        Task::Demo { arguments } => return demo::demo(&arguments),
+        Task::Demo { arguments } => match demo::demo(&arguments)? {},
         Task::Test { lanes } => return test::test(&lanes),
         Task::Bench { name, arguments } => return bench::bench(&name, &arguments),
         Task::Tidy => tidy::tidy()?,
