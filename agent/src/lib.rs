@@ -1,7 +1,13 @@
 //! The node agent as a library; `main.rs` is its thin binary.
 
 pub mod applier;
+pub mod cleanup;
+pub mod config;
+pub mod control;
 pub mod desired;
+pub mod devices;
 pub mod lb;
+pub mod ownership;
 pub mod reconcile;
+pub mod runtime;
 pub mod sys;

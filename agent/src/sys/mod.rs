@@ -1,3 +1,8 @@
 //! The kernel, as values and small adapters; knows no Kubernetes.
 
+pub mod bpffs;
+pub mod cgroup;
+pub mod links;
+pub mod lock;
 pub mod map;
+pub mod sysctl;

@@ -99,6 +99,24 @@ pub enum AttachError {
     },
 }
 
+impl AttachError {
+    /// The interface it concerns.
+    pub fn interface(&self) -> Option<&str> {
+        match self {
+            Self::Interface { interface, .. } => Some(interface),
+            Self::Load(_) | Self::Cgroup { .. } => None,
+        }
+    }
+
+    /// What is behind it, in the kernel's words.
+    pub fn cause(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        let causes: Vec<String> = causes.map(ToString::to_string).collect();
+        // A refused program comes with the verifier's whole log, whose end says why.
+        causes.join(": ").lines().last().unwrap_or_default().to_owned()
+    }
+}
+
 /// The attachments of one node; the only one who makes or removes them.
 #[derive(Debug)]
 pub struct Attachments {
@@ -241,12 +259,9 @@ impl Attachments {
             if let Err(error) = remove_if_there(&self.pin(target.index, direction)) {
                 tracing::warn!(interface = %target.name, %error, "the pin of a detached program stays");
             }
-            if self.mode == Mode::Clsact
-                && let Ok(link) = clsact_link(&target.name, direction)
-            {
-                // Dropping the link removes the filter, if the interface is still there.
-                drop(link);
-            }
+        }
+        if self.mode == Mode::Clsact {
+            remove_filters(&target.name);
         }
     }
 
@@ -351,6 +366,14 @@ fn attach_clsact(
     // Dropping the link would remove the filter, which is to outlive this process.
     std::mem::forget(program.take_link(id)?);
     Ok(())
+}
+
+/// Removes our filters from an interface, where there are any.
+pub fn remove_filters(interface: &str) {
+    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+        // Dropping the link removes the filter; that there is none is as good.
+        drop(clsact_link(interface, direction));
+    }
 }
 
 fn clsact_link(

@@ -1,0 +1,276 @@
+//! The flags: name, help, default and form of each stand here once.
+//!
+//! `docs/flags.md` is made from this table, and a test compares the two.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use super::{Paths, duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  fairlead-agent --kubeconfig /etc/kubernetes/kubeconfig    balance the Services of a cluster
+  fairlead-agent --manifests examples/cluster               the same from a directory of YAML
+  fairlead-agent status                                     what a running agent has done
+  fairlead-agent services shop/web                          one Service, as the kernel has it
+  fairlead-agent --cleanup-config --dry-run                 what a removal would remove";
+
+/// Balances the Services of a Kubernetes cluster on this node, through eBPF.
+///
+/// Without a subcommand, runs the agent. When it ends, the kernel goes on balancing; the next start
+/// takes over what is there. --cleanup-config removes it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fairlead-agent", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// URL of an API server; several are tried in order
+    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Cluster")]
+    pub master: Vec<String>,
+    /// Kubeconfig with the API server and credentials; without it, those of the Pod
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Directory of Kubernetes YAML to follow instead of an API server
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["master", "kubeconfig"], help_heading = "Cluster")]
+    pub manifests: Option<PathBuf>,
+    /// Name of this node in the cluster; else the environment's NODE_NAME, else the host name
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub hostname_override: Option<String>,
+    #[arg(long, hide = true, env = "NODE_NAME", value_name = "NAME")]
+    /// NODE_NAME of the environment.
+    pub node_name_from_environment: Option<String>,
+    /// How often the tables are read back and mended, and kinds listed whose watch is refused
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = period, help_heading = "Cluster")]
+    pub config_sync_period: Duration,
+
+    /// Balance Services
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Services")]
+    pub run_service_proxy: bool,
+    /// Replace the source of everything that goes through a Service by the node's address
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Services")]
+    pub masquerade_all: bool,
+    /// Networks of the cluster's pods, one of a family: cluster IP traffic from elsewhere gets the
+    /// node's source address
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', num_args = 1..=2, help_heading = "Services")]
+    pub cluster_cidr: Vec<IpNet>,
+    /// Dataplane
+    #[arg(long, value_enum, default_value_t = Dataplane::Auto, help_heading = "Services")]
+    pub dataplane: Dataplane,
+    /// Interfaces that lead to other machines; else those with a node address or a default route
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Services")]
+    pub devices: Vec<String>,
+    /// Most Service ports (one of each family); fixed when the tables are made
+    #[arg(long, value_name = "N", default_value_t = 65_536, help_heading = "Services")]
+    pub max_services: u32,
+    /// Most endpoints of all Service ports together; fixed when the tables are made
+    #[arg(long, value_name = "N", default_value_t = 524_288, help_heading = "Services")]
+    pub max_backends: u32,
+    /// Entries of the connection table, two a connection; fixed when the table is made
+    #[arg(long, value_name = "N", default_value_t = 262_144, help_heading = "Services")]
+    pub max_connections: u32,
+
+    /// Where things are kept.
+    #[command(flatten)]
+    pub paths: PathArguments,
+    /// Where /healthz, /readyz and /metrics are served; empty for nowhere
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:20244", help_heading = "Operation")]
+    pub health_addr: HealthAddr,
+    /// Remove everything the agent has put on this node, and end
+    #[arg(long, default_value_t = false, help_heading = "Operation")]
+    pub cleanup_config: bool,
+    /// With --cleanup-config: only list it
+    #[arg(long, default_value_t = false, requires = "cleanup_config", help_heading = "Operation")]
+    pub dry_run: bool,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Operation")]
+    pub log_format: LogFormat,
+    /// More log; twice for everything
+    #[arg(short = 'v', action = ArgAction::Count, help_heading = "Operation")]
+    pub verbosity: u8,
+
+    /// Flags of kube-router.
+    #[command(flatten)]
+    pub compatibility: Compatibility,
+}
+
+/// What to do instead of running.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show what the agent of this node has heard, wants and has done
+    Status(View),
+    /// Show Services as wanted and as the kernel holds them
+    Services {
+        /// NAME or NAMESPACE/NAME: this Service with its endpoints
+        name: Option<String>,
+        /// How to show it.
+        #[command(flatten)]
+        view: View,
+    },
+}
+
+/// How to ask a running agent.
+#[derive(Clone, Debug, Args)]
+pub struct View {
+    /// Unix socket of the agent
+    #[arg(long, value_name = "PATH", default_value = "/run/fairlead/agent.sock")]
+    pub socket: PathBuf,
+    /// Form of the answer
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For machines
+    Json,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line an event
+    Text,
+    /// A JSON object an event
+    Json,
+}
+
+/// Dataplanes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dataplane {
+    /// The best this kernel has
+    Auto,
+    /// eBPF programs
+    Ebpf,
+}
+
+/// Where things are kept.
+#[derive(Clone, Debug, Args)]
+pub struct PathArguments {
+    /// Directory for files that outlive the agent
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/fairlead", help_heading = "Operation")]
+    pub state_dir: PathBuf,
+    /// Directory for maps and links; a bpffs is mounted on it where it is not on one
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/fairlead", help_heading = "Operation")]
+    pub bpf_root: PathBuf,
+    /// cgroup v2 directory whose processes are balanced when they connect; else the root of the
+    /// hierarchy
+    #[arg(long, value_name = "DIR", help_heading = "Operation")]
+    pub cgroup_root: Option<PathBuf>,
+    /// Unix socket for `status` and `services`
+    #[arg(long, value_name = "PATH", default_value = "/run/fairlead/agent.sock", help_heading = "Operation")]
+    pub socket: PathBuf,
+}
+
+impl From<PathArguments> for Paths {
+    fn from(PathArguments { state_dir, bpf_root, cgroup_root, socket }: PathArguments) -> Self {
+        Self { state_dir, bpf_root, cgroup_root, socket }
+    }
+}
+
+/// `--health-addr`, of which the empty text means nowhere.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthAddr(pub Option<SocketAddr>);
+
+impl FromStr for HealthAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|_| format!("`{text}` is not an address and port such as 127.0.0.1:20244"))?;
+        Ok(Self(Some(address)))
+    }
+}
+
+/// kube-router's flags whose parts this build does not have, or which mean nothing here. They are
+/// taken so that a DaemonSet's arguments need no change, and named in the log and in `status`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Taken from kube-router without effect in this build")]
+pub struct Compatibility {
+    /// Network policy: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub run_firewall: Option<bool>,
+    /// Pod routes: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub run_router: Option<bool>,
+    /// Nothing is polled: rules follow the watch
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub iptables_sync_period: Option<Duration>,
+    /// Nothing is polled: see --config-sync-period
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ipvs_sync_period: Option<Duration>,
+    /// Pod routes: not in this build
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub routes_sync_period: Option<Duration>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub advertise_cluster_ip: Option<bool>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "ASN")]
+    pub cluster_asn: Option<u32>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "ASN")]
+    pub peer_asn: Option<u32>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub peer_router: Vec<String>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub nodes_full_mesh: Option<bool>,
+    /// A pod always reaches itself through its Services
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub hairpin_mode: Option<bool>,
+}
+
+impl Compatibility {
+    /// Those that were given.
+    pub fn given(&self) -> Vec<String> {
+        let Self {
+            run_firewall,
+            run_router,
+            iptables_sync_period,
+            ipvs_sync_period,
+            routes_sync_period,
+            advertise_cluster_ip,
+            cluster_asn,
+            peer_asn,
+            peer_router,
+            nodes_full_mesh,
+            hairpin_mode,
+        } = self;
+        // What turns a missing part off asks for nothing.
+        let wanted = |flag: &Option<bool>| *flag == Some(true);
+        let flags = [
+            ("--run-firewall", wanted(run_firewall)),
+            ("--run-router", wanted(run_router)),
+            ("--iptables-sync-period", iptables_sync_period.is_some()),
+            ("--ipvs-sync-period", ipvs_sync_period.is_some()),
+            ("--routes-sync-period", routes_sync_period.is_some()),
+            ("--advertise-cluster-ip", wanted(advertise_cluster_ip)),
+            ("--cluster-asn", cluster_asn.is_some()),
+            ("--peer-asn", peer_asn.is_some()),
+            ("--peer-router", !peer_router.is_empty()),
+            ("--nodes-full-mesh", wanted(nodes_full_mesh)),
+            ("--hairpin-mode", *hairpin_mode == Some(false)),
+        ];
+        flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned()).collect()
+    }
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    let period = duration::parse(text)?;
+    if period.is_zero() { Err("a period of 0 never ends; give 1s or more".to_owned()) } else { Ok(period) }
+}

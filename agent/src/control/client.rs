@@ -1,0 +1,57 @@
+//! Asking a running agent.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody answers.
+    #[error("no agent answers at {}; start fairlead-agent, or name its socket with --socket", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The agent could not answer.
+    #[error("the agent answers: {0}")]
+    Refused(String),
+    /// An agent of another version.
+    #[error("the agent's answer is not understood; is it of another version than this command?")]
+    NotUnderstood(#[from] serde_json::Error),
+}
+
+/// Asks for a path. HTTP/1.0, so that the answer ends with the connection.
+///
+/// # Errors
+/// [`AskError`] where there is no answer.
+pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError> {
+    let answer = exchange(socket, path).map_err(|source| AskError::Unreachable { path: socket.into(), source })?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.split(' ').nth(1) != Some("200") {
+        return Err(AskError::Refused(format!("{} {body}", head.lines().next().unwrap_or_default())));
+    }
+    Ok(serde_json::from_str(body)?)
+}
+
+fn exchange(socket: &Path, path: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A text as part of a query.
+pub fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}

@@ -1,0 +1,172 @@
+//! Answers to `status` and `services`, as they travel and as `--output json` prints them.
+
+use serde::{Deserialize, Serialize};
+
+/// Answer to `status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Name of the node.
+    pub node: String,
+    /// Seconds since its start.
+    pub uptime_seconds: u64,
+    /// Dataplane in force.
+    pub dataplane: String,
+    /// How TCP of processes is balanced.
+    pub connect: String,
+    /// Whether every kind has been listed.
+    pub synced: bool,
+    /// How well each kind is heard of.
+    pub sources: Vec<SourceRow>,
+    /// The last apply.
+    pub apply: Apply,
+    /// Fullness of the tables.
+    pub maps: Vec<MapRow>,
+    /// Interfaces.
+    pub devices: Vec<DeviceRow>,
+    /// Counters of the programs.
+    pub counters: Vec<CounterRow>,
+    /// What is wrong with objects of the cluster.
+    pub problems: Vec<ProblemRow>,
+    /// Flags that were given and change nothing.
+    pub flags_without_effect: Vec<String>,
+}
+
+/// The last apply.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Apply {
+    /// Generation that is wanted.
+    pub desired_generation: Option<u64>,
+    /// Generation that is in force.
+    pub applied_generation: Option<u64>,
+    /// Seconds since the last apply ended.
+    pub seconds_ago: Option<f64>,
+    /// How long it took.
+    pub took_milliseconds: f64,
+    /// Writes it did.
+    pub operations: u64,
+    /// Writes since the agent's start.
+    pub operations_total: u64,
+    /// Writes that mended what somebody else had changed.
+    pub repaired_total: u64,
+    /// Applies since the agent's start.
+    pub applies_total: u64,
+    /// Applies that failed, in whole or in part.
+    pub failed_total: u64,
+    /// Why the last one ended early.
+    pub error: Option<String>,
+    /// What of it is not in force, and why.
+    pub failures: Vec<String>,
+}
+
+/// One kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRow {
+    /// Kind.
+    pub kind: String,
+    /// `listing`, `watching` or `degraded`.
+    pub state: String,
+    /// Why it is degraded.
+    pub reason: Option<String>,
+}
+
+/// One table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRow {
+    /// Name.
+    pub map: String,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries it can hold.
+    pub max: u64,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// Name.
+    pub name: String,
+    /// `uplink`, `workload`, or why it is ignored.
+    pub role: String,
+    /// Why the programs are not there.
+    pub error: Option<String>,
+}
+
+/// One counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterRow {
+    /// Name.
+    pub name: String,
+    /// Value since the tables were made.
+    pub value: u64,
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemRow {
+    /// Kind of the object.
+    pub kind: String,
+    /// `namespace/name`.
+    pub object: String,
+    /// Path of the field.
+    pub field: String,
+    /// What was found.
+    pub message: String,
+    /// What follows.
+    pub effect: String,
+}
+
+/// Answer to `services`: one entry a Service port and family.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Services {
+    /// The Services.
+    pub services: Vec<ServiceRow>,
+}
+
+/// One Service port in one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// `namespace/name`.
+    pub service: String,
+    /// Name of the port.
+    pub port: String,
+    /// Protocol.
+    pub protocol: String,
+    /// Addresses and ports.
+    pub frontends: Vec<FrontendRow>,
+    /// Endpoints that are wanted or there.
+    pub backends: Vec<BackendRow>,
+    /// Service id in the kernel.
+    pub id: Option<u32>,
+    /// Slots in use in the kernel.
+    pub slots: Option<u32>,
+    /// `ok`, `rejecting` (no endpoint), or what differs.
+    pub state: String,
+}
+
+/// One frontend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontendRow {
+    /// Address and port.
+    pub address: String,
+    /// `ClusterIP` or `NodePort`.
+    pub scope: String,
+    /// Whether the kernel has it.
+    pub in_kernel: bool,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendRow {
+    /// Address and port.
+    pub address: String,
+    /// Whether it runs on this node.
+    pub local: bool,
+    /// Whether it is wanted.
+    pub desired: bool,
+    /// Backend id in the kernel.
+    pub id: Option<u32>,
+}

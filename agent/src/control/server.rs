@@ -1,0 +1,84 @@
+//! The Unix socket: HTTP with JSON, for this node's root alone.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use super::collect::Watched;
+use super::report::{Services, Status};
+
+/// Why the socket is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody answers there.
+    #[error("{}: another agent answers there; stop it, or give this one a --socket of its own", .0.display())]
+    InUse(PathBuf),
+    /// Anything else.
+    #[error("{}: cannot be served, so `status` and `services` could not be answered; check --socket", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Listens on `path`. A socket left by an agent that was killed is replaced.
+///
+/// # Errors
+/// [`SocketError`] where it cannot.
+pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+    let failed = |source| SocketError::Io { path: path.into(), source };
+    if UnixStream::connect(path).is_ok() {
+        return Err(SocketError::InUse(path.into()));
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves until `cancel`.
+///
+/// # Errors
+/// Where accepting fails.
+pub async fn serve(listener: UnixListener, watched: Watched, cancel: CancellationToken) -> io::Result<()> {
+    let router =
+        Router::new().route("/v1/status", get(status)).route("/v1/services", get(services)).with_state(watched);
+    axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await
+}
+
+async fn status(State(watched): State<Watched>) -> Json<Status> {
+    Json(watched.status())
+}
+
+#[derive(Debug, Deserialize)]
+struct Which {
+    name: Option<String>,
+}
+
+async fn services(
+    State(watched): State<Watched>,
+    Query(which): Query<Which>,
+) -> Result<Json<Services>, (StatusCode, String)> {
+    // Reading the tables is thousands of system calls; they must not stop the other tasks.
+    let answer = tokio::task::spawn_blocking(move || watched.services(which.name.as_deref())).await;
+    let failed = |error: &dyn std::fmt::Display| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    answer.map_err(|error| failed(&error))?.map(Json).map_err(|error| failed(&error))
+}

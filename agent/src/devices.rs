@@ -1,0 +1,152 @@
+//! Which interface gets which programs: decided here, done by `lb::ebpf::attach`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::desired::Desired;
+use crate::lb::ebpf::attach::{Attachments, Side, Target};
+use crate::lb::ebpf::programs::Programs;
+use crate::sys::links::{Link, LinkKind};
+
+/// A failed attachment is tried again this often; mostly the interface is gone by then.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What an interface is to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It gets programs.
+    Attach(Side),
+    /// It does not, and why.
+    Ignore(&'static str),
+}
+
+/// One interface as status shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Name.
+    pub name: String,
+    /// What it is to the agent.
+    pub role: Role,
+    /// Why the programs are not there.
+    pub error: Option<String>,
+}
+
+/// Decides what an interface is. Behind a veth or a bridge there are pods, unless it has an address
+/// of the node or leads to the default gateway; `--devices` names the uplinks outright.
+pub fn role(link: &Link, node_addresses: &[IpAddr], devices: &[String]) -> Role {
+    let uplink = if devices.is_empty() {
+        link.default_route || link.addresses.iter().any(|address| node_addresses.contains(address))
+    } else {
+        devices.contains(&link.name)
+    };
+    match link.kind {
+        LinkKind::Loopback => Role::Ignore("loopback: TCP to a node port from the node itself is balanced at connect"),
+        _ if !link.ethernet => Role::Ignore("no Ethernet header: Services are not balanced for packets here"),
+        _ if uplink => Role::Attach(Side::Uplink),
+        LinkKind::Veth | LinkKind::Bridge => Role::Attach(Side::Workload),
+        LinkKind::Other => Role::Attach(Side::Uplink),
+    }
+}
+
+/// Keeps the programs attached to what is there, until `cancel`.
+pub fn run(
+    mut programs: Programs,
+    mut attachments: Attachments,
+    devices: &[String],
+    mut links: watch::Receiver<Option<Vec<Link>>>,
+    mut desired: watch::Receiver<Option<Arc<Desired>>>,
+    status: &watch::Sender<Option<Vec<Device>>>,
+    cancel: &CancellationToken,
+    runtime: &Handle,
+) {
+    loop {
+        let known = links.borrow_and_update().clone();
+        let node = desired.borrow_and_update().as_ref().map(|desired| desired.node.addresses.clone());
+        if let (Some(known), Some(node)) = (known, node) {
+            let seen = attach(&mut programs, &mut attachments, devices, &known, &node);
+            status.send_if_modified(|before| {
+                let differs = before.as_ref() != Some(&seen);
+                *before = Some(seen);
+                differs
+            });
+        }
+        let failing = status.borrow().iter().flatten().any(|device| device.error.is_some());
+        let go_on = runtime.block_on(async {
+            tokio::select! {
+                () = cancel.cancelled() => false,
+                changed = links.changed() => changed.is_ok(),
+                changed = desired.changed() => changed.is_ok(),
+                () = tokio::time::sleep(RETRY), if failing => true,
+            }
+        });
+        if !go_on {
+            return;
+        }
+    }
+}
+
+fn attach(
+    programs: &mut Programs,
+    attachments: &mut Attachments,
+    devices: &[String],
+    links: &[Link],
+    node: &[IpAddr],
+) -> Vec<Device> {
+    let roles: Vec<(&Link, Role)> = links.iter().map(|link| (link, role(link, node, devices))).collect();
+    let targets: Vec<Target> = roles
+        .iter()
+        .filter_map(|(link, role)| match role {
+            Role::Attach(side) => Some(Target { index: link.index, name: link.name.clone(), side: *side }),
+            Role::Ignore(_) => None,
+        })
+        .collect();
+    let errors = attachments.follow(programs, &targets);
+    for error in &errors {
+        tracing::warn!(%error, cause = error.cause(), "tried again in a while");
+    }
+    let of = |name: &str| errors.iter().find(|error| error.interface() == Some(name));
+    roles
+        .into_iter()
+        .map(|(link, role)| Device {
+            name: link.name.clone(),
+            role,
+            error: of(&link.name).map(|error| format!("{error}: {}", error.cause())),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(kind: LinkKind, address: &str, default_route: bool) -> Link {
+        let addresses = address.parse().into_iter().collect();
+        Link { index: 2, name: "eth0".into(), kind, ethernet: kind != LinkKind::Loopback, addresses, default_route }
+    }
+
+    #[test]
+    fn uplinks_workloads_and_others_are_told_apart() {
+        let node = ["172.31.0.1".parse().unwrap()];
+        let (uplink, workload) = (Role::Attach(Side::Uplink), Role::Attach(Side::Workload));
+        for (what, link, devices, expected) in [
+            ("a node address on a veth", link(LinkKind::Veth, "172.31.0.1", false), &[][..], uplink),
+            ("a default route on a bridge", link(LinkKind::Bridge, "", true), &[], uplink),
+            ("a pod's veth", link(LinkKind::Veth, "", false), &[], workload),
+            ("a bridge of pods", link(LinkKind::Bridge, "10.244.1.1", false), &[], workload),
+            ("a second card", link(LinkKind::Other, "192.0.2.1", false), &[], uplink),
+            ("a veth named by --devices", link(LinkKind::Veth, "", false), &["eth0".to_owned()], uplink),
+            ("one not named by --devices", link(LinkKind::Veth, "", true), &["eth1".to_owned()], workload),
+        ] {
+            assert_eq!(role(&link, &node, devices), expected, "{what}");
+        }
+        let mut tunnel = link(LinkKind::Other, "", false);
+        tunnel.ethernet = false;
+        assert!(matches!(role(&tunnel, &node, &[]), Role::Ignore(_)));
+        assert!(matches!(role(&link(LinkKind::Loopback, "127.0.0.1", false), &node, &[]), Role::Ignore(_)));
+    }
+}

@@ -1,0 +1,136 @@
+//! What the agent has put on the node that cannot be recognised by its place: written down before
+//! it is made, so that cleanup can take it back however the agent ended.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "ownership.json";
+
+/// The record, in the order in which it is taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Programs are attached as clsact filters, which no pin shows.
+    pub clsact: bool,
+    /// Settings that were changed.
+    pub sysctls: Vec<Sysctl>,
+    /// The Unix socket.
+    pub socket: Option<PathBuf>,
+    /// bpffs mounts.
+    pub mounts: Vec<PathBuf>,
+}
+
+/// A setting and what it was before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// Name, as in `net.ipv4.ip_forward`.
+    pub name: String,
+    /// Its value before.
+    pub before: String,
+}
+
+/// Why the record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnershipError {
+    /// Reading or writing it.
+    #[error("{}: what the agent changes on the node cannot be recorded; check --state-dir", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{}: not a record of this agent; move it away to start without it", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The record of a node, on disk.
+#[derive(Debug)]
+pub struct Ownership {
+    path: PathBuf,
+    record: Record,
+}
+
+impl Ownership {
+    /// Reads the record in a state directory; there may be none yet.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn load(state_dir: &Path) -> Result<Self, OwnershipError> {
+        let path = state_dir.join(FILE);
+        let record = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|source| OwnershipError::Unreadable { path: path.clone(), source })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Record::default(),
+            Err(source) => return Err(OwnershipError::Io { path, source }),
+        };
+        Ok(Self { path, record })
+    }
+
+    /// What is recorded.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Where it is recorded.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Changes the record; on disk before this returns.
+    ///
+    /// # Errors
+    /// Where it cannot be written; what was to be recorded must not be made then.
+    pub fn remember(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), OwnershipError> {
+        let mut next = self.record.clone();
+        change(&mut next);
+        if next == self.record {
+            return Ok(());
+        }
+        self.write(&next).map_err(|source| OwnershipError::Io { path: self.path.clone(), source })?;
+        self.record = next;
+        Ok(())
+    }
+
+    fn write(&self, record: &Record) -> io::Result<()> {
+        let fresh = self.path.with_extension("json.new");
+        let mut file = File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec_pretty(record)?)?;
+        file.sync_all()?;
+        fs::rename(&fresh, &self.path)?;
+        // The rename itself must survive a power cut too.
+        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_on_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ownership = Ownership::load(directory.path()).unwrap();
+        let sysctl = Sysctl { name: "net.ipv4.ip_forward".into(), before: "0".into() };
+        ownership.remember(|record| record.sysctls.push(sysctl.clone())).unwrap();
+        assert_eq!(Ownership::load(directory.path()).unwrap().record().sysctls, [sysctl]);
+    }
+
+    #[test]
+    fn a_record_of_somebody_else_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE), "not json").unwrap();
+        assert!(matches!(Ownership::load(directory.path()), Err(OwnershipError::Unreadable { .. })));
+    }
+}

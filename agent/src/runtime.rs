@@ -1,0 +1,242 @@
+//! All tasks, and how they are wired.
+//!
+//! ```text
+//! source ──Event──► reconcile ──Desired──┬─► applier (thread) ──Applied──┐
+//!                       │                └─► devices (thread) ──Device──┤
+//!                  ClusterView       links ──Link──┘                    │
+//!                       └───────────────────────────────────► socket, health
+//! ```
+//!
+//! One token stops them all. The first that fails or panics ends the process with an error; the
+//! pinned programs and tables go on balancing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use model::{Kind, KindSet};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::applier::{self, Applied};
+use crate::cleanup::{HOLDER, LINKS, MAPS};
+use crate::config::{Config, Paths};
+use crate::control::collect::Watched;
+use crate::control::{health, server};
+use crate::devices;
+use crate::lb::ebpf::OBJECT;
+use crate::lb::ebpf::attach::{Attachments, Mode};
+use crate::lb::ebpf::facility::ServiceMaps;
+use crate::lb::ebpf::programs::Programs;
+use crate::ownership::{Ownership, Sysctl};
+use crate::reconcile::{self, ClusterView, Debounce};
+use crate::sys::{bpffs, cgroup, links, lock::Lock, sysctl};
+
+/// Events on their way to the cluster. A list of 10,000 objects is one event; a watch that runs
+/// ahead of a compile by more than this waits.
+const EVENTS: usize = 1024;
+
+/// A node's packets are forwarded between its interfaces; so every Kubernetes node has them.
+const FORWARDING: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// Where the node lacks something, or a task fails.
+pub async fn run(config: Config) -> Result<()> {
+    let Config {
+        node_name,
+        source,
+        run_service_proxy,
+        translation,
+        limits,
+        devices: uplinks,
+        config_sync_period,
+        paths,
+        health_addr,
+        without_effect,
+    } = config;
+    if !run_service_proxy {
+        bail!("--run-service-proxy=false leaves this build nothing to do; leave the flag out");
+    }
+    for flag in &without_effect {
+        tracing::warn!(flag, "has no effect in this build; see --help");
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("the agent needs root (CAP_BPF, CAP_NET_ADMIN): it loads eBPF programs; run it as root or privileged");
+    }
+    let object = OBJECT.context("this build has no eBPF programs, so nothing can be balanced; build with `cargo xtask build`")?;
+    let mut ownership = prepare(&paths)?;
+    let lock = Lock::take(&paths.bpf_root, &paths.state_dir.join(HOLDER))?;
+    // Before anything is changed, so that an address in use changes nothing.
+    let socket = server::listen(&paths.socket)?;
+    ownership.remember(|record| record.socket = Some(paths.socket.clone()))?;
+    let health = match health_addr {
+        Some(address) => Some(health::listen(address).await?),
+        None => None,
+    };
+    lock.sign(&paths.state_dir.join(HOLDER)).context("the agent's process id cannot be recorded; check --state-dir")?;
+    let mode = Mode::of_this_kernel();
+    ownership.remember(|record| record.clsact |= mode == Mode::Clsact)?;
+    enable_forwarding(&mut ownership)?;
+
+    let pins = paths.bpf_root.join(MAPS);
+    let mut programs = Programs::load(object, &pins, limits)?;
+    let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode).context("links cannot be pinned; check --bpf-root")?;
+    let connect = attach_connect(&mut programs, &attachments, paths.cgroup_root.as_deref(), translation.masquerade_all)?;
+    let service_maps = ServiceMaps::open(pins.clone(), translation)?;
+    tracing::info!(node = %node_name, ?mode, connect, "started");
+
+    let cancel = CancellationToken::new();
+    let kinds = KindSet::from([Kind::Service, Kind::EndpointSlice, Kind::Node]);
+    let (events, heard) = mpsc::channel(EVENTS);
+    let (desired_tx, desired) = watch::channel(None);
+    let (view_tx, view) = watch::channel(ClusterView::default());
+    let (applied_tx, applied) = watch::channel(Applied::default());
+    let (links_tx, links) = watch::channel(None);
+    let (devices_tx, device_list) = watch::channel(None);
+    let watched = Watched {
+        started: Instant::now(),
+        node: Arc::clone(&node_name),
+        connect: connect.into(),
+        without_effect: without_effect.into(),
+        pins,
+        view,
+        desired: desired.clone(),
+        applied,
+        devices: device_list,
+    };
+
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    let (kinds_of_source, token) = (kinds.clone(), cancel.clone());
+    tasks.spawn(async move { Ok(model_watch::run(source, kinds_of_source, events, token).await?) });
+    let token = cancel.clone();
+    tasks.spawn(async move {
+        reconcile::run(node_name, kinds, heard, Debounce::default(), desired_tx, view_tx, token).await;
+        Ok(())
+    });
+    let token = cancel.clone();
+    tasks.spawn(async move { Ok(links::follow(links_tx, token).await?) });
+    let (token, to_apply) = (cancel.clone(), desired.clone());
+    spawn_thread(&mut tasks, "applier", move |runtime| {
+        applier::run(service_maps, to_apply, &applied_tx, config_sync_period, &token, runtime);
+    })?;
+    let token = cancel.clone();
+    spawn_thread(&mut tasks, "devices", move |runtime| {
+        devices::run(programs, attachments, &uplinks, links, desired, &devices_tx, &token, runtime);
+    })?;
+    let (token, of_socket) = (cancel.clone(), watched.clone());
+    tasks.spawn(async move { Ok(server::serve(socket, of_socket, token).await?) });
+    if let Some(listener) = health {
+        let token = cancel.clone();
+        tasks.spawn(async move { Ok(health::serve(listener, watched, token).await?) });
+    }
+    let ended = supervise(&mut tasks, &cancel).await;
+    drop(lock);
+    ended
+}
+
+/// Waits for a signal or for the first task to end, and then for all of them.
+async fn supervise(tasks: &mut JoinSet<Result<()>>, cancel: &CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be handled")?;
+    let first = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(Ok(())) => Err(anyhow::anyhow!("a task ended by itself; this is a bug, the agent ends and can be started again")),
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Err(panic.into()),
+        },
+    };
+    cancel.cancel();
+    tracing::info!("stopping; the kernel goes on balancing with what it has");
+    while let Some(ended) = tasks.join_next().await {
+        if let Ok(Err(error)) = ended {
+            tracing::warn!(%error, "a task failed while stopping");
+        }
+    }
+    first
+}
+
+/// Runs a blocking part on a thread of its own, which counts as a task.
+fn spawn_thread(
+    tasks: &mut JoinSet<Result<()>>,
+    name: &'static str,
+    part: impl FnOnce(&Handle) + Send + 'static,
+) -> Result<()> {
+    let runtime = Handle::current();
+    let (done, ended) = tokio::sync::oneshot::channel();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        part(&runtime);
+        // The receiver is gone only when the process ends anyway.
+        drop(done.send(()));
+    })?;
+    tasks.spawn(async move { ended.await.with_context(|| format!("the thread {name} panicked")) });
+    Ok(())
+}
+
+/// Makes the directories, and a bpffs where there is none.
+fn prepare(paths: &Paths) -> Result<Ownership> {
+    let Paths { state_dir, bpf_root, .. } = paths;
+    std::fs::create_dir_all(state_dir).with_context(|| format!("{}: cannot be made; check --state-dir", state_dir.display()))?;
+    let mut ownership = Ownership::load(state_dir)?;
+    let no_bpf = || format!("{}: cannot be on a bpffs, so nothing could outlive the agent; is BPF in this kernel? check --bpf-root", bpf_root.display());
+    if let Some(mount) = bpffs::missing_mount(bpf_root).with_context(no_bpf)? {
+        ownership.remember(|record| record.mounts.push(mount.clone()))?;
+        bpffs::mount_on(&mount).with_context(no_bpf)?;
+    }
+    std::fs::create_dir_all(bpf_root).with_context(no_bpf)?;
+    Ok(ownership)
+}
+
+fn enable_forwarding(ownership: &mut Ownership) -> Result<()> {
+    for name in FORWARDING {
+        let needs = || format!("{name} cannot be set to 1, so packets would not reach pods");
+        let Some(before) = sysctl::get(name).with_context(needs)?.filter(|value| value == "0") else { continue };
+        ownership.remember(|record| {
+            record.sysctls.retain(|sysctl| sysctl.name != name);
+            record.sysctls.push(Sysctl { name: name.to_owned(), before });
+        })?;
+        sysctl::set(name, "1").with_context(needs)?;
+        tracing::info!(sysctl = name, "set to 1");
+    }
+    Ok(())
+}
+
+/// Attaches the `connect` programs; the answer says how TCP of processes is balanced. Per packet
+/// works everywhere, so only a directory that was asked for has to be one.
+fn attach_connect(
+    programs: &mut Programs,
+    attachments: &Attachments,
+    asked_for: Option<&Path>,
+    masquerade_all: bool,
+) -> Result<String> {
+    if masquerade_all {
+        attachments.detach_connect().context("the connect programs of an earlier run cannot be detached; check --bpf-root")?;
+        return Ok("no: --masquerade-all needs the packets".to_owned());
+    }
+    if let Some(directory) = asked_for.filter(|directory| !cgroup::is_cgroup2(directory)) {
+        bail!("--cgroup-root {}: not a directory of a cgroup v2 hierarchy; leave the flag out to have it found", directory.display());
+    }
+    let found = match asked_for {
+        Some(directory) => Some(directory.to_owned()),
+        None => cgroup::mount_point().context("/proc cannot be read")?,
+    };
+    let Some(directory) = found else {
+        tracing::warn!("no cgroup v2 is mounted: TCP is balanced per packet, which is slower");
+        return Ok("no: no cgroup v2 is mounted, TCP is balanced per packet".to_owned());
+    };
+    match attachments.attach_connect(programs, &directory) {
+        Ok(()) => Ok(format!("yes: {}", directory.display())),
+        Err(error) => {
+            tracing::warn!(%error, cause = error.cause(), "TCP is balanced per packet, which is slower");
+            Ok(format!("no: {error}"))
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The interfaces of this network namespace, and news of them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A pod's interface comes as a handful of messages within a few milliseconds.
+const QUIET: Duration = Duration::from_millis(10);
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Kind, as far as it matters.
+    pub kind: LinkKind,
+    /// Whether frames begin with an Ethernet header.
+    pub ethernet: bool,
+    /// Addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Whether a default route leaves by it.
+    pub default_route: bool,
+}
+
+/// Kind of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// The loopback interface.
+    Loopback,
+    /// One end of a veth pair.
+    Veth,
+    /// A bridge.
+    Bridge,
+    /// Anything else.
+    Other,
+}
+
+/// Why interfaces cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinksError {
+    /// No socket.
+    #[error("cannot follow the node's interfaces: no netlink socket")]
+    Socket(#[from] io::Error),
+    /// A request failed.
+    #[error("cannot list the node's interfaces")]
+    Request(#[from] rtnetlink::Error),
+    /// The socket is gone.
+    #[error("cannot follow the node's interfaces: netlink closed the connection")]
+    Closed,
+}
+
+/// Publishes the interfaces at every change until `cancel`.
+///
+/// # Errors
+/// Where netlink fails; the last list stays published.
+pub async fn follow(links: watch::Sender<Option<Vec<Link>>>, cancel: CancellationToken) -> Result<(), LinksError> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
+    let (connection, handle, mut news) = new_multicast_connection(&groups)?;
+    let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    loop {
+        let fresh = list(&handle).await?;
+        links.send_if_modified(|known| {
+            let differs = known.as_ref() != Some(&fresh);
+            *known = Some(fresh);
+            differs
+        });
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            next = news.next() => if next.is_none() { return Err(LinksError::Closed) },
+        }
+        while let Ok(Some(_)) = tokio::time::timeout(QUIET, news.next()).await {}
+    }
+}
+
+/// Names of all interfaces.
+///
+/// # Errors
+/// Where netlink fails.
+pub async fn names() -> Result<Vec<String>, LinksError> {
+    let (connection, handle, _news) = new_connection()?;
+    let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    Ok(list(&handle).await?.into_iter().map(|link| link.name).collect())
+}
+
+async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
+    let messages: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
+    let mut links: Vec<Link> = messages.iter().map(link).collect();
+    let mut addresses = handle.address().get().execute();
+    while let Some(message) = addresses.try_next().await? {
+        let Some(link) = links.iter_mut().find(|link| link.index == message.header.index) else { continue };
+        link.addresses.extend(message.attributes.iter().filter_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        }));
+    }
+    let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
+    let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+    for question in [v4, v6] {
+        let mut routes = handle.route().get(question).execute();
+        while let Some(route) = routes.try_next().await? {
+            for index in default_interfaces(&route) {
+                if let Some(link) = links.iter_mut().find(|link| link.index == index) {
+                    link.default_route = true;
+                }
+            }
+        }
+    }
+    Ok(links)
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: LinkKind::Other,
+        ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+        addresses: BTreeSet::new(),
+        default_route: false,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Veth,
+                        LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if message.header.flags.contains(LinkFlags::Loopback) {
+        link.kind = LinkKind::Loopback;
+    }
+    link
+}
+
+/// Interfaces by which a route leaves, if it is a default route of the main table.
+fn default_interfaces(route: &RouteMessage) -> Vec<u32> {
+    if route.header.destination_prefix_length != 0
+        || !matches!(route.header.address_family, AddressFamily::Inet | AddressFamily::Inet6)
+    {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => found.push(*index),
+            RouteAttribute::MultiPath(hops) => found.extend(hops.iter().map(|hop| hop.interface_index)),
+            _ => {}
+        }
+    }
+    found
+}
