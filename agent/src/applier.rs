@@ -91,7 +91,9 @@ pub struct Applied {
 impl Applied {
     /// Whether the last apply succeeded in full.
     pub fn is_in_force(&self) -> bool {
-        self.generation.is_some() && self.outcome.error.is_none() && self.outcome.failures.is_empty()
+        self.generation.is_some()
+            && self.outcome.error.is_none()
+            && self.outcome.failures.is_empty()
     }
 }
 
@@ -127,13 +129,21 @@ pub fn run(
         retry.note(&outcome, Instant::now());
         status.send_modify(|status| {
             let good = outcome.error.is_none() && outcome.failures.is_empty();
-            status.generation = if good { Some(current.generation) } else { status.generation };
+            status.generation = if good {
+                Some(current.generation)
+            } else {
+                status.generation
+            };
             status.at = Some(SystemTime::now());
             status.took = started.elapsed();
             status.applies_total += 1;
             status.failed_total += u64::from(!good);
             status.operations_total += outcome.operations;
-            status.repaired_total += if applied_before { outcome.operations } else { 0 };
+            status.repaired_total += if applied_before {
+                outcome.operations
+            } else {
+                0
+            };
             log(&outcome, current.generation, status.took);
             status.outcome = outcome;
         });
@@ -186,7 +196,12 @@ impl Retry {
 fn log(outcome: &Outcome, generation: u64, took: Duration) {
     let operations = outcome.operations;
     if let Some(error) = &outcome.error {
-        tracing::error!(generation, operations, error, "apply failed; the tables are read back and it is tried again");
+        tracing::error!(
+            generation,
+            operations,
+            error,
+            "apply failed; the tables are read back and it is tried again"
+        );
     }
     for failure in &outcome.failures {
         let LbServiceKey { service, port, .. } = &failure.key;

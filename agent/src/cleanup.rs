@@ -49,7 +49,9 @@ impl fmt::Display for Item {
         match self {
             Self::Pin(path) => write!(f, "pin        {}", path.display()),
             Self::Filter { interface } => write!(f, "tc filters {interface}"),
-            Self::Sysctl(Sysctl { name, before }) => write!(f, "sysctl     {name} back to {before}"),
+            Self::Sysctl(Sysctl { name, before }) => {
+                write!(f, "sysctl     {name} back to {before}")
+            }
             Self::File(path) => write!(f, "file       {}", path.display()),
             Self::Directory(path) => write!(f, "directory  {}", path.display()),
             Self::Mount(path) => write!(f, "bpffs      {}", path.display()),
@@ -82,9 +84,16 @@ pub enum CleanupError {
 ///
 /// # Errors
 /// Where an agent runs, or something cannot be read.
-pub fn plan(paths: &Paths, interfaces: &[String]) -> Result<(Vec<Item>, Option<Lock>), CleanupError> {
+pub fn plan(
+    paths: &Paths,
+    interfaces: &[String],
+) -> Result<(Vec<Item>, Option<Lock>), CleanupError> {
     let holder = paths.state_dir.join(HOLDER);
-    let lock = paths.bpf_root.is_dir().then(|| Lock::take(&paths.bpf_root, &holder)).transpose()?;
+    let lock = paths
+        .bpf_root
+        .is_dir()
+        .then(|| Lock::take(&paths.bpf_root, &holder))
+        .transpose()?;
     let ownership = Ownership::load(&paths.state_dir)?;
     let record = ownership.record().clone();
     let mut items = Vec::new();
@@ -95,14 +104,20 @@ pub fn plan(paths: &Paths, interfaces: &[String]) -> Result<(Vec<Item>, Option<L
         }
     }
     if record.clsact {
-        items.extend(interfaces.iter().map(|interface| Item::Filter { interface: interface.clone() }));
+        items.extend(interfaces.iter().map(|interface| Item::Filter {
+            interface: interface.clone(),
+        }));
     }
     items.extend(record.sysctls.into_iter().map(Item::Sysctl));
     let files = record.socket.into_iter().chain([holder]);
     items.extend(files.filter(|path| path.exists()).map(Item::File));
     items.extend(record.mounts.into_iter().map(Item::Mount));
     // Last, so that an interrupted cleanup can be run again.
-    items.extend(Some(ownership.path().to_owned()).filter(|path| path.exists()).map(Item::File));
+    items.extend(
+        Some(ownership.path().to_owned())
+            .filter(|path| path.exists())
+            .map(Item::File),
+    );
     Ok((items, lock))
 }
 
@@ -133,7 +148,10 @@ pub fn take_back(item: &Item) -> io::Result<()> {
 /// Where an agent runs, or something cannot be read.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (rehearsal, paths) = (arguments.dry_run, Paths::from(arguments.paths));
-    let interfaces = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(links::names())?;
+    let interfaces = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(links::names())?;
     let (items, lock) = plan(&paths, &interfaces)?;
     let mut out = anstream::stdout();
     if items.is_empty() {
@@ -148,7 +166,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             writeln!(out, "would remove  {item}")?;
         } else if let Err(error) = take_back(item) {
             code = ExitCode::FAILURE;
-            writeln!(out, "FAILED        {item}: {error}; remove what holds it and run this again")?;
+            writeln!(
+                out,
+                "FAILED        {item}: {error}; remove what holds it and run this again"
+            )?;
         } else {
             writeln!(out, "removed       {item}")?;
         }
@@ -157,7 +178,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, CleanupError> {
-    let unreadable = |source| CleanupError::Unreadable { path: directory.into(), source };
+    let unreadable = |source| CleanupError::Unreadable {
+        path: directory.into(),
+        source,
+    };
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
@@ -174,7 +198,12 @@ mod tests {
     fn only_what_is_recorded_or_in_its_place_is_planned() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        for name in ["bpf/links/a", "bpf/maps/b", "bpf/somebody-else/c", "state/foreign"] {
+        for name in [
+            "bpf/links/a",
+            "bpf/maps/b",
+            "bpf/somebody-else/c",
+            "state/foreign",
+        ] {
             fs::create_dir_all(at(name).parent().unwrap()).unwrap();
             fs::write(at(name), "").unwrap();
         }
@@ -184,9 +213,14 @@ mod tests {
             cgroup_root: None,
             socket: at("socket"),
         };
-        let before = Sysctl { name: "net.ipv4.ip_forward".into(), before: "0".into() };
+        let before = Sysctl {
+            name: "net.ipv4.ip_forward".into(),
+            before: "0".into(),
+        };
         let mut ownership = Ownership::load(&paths.state_dir).unwrap();
-        ownership.remember(|record| record.sysctls.push(before.clone())).unwrap();
+        ownership
+            .remember(|record| record.sysctls.push(before.clone()))
+            .unwrap();
         let (items, _lock) = plan(&paths, &["eth0".into()]).unwrap();
         assert_eq!(
             items,
@@ -221,6 +255,9 @@ mod tests {
         let lock = Lock::take(directory.path(), &holder).unwrap();
         lock.sign(&holder).unwrap();
         let error = plan(&paths, &[]).unwrap_err().to_string();
-        assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("pid {}", std::process::id())),
+            "{error}"
+        );
     }
 }

@@ -60,7 +60,9 @@ pub struct Paths {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Two networks of one family.
-    #[error("--cluster-cidr: {0} and {1} are of one family; give one IPv4 and one IPv6 network at most")]
+    #[error(
+        "--cluster-cidr: {0} and {1} are of one family; give one IPv4 and one IPv6 network at most"
+    )]
     ClusterCidr(IpNet, IpNet),
     /// No name.
     #[error("the node's name is not known: the host name is empty; set --hostname-override NAME")]
@@ -106,16 +108,32 @@ impl Config {
         {
             return Err(ConfigError::ClusterCidr(*first, *second));
         }
-        let sizes = [("max-services", max_services), ("max-backends", max_backends), ("max-connections", max_connections)];
+        let sizes = [
+            ("max-services", max_services),
+            ("max-backends", max_backends),
+            ("max-connections", max_connections),
+        ];
         if let Some((flag, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(ConfigError::Empty(flag));
         }
         let source = match manifests {
             Some(directory) => Source::Manifests { directory },
-            None => Source::Kube(kube_source::Options { master, kubeconfig, config_sync_period, ..Default::default() }),
+            None => Source::Kube(kube_source::Options {
+                master,
+                kubeconfig,
+                config_sync_period,
+                ..Default::default()
+            }),
         };
-        let given = hostname_override.or(node_name_from_environment).filter(|name| !name.is_empty());
-        let name = given.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let given = hostname_override
+            .or(node_name_from_environment)
+            .filter(|name| !name.is_empty());
+        let name = given.unwrap_or_else(|| {
+            rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned()
+        });
         if name.is_empty() {
             return Err(ConfigError::NoName);
         }
@@ -124,8 +142,15 @@ impl Config {
             node_name: name.trim().to_lowercase().into(),
             source,
             run_service_proxy,
-            translation: Translation { masquerade_all, cluster_cidrs: cluster_cidr },
-            limits: Limits { services: max_services, backends: max_backends, connections: max_connections },
+            translation: Translation {
+                masquerade_all,
+                cluster_cidrs: cluster_cidr,
+            },
+            limits: Limits {
+                services: max_services,
+                backends: max_backends,
+                connections: max_connections,
+            },
             devices,
             config_sync_period,
             paths: paths.into(),

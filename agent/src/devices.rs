@@ -40,13 +40,19 @@ pub struct Device {
 /// of the node or leads to the default gateway; `--devices` names the uplinks outright.
 pub fn role(link: &Link, node_addresses: &[IpAddr], devices: &[String]) -> Role {
     let uplink = if devices.is_empty() {
-        link.default_route || link.addresses.iter().any(|address| node_addresses.contains(address))
+        link.default_route
+            || link
+                .addresses
+                .iter()
+                .any(|address| node_addresses.contains(address))
     } else {
         devices.contains(&link.name)
     };
     match link.kind {
-        LinkKind::Loopback => Role::Ignore("loopback: TCP to a node port from the node itself is balanced at connect"),
-        _ if !link.ethernet => Role::Ignore("no Ethernet header: Services are not balanced for packets here"),
+        LinkKind::Loopback => Role::Attach(Side::Loopback),
+        _ if !link.ethernet => {
+            Role::Ignore("no Ethernet header: Services are not balanced for packets here")
+        }
         _ if uplink => Role::Attach(Side::Uplink),
         LinkKind::Veth | LinkKind::Bridge => Role::Attach(Side::Workload),
         LinkKind::Other => Role::Attach(Side::Uplink),
@@ -66,7 +72,10 @@ pub fn run(
 ) {
     loop {
         let known = links.borrow_and_update().clone();
-        let node = desired.borrow_and_update().as_ref().map(|desired| desired.node.addresses.clone());
+        let node = desired
+            .borrow_and_update()
+            .as_ref()
+            .map(|desired| desired.node.addresses.clone());
         if let (Some(known), Some(node)) = (known, node) {
             let seen = attach(&mut programs, &mut attachments, devices, &known, &node);
             status.send_if_modified(|before| {
@@ -75,7 +84,11 @@ pub fn run(
                 differs
             });
         }
-        let failing = status.borrow().iter().flatten().any(|device| device.error.is_some());
+        let failing = status
+            .borrow()
+            .iter()
+            .flatten()
+            .any(|device| device.error.is_some());
         let go_on = runtime.block_on(async {
             tokio::select! {
                 () = cancel.cancelled() => false,
@@ -97,11 +110,18 @@ fn attach(
     links: &[Link],
     node: &[IpAddr],
 ) -> Vec<Device> {
-    let roles: Vec<(&Link, Role)> = links.iter().map(|link| (link, role(link, node, devices))).collect();
+    let roles: Vec<(&Link, Role)> = links
+        .iter()
+        .map(|link| (link, role(link, node, devices)))
+        .collect();
     let targets: Vec<Target> = roles
         .iter()
         .filter_map(|(link, role)| match role {
-            Role::Attach(side) => Some(Target { index: link.index, name: link.name.clone(), side: *side }),
+            Role::Attach(side) => Some(Target {
+                index: link.index,
+                name: link.name.clone(),
+                side: *side,
+            }),
             Role::Ignore(_) => None,
         })
         .collect();
@@ -126,7 +146,14 @@ mod tests {
 
     fn link(kind: LinkKind, address: &str, default_route: bool) -> Link {
         let addresses = address.parse().into_iter().collect();
-        Link { index: 2, name: "eth0".into(), kind, ethernet: kind != LinkKind::Loopback, addresses, default_route }
+        Link {
+            index: 2,
+            name: "eth0".into(),
+            kind,
+            ethernet: kind != LinkKind::Loopback,
+            addresses,
+            default_route,
+        }
     }
 
     #[test]
@@ -134,19 +161,55 @@ mod tests {
         let node = ["172.31.0.1".parse().unwrap()];
         let (uplink, workload) = (Role::Attach(Side::Uplink), Role::Attach(Side::Workload));
         for (what, link, devices, expected) in [
-            ("a node address on a veth", link(LinkKind::Veth, "172.31.0.1", false), &[][..], uplink),
-            ("a default route on a bridge", link(LinkKind::Bridge, "", true), &[], uplink),
-            ("a pod's veth", link(LinkKind::Veth, "", false), &[], workload),
-            ("a bridge of pods", link(LinkKind::Bridge, "10.244.1.1", false), &[], workload),
-            ("a second card", link(LinkKind::Other, "192.0.2.1", false), &[], uplink),
-            ("a veth named by --devices", link(LinkKind::Veth, "", false), &["eth0".to_owned()], uplink),
-            ("one not named by --devices", link(LinkKind::Veth, "", true), &["eth1".to_owned()], workload),
+            (
+                "a node address on a veth",
+                link(LinkKind::Veth, "172.31.0.1", false),
+                &[][..],
+                uplink,
+            ),
+            (
+                "a default route on a bridge",
+                link(LinkKind::Bridge, "", true),
+                &[],
+                uplink,
+            ),
+            (
+                "a pod's veth",
+                link(LinkKind::Veth, "", false),
+                &[],
+                workload,
+            ),
+            (
+                "a bridge of pods",
+                link(LinkKind::Bridge, "10.244.1.1", false),
+                &[],
+                workload,
+            ),
+            (
+                "a second card",
+                link(LinkKind::Other, "192.0.2.1", false),
+                &[],
+                uplink,
+            ),
+            (
+                "a veth named by --devices",
+                link(LinkKind::Veth, "", false),
+                &["eth0".to_owned()],
+                uplink,
+            ),
+            (
+                "one not named by --devices",
+                link(LinkKind::Veth, "", true),
+                &["eth1".to_owned()],
+                workload,
+            ),
         ] {
             assert_eq!(role(&link, &node, devices), expected, "{what}");
         }
         let mut tunnel = link(LinkKind::Other, "", false);
         tunnel.ethernet = false;
         assert!(matches!(role(&tunnel, &node, &[]), Role::Ignore(_)));
-        assert!(matches!(role(&link(LinkKind::Loopback, "127.0.0.1", false), &node, &[]), Role::Ignore(_)));
+        let loopback = link(LinkKind::Loopback, "127.0.0.1", false);
+        assert_eq!(role(&loopback, &node, &[]), Role::Attach(Side::Loopback));
     }
 }

@@ -27,25 +27,43 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let status: Status = client::ask(socket, "/v1/status")?;
             print(*output, &status, table::status)?;
         }
-        Some(Command::Services { name, view: View { socket, output } }) => {
-            let query = name.as_ref().map_or(String::new(), |name| format!("?name={}", client::encoded(name)));
+        Some(Command::Services {
+            name,
+            view: View { socket, output },
+        }) => {
+            let query = name.as_ref().map_or(String::new(), |name| {
+                format!("?name={}", client::encoded(name))
+            });
             let services: Services = client::ask(socket, &format!("/v1/services{query}"))?;
             if name.is_some() && services.services.is_empty() {
-                anyhow::bail!("no Service {} is balanced; `fairlead-agent services` lists those that are", name.as_deref().unwrap_or_default());
+                anyhow::bail!(
+                    "no Service {} is balanced; `fairlead-agent services` lists those that are",
+                    name.as_deref().unwrap_or_default()
+                );
             }
-            print(*output, &services, |services| table::services(services, name.is_some()))?;
+            print(*output, &services, |services| {
+                table::services(services, name.is_some())
+            })?;
         }
         None if arguments.cleanup_config => return agent::cleanup::run(arguments),
         None => {
             log(arguments.log_format, arguments.verbosity);
             let config = Config::new(arguments)?;
-            tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?.block_on(agent::runtime::run(config))?;
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .worker_threads(2)
+                .build()?
+                .block_on(agent::runtime::run(config))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print<T: serde::Serialize>(output: Output, report: &T, table: impl FnOnce(&T) -> String) -> Result<()> {
+fn print<T: serde::Serialize>(
+    output: Output,
+    report: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Result<()> {
     let text = match output {
         Output::Table => table(report),
         Output::Json => serde_json::to_string_pretty(report)? + "\n",
@@ -56,8 +74,11 @@ fn print<T: serde::Serialize>(output: Output, report: &T, table: impl FnOnce(&T)
 fn log(format: LogFormat, verbosity: u8) {
     let level = ["info", "debug", "trace"][usize::from(verbosity.min(2))];
     // The client's own lines repeat at `error` what the agent says once.
-    let filter = tracing_subscriber::EnvFilter::new(format!("{level},kube_client=off,netlink_proto=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("{level},kube_client=off,netlink_proto=warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),

@@ -70,8 +70,12 @@ impl Ownership {
     pub fn load(state_dir: &Path) -> Result<Self, OwnershipError> {
         let path = state_dir.join(FILE);
         let record = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| OwnershipError::Unreadable { path: path.clone(), source })?,
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| OwnershipError::Unreadable {
+                    path: path.clone(),
+                    source,
+                })?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Record::default(),
             Err(source) => return Err(OwnershipError::Io { path, source }),
         };
@@ -98,7 +102,10 @@ impl Ownership {
         if next == self.record {
             return Ok(());
         }
-        self.write(&next).map_err(|source| OwnershipError::Io { path: self.path.clone(), source })?;
+        self.write(&next).map_err(|source| OwnershipError::Io {
+            path: self.path.clone(),
+            source,
+        })?;
         self.record = next;
         Ok(())
     }
@@ -110,7 +117,9 @@ impl Ownership {
         file.sync_all()?;
         fs::rename(&fresh, &self.path)?;
         // The rename itself must survive a power cut too.
-        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        self.path
+            .parent()
+            .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     }
 }
 
@@ -122,15 +131,26 @@ mod tests {
     fn what_is_remembered_is_on_disk() {
         let directory = tempfile::tempdir().unwrap();
         let mut ownership = Ownership::load(directory.path()).unwrap();
-        let sysctl = Sysctl { name: "net.ipv4.ip_forward".into(), before: "0".into() };
-        ownership.remember(|record| record.sysctls.push(sysctl.clone())).unwrap();
-        assert_eq!(Ownership::load(directory.path()).unwrap().record().sysctls, [sysctl]);
+        let sysctl = Sysctl {
+            name: "net.ipv4.ip_forward".into(),
+            before: "0".into(),
+        };
+        ownership
+            .remember(|record| record.sysctls.push(sysctl.clone()))
+            .unwrap();
+        assert_eq!(
+            Ownership::load(directory.path()).unwrap().record().sysctls,
+            [sysctl]
+        );
     }
 
     #[test]
     fn a_record_of_somebody_else_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(FILE), "not json").unwrap();
-        assert!(matches!(Ownership::load(directory.path()), Err(OwnershipError::Unreadable { .. })));
+        assert!(matches!(
+            Ownership::load(directory.path()),
+            Err(OwnershipError::Unreadable { .. })
+        ));
     }
 }

@@ -25,7 +25,10 @@ pub struct Debounce {
 
 impl Default for Debounce {
     fn default() -> Self {
-        Self { quiet: Duration::from_millis(50), longest: Duration::from_millis(500) }
+        Self {
+            quiet: Duration::from_millis(50),
+            longest: Duration::from_millis(500),
+        }
     }
 }
 
@@ -63,7 +66,9 @@ pub async fn run(
         let Some(first) = first else { return };
         cluster.apply(first);
         let first_at = Instant::now();
-        while let Ok(more) = tokio::time::timeout_at(deadline(first_at, debounce), events.recv()).await {
+        while let Ok(more) =
+            tokio::time::timeout_at(deadline(first_at, debounce), events.recv()).await
+        {
             let Some(more) = more else { break };
             cluster.apply(more);
         }
@@ -71,9 +76,15 @@ pub async fn run(
         if synced {
             publish(&mut cluster, &node_name, &desired);
         }
-        let problems_of_services = desired.borrow().as_ref().map(|desired| desired.problems().cloned().collect());
-        let problems: Vec<Problem> =
-            cluster.problems().cloned().chain::<Vec<Problem>>(problems_of_services.unwrap_or_default()).collect();
+        let problems_of_services = desired
+            .borrow()
+            .as_ref()
+            .map(|desired| desired.problems().cloned().collect());
+        let problems: Vec<Problem> = cluster
+            .problems()
+            .cloned()
+            .chain::<Vec<Problem>>(problems_of_services.unwrap_or_default())
+            .collect();
         report(&view.borrow().problems, &problems);
         view.send_replace(ClusterView {
             synced,
@@ -89,12 +100,19 @@ fn deadline(first: Instant, debounce: Debounce) -> Instant {
     (Instant::now() + debounce.quiet).min(first + debounce.longest)
 }
 
-fn publish(cluster: &mut Cluster, node_name: &Arc<str>, desired: &watch::Sender<Option<Arc<Desired>>>) {
+fn publish(
+    cluster: &mut Cluster,
+    node_name: &Arc<str>,
+    desired: &watch::Sender<Option<Arc<Desired>>>,
+) {
     let changes = cluster.take_changes();
     let known = desired.borrow().clone();
     let next = match known {
         Some(known) => known.follow(cluster, &changes),
-        None => Some(Desired::compile(cluster, NodeContext::of(cluster, node_name))),
+        None => Some(Desired::compile(
+            cluster,
+            NodeContext::of(cluster, node_name),
+        )),
     };
     if let Some(next) = next {
         desired.send_replace(Some(Arc::new(next)));

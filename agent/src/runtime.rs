@@ -41,8 +41,14 @@ use crate::sys::{bpffs, cgroup, links, lock::Lock, sysctl};
 /// ahead of a compile by more than this waits.
 const EVENTS: usize = 1024;
 
-/// A node's packets are forwarded between its interfaces; so every Kubernetes node has them.
-const FORWARDING: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
+/// Settings the programs rely on. A node's packets are forwarded between its interfaces; so every
+/// Kubernetes node has them. Replies to the node's own packets to its own node ports come back to
+/// it by the loopback interface, from one of its own addresses.
+const SETTINGS: [&str; 3] = [
+    "net.ipv4.ip_forward",
+    "net.ipv6.conf.all.forwarding",
+    "net.ipv4.conf.lo.accept_local",
+];
 
 /// Runs the agent until it is told to stop.
 ///
@@ -68,7 +74,9 @@ pub async fn run(config: Config) -> Result<()> {
         tracing::warn!(flag, "has no effect in this build; see --help");
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("the agent needs root (CAP_BPF, CAP_NET_ADMIN): it loads eBPF programs; run it as root or privileged");
+        bail!(
+            "the agent needs root (CAP_BPF, CAP_NET_ADMIN): it loads eBPF programs; run it as root or privileged"
+        );
     }
     let object = OBJECT.context("this build has no eBPF programs, so nothing can be balanced; build with `cargo xtask build`")?;
     let mut ownership = prepare(&paths)?;
@@ -80,15 +88,22 @@ pub async fn run(config: Config) -> Result<()> {
         Some(address) => Some(health::listen(address).await?),
         None => None,
     };
-    lock.sign(&paths.state_dir.join(HOLDER)).context("the agent's process id cannot be recorded; check --state-dir")?;
+    lock.sign(&paths.state_dir.join(HOLDER))
+        .context("the agent's process id cannot be recorded; check --state-dir")?;
     let mode = Mode::of_this_kernel();
     ownership.remember(|record| record.clsact |= mode == Mode::Clsact)?;
-    enable_forwarding(&mut ownership)?;
+    enable_settings(&mut ownership)?;
 
     let pins = paths.bpf_root.join(MAPS);
     let mut programs = Programs::load(object, &pins, limits)?;
-    let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode).context("links cannot be pinned; check --bpf-root")?;
-    let connect = attach_connect(&mut programs, &attachments, paths.cgroup_root.as_deref(), translation.masquerade_all)?;
+    let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode)
+        .context("links cannot be pinned; check --bpf-root")?;
+    let connect = attach_connect(
+        &mut programs,
+        &attachments,
+        paths.cgroup_root.as_deref(),
+        translation.masquerade_all,
+    )?;
     let service_maps = ServiceMaps::open(pins.clone(), translation)?;
     tracing::info!(node = %node_name, ?mode, connect, "started");
 
@@ -117,18 +132,43 @@ pub async fn run(config: Config) -> Result<()> {
     tasks.spawn(async move { Ok(model_watch::run(source, kinds_of_source, events, token).await?) });
     let token = cancel.clone();
     tasks.spawn(async move {
-        reconcile::run(node_name, kinds, heard, Debounce::default(), desired_tx, view_tx, token).await;
+        reconcile::run(
+            node_name,
+            kinds,
+            heard,
+            Debounce::default(),
+            desired_tx,
+            view_tx,
+            token,
+        )
+        .await;
         Ok(())
     });
     let token = cancel.clone();
     tasks.spawn(async move { Ok(links::follow(links_tx, token).await?) });
     let (token, to_apply) = (cancel.clone(), desired.clone());
     spawn_thread(&mut tasks, "applier", move |runtime| {
-        applier::run(service_maps, to_apply, &applied_tx, config_sync_period, &token, runtime);
+        applier::run(
+            service_maps,
+            to_apply,
+            &applied_tx,
+            config_sync_period,
+            &token,
+            runtime,
+        );
     })?;
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {
-        devices::run(programs, attachments, &uplinks, links, desired, &devices_tx, &token, runtime);
+        devices::run(
+            programs,
+            attachments,
+            &uplinks,
+            links,
+            desired,
+            &devices_tx,
+            &token,
+            runtime,
+        );
     })?;
     let (token, of_socket) = (cancel.clone(), watched.clone());
     tasks.spawn(async move { Ok(server::serve(socket, of_socket, token).await?) });
@@ -172,21 +212,41 @@ fn spawn_thread(
 ) -> Result<()> {
     let runtime = Handle::current();
     let (done, ended) = tokio::sync::oneshot::channel();
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
-        part(&runtime);
-        // The receiver is gone only when the process ends anyway.
-        drop(done.send(()));
-    })?;
-    tasks.spawn(async move { ended.await.with_context(|| format!("the thread {name} panicked")) });
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            part(&runtime);
+            if done.send(()).is_err() {
+                tracing::debug!(
+                    thread = name,
+                    "nobody waits for the end of this thread any more"
+                );
+            }
+        })?;
+    tasks.spawn(async move {
+        ended
+            .await
+            .with_context(|| format!("the thread {name} panicked"))
+    });
     Ok(())
 }
 
 /// Makes the directories, and a bpffs where there is none.
 fn prepare(paths: &Paths) -> Result<Ownership> {
-    let Paths { state_dir, bpf_root, .. } = paths;
-    std::fs::create_dir_all(state_dir).with_context(|| format!("{}: cannot be made; check --state-dir", state_dir.display()))?;
+    let Paths {
+        state_dir,
+        bpf_root,
+        ..
+    } = paths;
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("{}: cannot be made; check --state-dir", state_dir.display()))?;
     let mut ownership = Ownership::load(state_dir)?;
-    let no_bpf = || format!("{}: cannot be on a bpffs, so nothing could outlive the agent; is BPF in this kernel? check --bpf-root", bpf_root.display());
+    let no_bpf = || {
+        format!(
+            "{}: cannot be on a bpffs, so nothing could outlive the agent; is BPF in this kernel? check --bpf-root",
+            bpf_root.display()
+        )
+    };
     if let Some(mount) = bpffs::missing_mount(bpf_root).with_context(no_bpf)? {
         ownership.remember(|record| record.mounts.push(mount.clone()))?;
         bpffs::mount_on(&mount).with_context(no_bpf)?;
@@ -195,13 +255,21 @@ fn prepare(paths: &Paths) -> Result<Ownership> {
     Ok(ownership)
 }
 
-fn enable_forwarding(ownership: &mut Ownership) -> Result<()> {
-    for name in FORWARDING {
-        let needs = || format!("{name} cannot be set to 1, so packets would not reach pods");
-        let Some(before) = sysctl::get(name).with_context(needs)?.filter(|value| value == "0") else { continue };
+fn enable_settings(ownership: &mut Ownership) -> Result<()> {
+    for name in SETTINGS {
+        let needs = || format!("{name} cannot be set to 1, so packets would not find their way");
+        let Some(before) = sysctl::get(name)
+            .with_context(needs)?
+            .filter(|value| value == "0")
+        else {
+            continue;
+        };
         ownership.remember(|record| {
             record.sysctls.retain(|sysctl| sysctl.name != name);
-            record.sysctls.push(Sysctl { name: name.to_owned(), before });
+            record.sysctls.push(Sysctl {
+                name: name.to_owned(),
+                before,
+            });
         })?;
         sysctl::set(name, "1").with_context(needs)?;
         tracing::info!(sysctl = name, "set to 1");
@@ -218,11 +286,16 @@ fn attach_connect(
     masquerade_all: bool,
 ) -> Result<String> {
     if masquerade_all {
-        attachments.detach_connect().context("the connect programs of an earlier run cannot be detached; check --bpf-root")?;
+        attachments.detach_connect().context(
+            "the connect programs of an earlier run cannot be detached; check --bpf-root",
+        )?;
         return Ok("no: --masquerade-all needs the packets".to_owned());
     }
     if let Some(directory) = asked_for.filter(|directory| !cgroup::is_cgroup2(directory)) {
-        bail!("--cgroup-root {}: not a directory of a cgroup v2 hierarchy; leave the flag out to have it found", directory.display());
+        bail!(
+            "--cgroup-root {}: not a directory of a cgroup v2 hierarchy; leave the flag out to have it found",
+            directory.display()
+        );
     }
     let found = match asked_for {
         Some(directory) => Some(directory.to_owned()),

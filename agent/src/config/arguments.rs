@@ -25,14 +25,19 @@ Examples:
 /// Without a subcommand, runs the agent. When it ends, the kernel goes on balancing; the next start
 /// takes over what is there. --cleanup-config removes it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "fairlead-agent", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "fairlead-agent", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub struct Arguments {
     /// What to do instead of running.
     #[command(subcommand)]
     pub command: Option<Command>,
 
     /// URL of an API server; several are tried in order
-    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Cluster")]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
     pub master: Vec<String>,
     /// Kubeconfig with the API server and credentials; without it, those of the Pod
     #[arg(long, value_name = "FILE", help_heading = "Cluster")]
@@ -66,29 +71,59 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Dataplane::Auto, help_heading = "Services")]
     pub dataplane: Dataplane,
     /// Interfaces that lead to other machines; else those with a node address or a default route
-    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Services")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Services"
+    )]
     pub devices: Vec<String>,
     /// Most Service ports (one of each family); fixed when the tables are made
-    #[arg(long, value_name = "N", default_value_t = 65_536, help_heading = "Services")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 65_536,
+        help_heading = "Services"
+    )]
     pub max_services: u32,
     /// Most endpoints of all Service ports together; fixed when the tables are made
-    #[arg(long, value_name = "N", default_value_t = 524_288, help_heading = "Services")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 524_288,
+        help_heading = "Services"
+    )]
     pub max_backends: u32,
     /// Entries of the connection table, two a connection; fixed when the table is made
-    #[arg(long, value_name = "N", default_value_t = 262_144, help_heading = "Services")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 262_144,
+        help_heading = "Services"
+    )]
     pub max_connections: u32,
 
     /// Where things are kept.
     #[command(flatten)]
     pub paths: PathArguments,
     /// Where /healthz, /readyz and /metrics are served; empty for nowhere
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:20244", help_heading = "Operation")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:20244",
+        help_heading = "Operation"
+    )]
     pub health_addr: HealthAddr,
     /// Remove everything the agent has put on this node, and end
     #[arg(long, default_value_t = false, help_heading = "Operation")]
     pub cleanup_config: bool,
     /// With --cleanup-config: only list it
-    #[arg(long, default_value_t = false, requires = "cleanup_config", help_heading = "Operation")]
+    #[arg(
+        long,
+        default_value_t = false,
+        requires = "cleanup_config",
+        help_heading = "Operation"
+    )]
     pub dry_run: bool,
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Operation")]
@@ -159,23 +194,50 @@ pub enum Dataplane {
 #[derive(Clone, Debug, Args)]
 pub struct PathArguments {
     /// Directory for files that outlive the agent
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/fairlead", help_heading = "Operation")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/fairlead",
+        help_heading = "Operation"
+    )]
     pub state_dir: PathBuf,
     /// Directory for maps and links; a bpffs is mounted on it where it is not on one
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/fairlead", help_heading = "Operation")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/fairlead",
+        help_heading = "Operation"
+    )]
     pub bpf_root: PathBuf,
     /// cgroup v2 directory whose processes are balanced when they connect; else the root of the
     /// hierarchy
     #[arg(long, value_name = "DIR", help_heading = "Operation")]
     pub cgroup_root: Option<PathBuf>,
     /// Unix socket for `status` and `services`
-    #[arg(long, value_name = "PATH", default_value = "/run/fairlead/agent.sock", help_heading = "Operation")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/run/fairlead/agent.sock",
+        help_heading = "Operation"
+    )]
     pub socket: PathBuf,
 }
 
 impl From<PathArguments> for Paths {
-    fn from(PathArguments { state_dir, bpf_root, cgroup_root, socket }: PathArguments) -> Self {
-        Self { state_dir, bpf_root, cgroup_root, socket }
+    fn from(
+        PathArguments {
+            state_dir,
+            bpf_root,
+            cgroup_root,
+            socket,
+        }: PathArguments,
+    ) -> Self {
+        Self {
+            state_dir,
+            bpf_root,
+            cgroup_root,
+            socket,
+        }
     }
 }
 
@@ -190,7 +252,9 @@ impl FromStr for HealthAddr {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let address = text.parse().map_err(|_| format!("`{text}` is not an address and port such as 127.0.0.1:20244"))?;
+        let address = text
+            .parse()
+            .map_err(|_| format!("`{text}` is not an address and port such as 127.0.0.1:20244"))?;
         Ok(Self(Some(address)))
     }
 }
@@ -266,11 +330,19 @@ impl Compatibility {
             ("--nodes-full-mesh", wanted(nodes_full_mesh)),
             ("--hairpin-mode", *hairpin_mode == Some(false)),
         ];
-        flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned()).collect()
+        flags
+            .into_iter()
+            .filter(|(_, given)| *given)
+            .map(|(flag, _)| flag.to_owned())
+            .collect()
     }
 }
 
 fn period(text: &str) -> Result<Duration, String> {
     let period = duration::parse(text)?;
-    if period.is_zero() { Err("a period of 0 never ends; give 1s or more".to_owned()) } else { Ok(period) }
+    if period.is_zero() {
+        Err("a period of 0 never ends; give 1s or more".to_owned())
+    } else {
+        Ok(period)
+    }
 }

@@ -14,9 +14,13 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let number_ends = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number_ends = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(wrong)?;
         let (number, after) = rest.split_at(number_ends);
-        let unit_ends = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let unit_ends = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_ends);
         let seconds = match unit {
             "ns" => 1e-9,
@@ -32,7 +36,11 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         total = total.checked_add(part).ok_or_else(wrong)?;
         rest = next;
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    if text.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(total)
+    }
 }
 
 #[cfg(test)]
@@ -51,7 +59,17 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(expected)), "{text}");
         }
-        for text in ["", "5", "m", "1x", "-1s", "1s2", "1..5s", "9999999999999999999h", " 1s"] {
+        for text in [
+            "",
+            "5",
+            "m",
+            "1x",
+            "-1s",
+            "1s2",
+            "1..5s",
+            "9999999999999999999h",
+            " 1s",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -9,28 +9,62 @@ use super::arguments::Arguments;
 use super::{Config, ConfigError};
 
 fn config(flags: &[&str]) -> Result<Config, ConfigError> {
-    let program = ["fairlead-agent", "--manifests", "m", "--hostname-override", "Node-1"];
+    let program = [
+        "fairlead-agent",
+        "--manifests",
+        "m",
+        "--hostname-override",
+        "Node-1",
+    ];
     Config::new(Arguments::try_parse_from(program.iter().chain(flags)).unwrap())
 }
 
 #[test]
 fn booleans_are_taken_as_kube_router_takes_them() {
     assert!(config(&[]).unwrap().run_service_proxy);
-    assert!(!config(&["--run-service-proxy=false"]).unwrap().run_service_proxy);
-    assert!(config(&["--masquerade-all"]).unwrap().translation.masquerade_all);
-    assert!(config(&["--masquerade-all=true"]).unwrap().translation.masquerade_all);
+    assert!(
+        !config(&["--run-service-proxy=false"])
+            .unwrap()
+            .run_service_proxy
+    );
+    assert!(
+        config(&["--masquerade-all"])
+            .unwrap()
+            .translation
+            .masquerade_all
+    );
+    assert!(
+        config(&["--masquerade-all=true"])
+            .unwrap()
+            .translation
+            .masquerade_all
+    );
 }
 
 #[test]
 fn flags_without_effect_are_named_unless_they_turn_off_what_is_missing() {
-    let flags = ["--run-router", "--run-firewall=false", "--iptables-sync-period=5m", "--hairpin-mode"];
-    assert_eq!(config(&flags).unwrap().without_effect, ["--run-router", "--iptables-sync-period"]);
+    let flags = [
+        "--run-router",
+        "--run-firewall=false",
+        "--iptables-sync-period=5m",
+        "--hairpin-mode",
+    ];
+    assert_eq!(
+        config(&flags).unwrap().without_effect,
+        ["--run-router", "--iptables-sync-period"]
+    );
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    assert!(matches!(config(&["--cluster-cidr=10.0.0.0/8,10.1.0.0/16"]), Err(ConfigError::ClusterCidr(..))));
-    assert!(matches!(config(&["--max-backends=0"]), Err(ConfigError::Empty("max-backends"))));
+    assert!(matches!(
+        config(&["--cluster-cidr=10.0.0.0/8,10.1.0.0/16"]),
+        Err(ConfigError::ClusterCidr(..))
+    ));
+    assert!(matches!(
+        config(&["--max-backends=0"]),
+        Err(ConfigError::Empty("max-backends"))
+    ));
     for flags in [
         &["--config-sync-period=0"][..],
         &["--config-sync-period=soon"],
@@ -39,7 +73,10 @@ fn what_makes_no_sense_is_refused() {
         &["--master=https://a", "--manifests=m"],
         &["--dry-run"],
     ] {
-        assert!(Arguments::try_parse_from(["fairlead-agent"].iter().chain(flags)).is_err(), "{flags:?}");
+        assert!(
+            Arguments::try_parse_from(["fairlead-agent"].iter().chain(flags)).is_err(),
+            "{flags:?}"
+        );
     }
 }
 
@@ -54,17 +91,39 @@ fn the_page_of_flags_is_up_to_date() {
     let command = Arguments::command();
     let mut page = "# Flags of fairlead-agent\n".to_owned();
     let mut heading = None;
-    for flag in command.get_arguments().filter(|flag| !flag.is_hide_set() && flag.get_long().is_some()) {
+    for flag in command
+        .get_arguments()
+        .filter(|flag| !flag.is_hide_set() && flag.get_long().is_some())
+    {
         let group = flag.get_help_heading().unwrap_or("Other");
         if heading != Some(group) {
-            write!(page, "\n## {group}\n\n| flag | default | meaning |\n|---|---|---|\n").unwrap();
+            write!(
+                page,
+                "\n## {group}\n\n| flag | default | meaning |\n|---|---|---|\n"
+            )
+            .unwrap();
             heading = Some(group);
         }
-        let value = flag.get_value_names().and_then(|names| names.first()).map(|name| format!(" {name}"));
-        let value = value.filter(|_| flag.get_action().takes_values()).unwrap_or_default();
-        let default: Vec<_> = flag.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+        let value = flag
+            .get_value_names()
+            .and_then(|names| names.first())
+            .map(|name| format!(" {name}"));
+        let value = value
+            .filter(|_| flag.get_action().takes_values())
+            .unwrap_or_default();
+        let default: Vec<_> = flag
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy())
+            .collect();
         let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
-        writeln!(page, "| `--{}{value}` | {} | {help} |", flag.get_long().unwrap(), default.join(",")).unwrap();
+        writeln!(
+            page,
+            "| `--{}{value}` | {} | {help} |",
+            flag.get_long().unwrap(),
+            default.join(",")
+        )
+        .unwrap();
     }
     expect_file!["../../../docs/flags.md"].assert_eq(&page);
 }

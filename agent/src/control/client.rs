@@ -31,10 +31,16 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`] where there is no answer.
 pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError> {
-    let answer = exchange(socket, path).map_err(|source| AskError::Unreachable { path: socket.into(), source })?;
+    let answer = exchange(socket, path).map_err(|source| AskError::Unreachable {
+        path: socket.into(),
+        source,
+    })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.split(' ').nth(1) != Some("200") {
-        return Err(AskError::Refused(format!("{} {body}", head.lines().next().unwrap_or_default())));
+        return Err(AskError::Refused(format!(
+            "{} {body}",
+            head.lines().next().unwrap_or_default()
+        )));
     }
     Ok(serde_json::from_str(body)?)
 }
@@ -50,7 +56,9 @@ fn exchange(socket: &Path, path: &str) -> io::Result<String> {
 /// A text as part of a query.
 pub fn encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+            char::from(byte).to_string()
+        }
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(encode).collect()

@@ -11,7 +11,8 @@ use model::SourceState;
 use tokio::sync::watch;
 
 use super::report::{
-    Apply, BackendRow, CounterRow, DeviceRow, FrontendRow, MapRow, ProblemRow, ServiceRow, Services, SourceRow, Status,
+    Apply, BackendRow, CounterRow, DeviceRow, FrontendRow, MapRow, ProblemRow, ServiceRow,
+    Services, SourceRow, Status,
 };
 use crate::applier::Applied;
 use crate::desired::{Desired, LbService, LbServiceKey, Scope};
@@ -59,7 +60,11 @@ impl Watched {
             dataplane: "ebpf".to_owned(),
             connect: self.connect.to_string(),
             synced: view.synced,
-            sources: view.states.iter().map(|(kind, state)| source(kind.as_str(), state)).collect(),
+            sources: view
+                .states
+                .iter()
+                .map(|(kind, state)| source(kind.as_str(), state))
+                .collect(),
             apply: self.apply(&applied),
             maps: self.maps(&applied),
             devices: self.devices.borrow().iter().flatten().map(device).collect(),
@@ -81,18 +86,36 @@ impl Watched {
         let wanted = |key: &LbServiceKey| {
             name.is_none_or(|name| *key.service.name == *name || key.service.to_string() == name)
         };
-        let rows = units.filter(|(key, _)| wanted(key)).map(|(key, unit)| service(key, unit, &tables));
-        Ok(Services { services: rows.collect() })
+        let rows = units
+            .filter(|(key, _)| wanted(key))
+            .map(|(key, unit)| service(key, unit, &tables));
+        Ok(Services {
+            services: rows.collect(),
+        })
     }
 
     fn apply(&self, applied: &Applied) -> Apply {
-        let ago = applied.at.and_then(|at| SystemTime::now().duration_since(at).ok());
+        let ago = applied
+            .at
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
         let failure = |failure: &crate::applier::Failure| {
-            let LbServiceKey { service, port, protocol, .. } = &failure.key;
-            format!("Service {service} port `{port}`/{protocol}: {}", failure.reason)
+            let LbServiceKey {
+                service,
+                port,
+                protocol,
+                ..
+            } = &failure.key;
+            format!(
+                "Service {service} port `{port}`/{protocol}: {}",
+                failure.reason
+            )
         };
         Apply {
-            desired_generation: self.desired.borrow().as_ref().map(|desired| desired.generation),
+            desired_generation: self
+                .desired
+                .borrow()
+                .as_ref()
+                .map(|desired| desired.generation),
             applied_generation: applied.generation,
             seconds_ago: ago.map(|ago| ago.as_secs_f64()),
             took_milliseconds: applied.took.as_secs_f64() * 1e3,
@@ -107,11 +130,19 @@ impl Watched {
     }
 
     fn maps(&self, applied: &Applied) -> Vec<MapRow> {
-        let row = |usage: &crate::applier::Usage| MapRow { map: usage.map.to_owned(), used: usage.used, max: usage.max };
+        let row = |usage: &crate::applier::Usage| MapRow {
+            map: usage.map.to_owned(),
+            used: usage.used,
+            max: usage.max,
+        };
         let mut rows: Vec<MapRow> = applied.outcome.usage.iter().map(row).collect();
         if let Ok((used, max)) = maps::connections(&self.pins) {
             let map = agent_abi::connection::CONNECTIONS_MAP.to_owned();
-            rows.push(MapRow { map, used: used.into(), max: max.into() });
+            rows.push(MapRow {
+                map,
+                used: used.into(),
+                max: max.into(),
+            });
         }
         rows
     }
@@ -121,7 +152,13 @@ impl Watched {
             tracing::warn!(%error, "the programs' counters cannot be read; they are left out");
             Vec::new()
         });
-        counters.into_iter().map(|(_, name, value)| CounterRow { name: name.to_owned(), value }).collect()
+        counters
+            .into_iter()
+            .map(|(_, name, value)| CounterRow {
+                name: name.to_owned(),
+                value,
+            })
+            .collect()
     }
 }
 
@@ -131,16 +168,25 @@ fn source(kind: &str, state: &SourceState) -> SourceRow {
         SourceState::Watching => ("watching", None),
         SourceState::Degraded { reason } => ("degraded", Some(reason.clone())),
     };
-    SourceRow { kind: kind.to_owned(), state: state.to_owned(), reason }
+    SourceRow {
+        kind: kind.to_owned(),
+        state: state.to_owned(),
+        reason,
+    }
 }
 
 fn device(device: &Device) -> DeviceRow {
     let role = match device.role {
         Role::Attach(Side::Uplink) => "uplink",
         Role::Attach(Side::Workload) => "workload",
+        Role::Attach(Side::Loopback) => "loopback",
         Role::Ignore(why) => why,
     };
-    DeviceRow { name: device.name.clone(), role: role.to_owned(), error: device.error.clone() }
+    DeviceRow {
+        name: device.name.clone(),
+        role: role.to_owned(),
+        error: device.error.clone(),
+    }
 }
 
 fn problem(problem: &model::Problem) -> ProblemRow {
@@ -161,14 +207,28 @@ fn service(key: &LbServiceKey, unit: &LbService, tables: &Tables) -> ServiceRow 
         .iter()
         .map(|frontend| FrontendRow {
             address: SocketAddr::new(frontend.address, frontend.port.get()).to_string(),
-            scope: if frontend.scope == Scope::ClusterIp { "ClusterIP" } else { "NodePort" }.to_owned(),
-            in_kernel: tables.frontends().get(&frontend_key(frontend)).is_some_and(|found| Some(found.service) == id),
+            scope: if frontend.scope == Scope::ClusterIp {
+                "ClusterIP"
+            } else {
+                "NodePort"
+            }
+            .to_owned(),
+            in_kernel: tables
+                .frontends()
+                .get(&frontend_key(frontend))
+                .is_some_and(|found| Some(found.service) == id),
         })
         .collect();
     let backends = backends(unit, held);
     let slots = held.and_then(|held| held.slots_in_use);
-    let missing = frontends.iter().filter(|frontend| !frontend.in_kernel).count();
-    let differing = backends.iter().filter(|backend| backend.desired != backend.id.is_some()).count();
+    let missing = frontends
+        .iter()
+        .filter(|frontend| !frontend.in_kernel)
+        .count();
+    let differing = backends
+        .iter()
+        .filter(|backend| backend.desired != backend.id.is_some())
+        .count();
     let state = match (missing, differing) {
         (0, 0) if unit.backends.is_empty() => "rejecting: no endpoint".to_owned(),
         (0, 0) => "ok".to_owned(),
@@ -199,14 +259,22 @@ fn backends(unit: &LbService, held: Option<&Held>) -> Vec<BackendRow> {
             address: backend.to_string(),
             local: backend.local,
             desired: true,
-            id: in_kernel.remove(&(address(backend.address), backend.port.get().to_be_bytes())).map(|(id, _)| id),
+            id: in_kernel
+                .remove(&(address(backend.address), backend.port.get().to_be_bytes()))
+                .map(|(id, _)| id),
         })
         .collect();
-    rows.extend(in_kernel.into_values().map(|(id, value)| BackendRow {
-        address: SocketAddr::new(Ipv6Addr::from(value.address).to_canonical(), u16::from_be_bytes(value.port)).to_string(),
-        local: value.flags & agent_abi::service::BACKEND_LOCAL != 0,
-        desired: false,
-        id: Some(id),
+    rows.extend(in_kernel.into_values().map(|(id, value)| {
+        BackendRow {
+            address: SocketAddr::new(
+                Ipv6Addr::from(value.address).to_canonical(),
+                u16::from_be_bytes(value.port),
+            )
+            .to_string(),
+            local: value.flags & agent_abi::service::BACKEND_LOCAL != 0,
+            desired: false,
+            id: Some(id),
+        }
     }));
     rows
 }

@@ -38,7 +38,10 @@ pub enum SocketError {
 /// # Errors
 /// [`SocketError`] where it cannot.
 pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
-    let failed = |source| SocketError::Io { path: path.into(), source };
+    let failed = |source| SocketError::Io {
+        path: path.into(),
+        source,
+    };
     if UnixStream::connect(path).is_ok() {
         return Err(SocketError::InUse(path.into()));
     }
@@ -58,10 +61,18 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 ///
 /// # Errors
 /// Where accepting fails.
-pub async fn serve(listener: UnixListener, watched: Watched, cancel: CancellationToken) -> io::Result<()> {
-    let router =
-        Router::new().route("/v1/status", get(status)).route("/v1/services", get(services)).with_state(watched);
-    axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await
+pub async fn serve(
+    listener: UnixListener,
+    watched: Watched,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .with_state(watched);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(cancel.cancelled_owned())
+        .await
 }
 
 async fn status(State(watched): State<Watched>) -> Json<Status> {
@@ -79,6 +90,10 @@ async fn services(
 ) -> Result<Json<Services>, (StatusCode, String)> {
     // Reading the tables is thousands of system calls; they must not stop the other tasks.
     let answer = tokio::task::spawn_blocking(move || watched.services(which.name.as_deref())).await;
-    let failed = |error: &dyn std::fmt::Display| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-    answer.map_err(|error| failed(&error))?.map(Json).map_err(|error| failed(&error))
+    let failed =
+        |error: &dyn std::fmt::Display| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    answer
+        .map_err(|error| failed(&error))?
+        .map(Json)
+        .map_err(|error| failed(&error))
 }

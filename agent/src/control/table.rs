@@ -2,55 +2,141 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::presets::NOTHING;
 use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 
 use super::report::{ServiceRow, Services, Status};
 
 /// `status`.
 pub fn status(status: &Status) -> String {
     let apply = &status.apply;
-    let generation = |generation: Option<u64>| generation.map_or("none".to_owned(), |g| g.to_string());
-    let ago = apply.seconds_ago.map_or("never".to_owned(), |ago| format!("{ago:.0} s ago"));
+    let generation =
+        |generation: Option<u64>| generation.map_or("none".to_owned(), |g| g.to_string());
+    let ago = apply
+        .seconds_ago
+        .map_or("never".to_owned(), |ago| format!("{ago:.0} s ago"));
     let mut text = String::new();
     let facts = [
-        ("agent", format!("{} pid {} up {} s", status.version, status.pid, status.uptime_seconds)),
+        (
+            "agent",
+            format!(
+                "{} pid {} up {} s",
+                status.version, status.pid, status.uptime_seconds
+            ),
+        ),
         ("node", status.node.clone()),
         ("dataplane", status.dataplane.clone()),
         ("TCP at connect", status.connect.clone()),
-        ("synced", if status.synced { "yes" } else { "no" }.to_owned()),
-        ("generation", format!("{} wanted, {} applied", generation(apply.desired_generation), generation(apply.applied_generation))),
-        ("last apply", format!("{ago}, {} operations in {:.1} ms", apply.operations, apply.took_milliseconds)),
-        ("since start", format!("{} applies, {} failed, {} operations, {} repairs", apply.applies_total, apply.failed_total, apply.operations_total, apply.repaired_total)),
+        (
+            "synced",
+            if status.synced { "yes" } else { "no" }.to_owned(),
+        ),
+        (
+            "generation",
+            format!(
+                "{} wanted, {} applied",
+                generation(apply.desired_generation),
+                generation(apply.applied_generation)
+            ),
+        ),
+        (
+            "last apply",
+            format!(
+                "{ago}, {} operations in {:.1} ms",
+                apply.operations, apply.took_milliseconds
+            ),
+        ),
+        (
+            "since start",
+            format!(
+                "{} applies, {} failed, {} operations, {} repairs",
+                apply.applies_total,
+                apply.failed_total,
+                apply.operations_total,
+                apply.repaired_total
+            ),
+        ),
     ];
-    text += &table(&[], facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
+    text += &table(
+        &[],
+        facts
+            .into_iter()
+            .map(|(name, value)| vec![name.to_owned(), value]),
+    );
     for error in apply.error.iter().chain(&apply.failures) {
         writeln_to(&mut text, &format!("NOT APPLIED  {error}"));
     }
     let sources = status.sources.iter();
-    let sources = sources.map(|row| vec![row.kind.clone(), row.state.clone(), row.reason.clone().unwrap_or_default()]);
+    let sources = sources.map(|row| {
+        vec![
+            row.kind.clone(),
+            row.state.clone(),
+            row.reason.clone().unwrap_or_default(),
+        ]
+    });
     text += &section("Kinds", &["KIND", "STATE", "REASON"], sources);
     let maps = status.maps.iter().map(|row| {
-        let percent = row.used.saturating_mul(100).checked_div(row.max).unwrap_or(0);
-        vec![row.map.clone(), row.used.to_string(), row.max.to_string(), format!("{percent} %")]
+        let percent = row
+            .used
+            .saturating_mul(100)
+            .checked_div(row.max)
+            .unwrap_or(0);
+        vec![
+            row.map.clone(),
+            row.used.to_string(),
+            row.max.to_string(),
+            format!("{percent} %"),
+        ]
     });
     text += &section("Tables", &["MAP", "USED", "MAX", "FULL"], maps);
     let devices = status.devices.iter();
-    let devices = devices.map(|row| vec![row.name.clone(), row.role.clone(), row.error.clone().unwrap_or_default()]);
+    let devices = devices.map(|row| {
+        vec![
+            row.name.clone(),
+            row.role.clone(),
+            row.error.clone().unwrap_or_default(),
+        ]
+    });
     text += &section("Interfaces", &["NAME", "ROLE", "ERROR"], devices);
     let counters = status.counters.iter().filter(|row| row.value > 0);
-    text += &section("Counters", &["WHAT", "VALUE"], counters.map(|row| vec![row.name.clone(), row.value.to_string()]));
+    text += &section(
+        "Counters",
+        &["WHAT", "VALUE"],
+        counters.map(|row| vec![row.name.clone(), row.value.to_string()]),
+    );
     let problems = status.problems.iter();
-    let problems = problems.map(|row| vec![format!("{} {}", row.kind, row.object), row.field.clone(), row.message.clone(), row.effect.clone()]);
-    text += &section("Problems", &["OBJECT", "FIELD", "FOUND", "EFFECT"], problems);
-    text += &section("Flags without effect in this build", &["FLAG"], status.flags_without_effect.iter().map(|flag| vec![flag.clone()]));
+    let problems = problems.map(|row| {
+        vec![
+            format!("{} {}", row.kind, row.object),
+            row.field.clone(),
+            row.message.clone(),
+            row.effect.clone(),
+        ]
+    });
+    text += &section(
+        "Problems",
+        &["OBJECT", "FIELD", "FOUND", "EFFECT"],
+        problems,
+    );
+    text += &section(
+        "Flags without effect in this build",
+        &["FLAG"],
+        status
+            .flags_without_effect
+            .iter()
+            .map(|flag| vec![flag.clone()]),
+    );
     text
 }
 
 /// `services`; with `detail`, their endpoints too.
 pub fn services(services: &Services, detail: bool) -> String {
     let rows = services.services.iter().flat_map(|row| {
-        let wanted = row.backends.iter().filter(|backend| backend.desired).count();
+        let wanted = row
+            .backends
+            .iter()
+            .filter(|backend| backend.desired)
+            .count();
         row.frontends.iter().map(move |frontend| {
             vec![
                 row.service.clone(),
@@ -63,9 +149,23 @@ pub fn services(services: &Services, detail: bool) -> String {
             ]
         })
     });
-    let mut text = table(&["SERVICE", "PORT", "FRONTEND", "SCOPE", "WANTED", "IN KERNEL", "STATE"], rows);
+    let mut text = table(
+        &[
+            "SERVICE",
+            "PORT",
+            "FRONTEND",
+            "SCOPE",
+            "WANTED",
+            "IN KERNEL",
+            "STATE",
+        ],
+        rows,
+    );
     if detail {
-        services.services.iter().for_each(|row| text += &endpoints(row));
+        services
+            .services
+            .iter()
+            .for_each(|row| text += &endpoints(row));
     }
     text
 }
@@ -81,12 +181,20 @@ fn endpoints(row: &ServiceRow) -> String {
     });
     let id = row.id.map_or("no id".to_owned(), |id| format!("id {id}"));
     let title = format!("{} `{}`/{} ({id})", row.service, row.port, row.protocol);
-    section(&title, &["ENDPOINT", "WHERE", "WANTED", "ID IN KERNEL"], rows)
+    section(
+        &title,
+        &["ENDPOINT", "WHERE", "WANTED", "ID IN KERNEL"],
+        rows,
+    )
 }
 
 fn section(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<_> = rows.collect();
-    if rows.is_empty() { String::new() } else { format!("\n{title}\n{}", table(header, rows)) }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        format!("\n{title}\n{}", table(header, rows))
+    }
 }
 
 fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -98,7 +206,11 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     for row in rows {
         table.add_row(row);
     }
-    let lines: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines: Vec<String> = table
+        .to_string()
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     lines.join("\n") + "\n"
 }
 

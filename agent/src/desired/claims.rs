@@ -25,9 +25,16 @@ pub(super) struct Claims {
 impl Claims {
     /// Replaces the claims of one Service. The answer are the units whose addresses may have
     /// another owner now, the Service's own among them.
-    pub(super) fn replace(&mut self, old: Option<&Compiled>, new: Option<&Compiled>) -> BTreeSet<LbServiceKey> {
+    pub(super) fn replace(
+        &mut self,
+        old: Option<&Compiled>,
+        new: Option<&Compiled>,
+    ) -> BTreeSet<LbServiceKey> {
         let (before, after) = (claims_of(old), claims_of(new));
-        let own = [old, new].into_iter().flatten().flat_map(|compiled| compiled.units.keys().cloned());
+        let own = [old, new]
+            .into_iter()
+            .flatten()
+            .flat_map(|compiled| compiled.units.keys().cloned());
         let mut affected: BTreeSet<LbServiceKey> = own.collect();
         for (address, claim) in before.symmetric_difference(&after) {
             let mut claims = self.by_address.get(address).cloned().unwrap_or_default();
@@ -55,7 +62,11 @@ impl Claims {
         let mut won = BTreeSet::new();
         let mut problems = Vec::new();
         for frontend in frontends {
-            let owner = self.by_address.get(&address_of(frontend)).and_then(BTreeSet::first).map(|(_, owner)| owner);
+            let owner = self
+                .by_address
+                .get(&address_of(frontend))
+                .and_then(BTreeSet::first)
+                .map(|(_, owner)| owner);
             match owner {
                 Some(owner) if owner != key => problems.push(lost(key, frontend, owner)),
                 _ => drop(won.insert(*frontend)),
@@ -67,11 +78,16 @@ impl Claims {
 
 fn claims_of(compiled: Option<&Compiled>) -> BTreeSet<(Address, Claim)> {
     let units = compiled.into_iter().flat_map(|compiled| {
-        compiled.units.iter().map(|(key, unit)| (compiled.created_unix_seconds, key, unit))
+        compiled
+            .units
+            .iter()
+            .map(|(key, unit)| (compiled.created_unix_seconds, key, unit))
     });
     units
         .flat_map(|(created, key, unit)| {
-            unit.frontends.iter().map(move |frontend| (address_of(frontend), (created, key.clone())))
+            unit.frontends
+                .iter()
+                .map(move |frontend| (address_of(frontend), (created, key.clone())))
         })
         .collect()
 }
@@ -86,7 +102,13 @@ fn lost(key: &LbServiceKey, frontend: &Frontend, owner: &LbServiceKey) -> Proble
         Kind::Service,
         key.service.clone(),
         "spec.ports",
-        format!("{socket}/{} belongs to the older Service {}", frontend.protocol, owner.service),
-        format!("port `{}` is not served at this address; give one of the two another address or port", key.port),
+        format!(
+            "{socket}/{} belongs to the older Service {}",
+            frontend.protocol, owner.service
+        ),
+        format!(
+            "port `{}` is not served at this address; give one of the two another address or port",
+            key.port
+        ),
     )
 }

@@ -37,15 +37,27 @@ impl NodeContext {
     /// The context of the node `name`, with no addresses where the cluster does not know it.
     pub fn of(cluster: &Cluster, name: &Arc<str>) -> Self {
         let node = cluster.node(&ObjectKey::cluster_scoped(name));
-        let mut addresses: Vec<_> = node.into_iter().flat_map(|node| node.addresses.clone()).collect();
+        let mut addresses: Vec<_> = node
+            .into_iter()
+            .flat_map(|node| node.addresses.clone())
+            .collect();
         addresses.sort_by_key(|address| address.address_type);
-        let addresses = addresses.into_iter().map(|address| address.address).collect();
-        Self { name: Arc::clone(name), addresses }
+        let addresses = addresses
+            .into_iter()
+            .map(|address| address.address)
+            .collect();
+        Self {
+            name: Arc::clone(name),
+            addresses,
+        }
     }
 
     /// The first address of a family, for source translation.
     pub fn address(&self, family: IpFamily) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| IpFamily::of(*address) == family)
+        self.addresses
+            .iter()
+            .copied()
+            .find(|address| IpFamily::of(*address) == family)
     }
 }
 
@@ -86,7 +98,12 @@ pub struct Frontend {
 
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", SocketAddr::new(self.address, self.port.get()), self.protocol)
+        write!(
+            f,
+            "{}/{}",
+            SocketAddr::new(self.address, self.port.get()),
+            self.protocol
+        )
     }
 }
 
@@ -187,7 +204,10 @@ impl Desired {
 
     /// The units that differ from those of an earlier generation.
     pub fn changed_since(&self, generation: u64) -> Changed {
-        let remembered = self.recent.front().is_some_and(|(oldest, _)| *oldest <= generation.saturating_add(1));
+        let remembered = self
+            .recent
+            .front()
+            .is_some_and(|(oldest, _)| *oldest <= generation.saturating_add(1));
         if generation == self.generation {
             return Changed::Keys(BTreeSet::new());
         }
@@ -199,22 +219,33 @@ impl Desired {
     }
 
     /// Compiles some Services again; the answer are the units that differ.
-    fn recompile(&mut self, cluster: &Cluster, services: &BTreeSet<ObjectKey>) -> BTreeSet<LbServiceKey> {
+    fn recompile(
+        &mut self,
+        cluster: &Cluster,
+        services: &BTreeSet<ObjectKey>,
+    ) -> BTreeSet<LbServiceKey> {
         let mut affected = BTreeSet::new();
         for key in services {
             let compiled = cluster.service(key).map(|service| {
-                let slices = cluster.slices_of(key);
-                service::compile(service, slices.map(AsRef::as_ref), &self.node)
+                let slices: Vec<_> = cluster.slices_of(key).map(AsRef::as_ref).collect();
+                service::compile(service, &slices, &self.node)
             });
-            affected.extend(self.claims.replace(self.units.get(key).map(AsRef::as_ref), compiled.as_ref()));
+            affected.extend(
+                self.claims
+                    .replace(self.units.get(key).map(AsRef::as_ref), compiled.as_ref()),
+            );
             match compiled {
                 Some(compiled) => self.units.insert_mut(key.clone(), Arc::new(compiled)),
                 None => drop(self.units.remove_mut(key)),
             }
         }
-        let differing: BTreeSet<_> = affected.into_iter().filter(|key| self.settle(key)).collect();
+        let differing: BTreeSet<_> = affected
+            .into_iter()
+            .filter(|key| self.settle(key))
+            .collect();
         self.generation += 1;
-        self.recent.push_back((self.generation, Arc::new(differing.clone())));
+        self.recent
+            .push_back((self.generation, Arc::new(differing.clone())));
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
         }
@@ -223,7 +254,10 @@ impl Desired {
 
     /// Brings one unit up to date with its Service and the claims; answers whether it differs.
     fn settle(&mut self, key: &LbServiceKey) -> bool {
-        let unit = self.units.get(&key.service).and_then(|compiled| compiled.units.get(key));
+        let unit = self
+            .units
+            .get(&key.service)
+            .and_then(|compiled| compiled.units.get(key));
         let Some(unit) = unit else {
             self.conflicts.remove_mut(key);
             return self.services.remove_mut(key);
@@ -234,8 +268,15 @@ impl Desired {
         } else {
             self.conflicts.insert_mut(key.clone(), problems.into());
         }
-        let settled = LbService { frontends, backends: unit.backends.clone() };
-        if self.services.get(key).is_some_and(|known| **known == settled) {
+        let settled = LbService {
+            frontends,
+            backends: unit.backends.clone(),
+        };
+        if self
+            .services
+            .get(key)
+            .is_some_and(|known| **known == settled)
+        {
             return false;
         }
         self.services.insert_mut(key.clone(), Arc::new(settled));

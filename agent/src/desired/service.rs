@@ -23,19 +23,17 @@ pub struct Compiled {
 
 /// Compiles one Service. Headless and ExternalName Services, those without an address yet, and
 /// those that a label gives to another proxy ask for nothing.
-pub fn compile<'a>(
-    service: &Service,
-    slices: impl Iterator<Item = &'a EndpointSlice>,
-    node: &NodeContext,
-) -> Compiled {
-    let mut compiled = Compiled { created_unix_seconds: service.created_unix_seconds, ..Compiled::default() };
+pub fn compile(service: &Service, slices: &[&EndpointSlice], node: &NodeContext) -> Compiled {
+    let mut compiled = Compiled {
+        created_unix_seconds: service.created_unix_seconds,
+        ..Compiled::default()
+    };
     let ClusterIps::Assigned(cluster_ips) = &service.cluster_ips else {
         return compiled;
     };
     if service.proxy_name.is_some() || service.service_type == ServiceType::ExternalName {
         return compiled;
     }
-    let slices: Vec<&EndpointSlice> = slices.collect();
     for port in &service.ports {
         for family in [IpFamily::V4, IpFamily::V6] {
             let frontends = frontends(service, cluster_ips, port, family, node);
@@ -48,8 +46,14 @@ pub fn compile<'a>(
                 protocol: port.protocol,
                 family,
             };
-            let backends = backends(&slices, port, family, node);
-            compiled.units.insert(key, LbService { frontends, backends });
+            let backends = backends(slices, port, family, node);
+            compiled.units.insert(
+                key,
+                LbService {
+                    frontends,
+                    backends,
+                },
+            );
         }
     }
     compiled
@@ -69,23 +73,45 @@ fn frontends(
         scope,
     };
     let of_family = |address: &&IpAddr| IpFamily::of(**address) == family;
-    let mut frontends: BTreeSet<Frontend> =
-        cluster_ips.iter().filter(of_family).map(|address| at(*address, port.port, Scope::ClusterIp)).collect();
+    let mut frontends: BTreeSet<Frontend> = cluster_ips
+        .iter()
+        .filter(of_family)
+        .map(|address| at(*address, port.port, Scope::ClusterIp))
+        .collect();
     // Kubernetes gives a Service its families by its cluster IPs; node ports follow them.
-    let on_nodes = matches!(service.service_type, ServiceType::NodePort | ServiceType::LoadBalancer);
-    if on_nodes && !frontends.is_empty() && let Some(node_port) = port.node_port {
-        frontends.extend(node.addresses.iter().filter(of_family).map(|address| at(*address, node_port, Scope::NodePort)));
+    let on_nodes = matches!(
+        service.service_type,
+        ServiceType::NodePort | ServiceType::LoadBalancer
+    );
+    if on_nodes
+        && !frontends.is_empty()
+        && let Some(node_port) = port.node_port
+    {
+        frontends.extend(
+            node.addresses
+                .iter()
+                .filter(of_family)
+                .map(|address| at(*address, node_port, Scope::NodePort)),
+        );
     }
     frontends
 }
 
 /// The endpoints that may get new connections (KEP-1669): the ready ones; where there is none,
 /// those that still serve while they terminate.
-fn backends(slices: &[&EndpointSlice], port: &ServicePort, family: IpFamily, node: &NodeContext) -> BTreeSet<Backend> {
+fn backends(
+    slices: &[&EndpointSlice],
+    port: &ServicePort,
+    family: IpFamily,
+    node: &NodeContext,
+) -> BTreeSet<Backend> {
     let mut ready = BTreeMap::new();
     let mut draining = BTreeMap::new();
     for slice in slices.iter().filter(|slice| slice.family == family) {
-        let ports = slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
+        let ports = slice
+            .ports
+            .iter()
+            .filter(|p| p.name == port.name && p.protocol == port.protocol);
         for number in ports.filter_map(|p| p.port) {
             for endpoint in &slice.endpoints {
                 let conditions = endpoint.conditions;
@@ -98,12 +124,20 @@ fn backends(slices: &[&EndpointSlice], port: &ServicePort, family: IpFamily, nod
                 };
                 // While the controller moves an endpoint it is in two slices; it is local if
                 // either says so.
-                *group.entry((endpoint.address, number)).or_insert(false) |= is_local(endpoint, node);
+                *group.entry((endpoint.address, number)).or_insert(false) |=
+                    is_local(endpoint, node);
             }
         }
     }
     let chosen = if ready.is_empty() { draining } else { ready };
-    chosen.into_iter().map(|((address, port), local)| Backend { address, port, local }).collect()
+    chosen
+        .into_iter()
+        .map(|((address, port), local)| Backend {
+            address,
+            port,
+            local,
+        })
+        .collect()
 }
 
 fn is_local(endpoint: &Endpoint, node: &NodeContext) -> bool {

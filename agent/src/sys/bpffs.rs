@@ -13,7 +13,10 @@ const MAGIC: i128 = 0xcafe_4a11;
 /// # Errors
 /// Where no part of the path exists.
 pub fn missing_mount(root: &Path) -> io::Result<Option<PathBuf>> {
-    let existing = root.ancestors().find(|path| path.is_dir()).ok_or(io::ErrorKind::NotFound)?;
+    let existing = root
+        .ancestors()
+        .find(|path| path.is_dir())
+        .ok_or(io::ErrorKind::NotFound)?;
     let found = rustix::fs::statfs(existing)?;
     if i128::from(found.f_type) == MAGIC {
         return Ok(None);

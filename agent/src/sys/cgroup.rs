@@ -25,7 +25,9 @@ fn find(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
         let is_cgroup2 = kind.split(' ').next()? == "cgroup2";
-        is_cgroup2.then(|| mount.split(' ').nth(4).map(PathBuf::from)).flatten()
+        is_cgroup2
+            .then(|| mount.split(' ').nth(4).map(PathBuf::from))
+            .flatten()
     })
 }
 

@@ -8,9 +8,13 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
+use rtnetlink::{
+    Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +69,10 @@ pub enum LinksError {
 ///
 /// # Errors
 /// Where netlink fails; the last list stays published.
-pub async fn follow(links: watch::Sender<Option<Vec<Link>>>, cancel: CancellationToken) -> Result<(), LinksError> {
+pub async fn follow(
+    links: watch::Sender<Option<Vec<Link>>>,
+    cancel: CancellationToken,
+) -> Result<(), LinksError> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -97,7 +104,11 @@ pub async fn follow(links: watch::Sender<Option<Vec<Link>>>, cancel: Cancellatio
 pub async fn names() -> Result<Vec<String>, LinksError> {
     let (connection, handle, _news) = new_connection()?;
     let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-    Ok(list(&handle).await?.into_iter().map(|link| link.name).collect())
+    Ok(list(&handle)
+        .await?
+        .into_iter()
+        .map(|link| link.name)
+        .collect())
 }
 
 async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
@@ -105,11 +116,21 @@ async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
     let mut links: Vec<Link> = messages.iter().map(link).collect();
     let mut addresses = handle.address().get().execute();
     while let Some(message) = addresses.try_next().await? {
-        let Some(link) = links.iter_mut().find(|link| link.index == message.header.index) else { continue };
-        link.addresses.extend(message.attributes.iter().filter_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        }));
+        let Some(link) = links
+            .iter_mut()
+            .find(|link| link.index == message.header.index)
+        else {
+            continue;
+        };
+        link.addresses.extend(
+            message
+                .attributes
+                .iter()
+                .filter_map(|attribute| match attribute {
+                    AddressAttribute::Address(address) => Some(*address),
+                    _ => None,
+                }),
+        );
     }
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
@@ -159,7 +180,10 @@ fn link(message: &LinkMessage) -> Link {
 /// Interfaces by which a route leaves, if it is a default route of the main table.
 fn default_interfaces(route: &RouteMessage) -> Vec<u32> {
     if route.header.destination_prefix_length != 0
-        || !matches!(route.header.address_family, AddressFamily::Inet | AddressFamily::Inet6)
+        || !matches!(
+            route.header.address_family,
+            AddressFamily::Inet | AddressFamily::Inet6
+        )
     {
         return Vec::new();
     }
@@ -167,7 +191,9 @@ fn default_interfaces(route: &RouteMessage) -> Vec<u32> {
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => found.push(*index),
-            RouteAttribute::MultiPath(hops) => found.extend(hops.iter().map(|hop| hop.interface_index)),
+            RouteAttribute::MultiPath(hops) => {
+                found.extend(hops.iter().map(|hop| hop.interface_index))
+            }
             _ => {}
         }
     }

@@ -40,12 +40,20 @@ impl Lock {
     /// # Errors
     /// [`LockError::Held`] where another process has it.
     pub fn take(directory: &Path, holder: &Path) -> Result<Self, LockError> {
-        let failed = |source| LockError::Io { directory: directory.into(), source };
+        let failed = |source| LockError::Io {
+            directory: directory.into(),
+            source,
+        };
         let file = File::open(directory).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let pid = fs::read_to_string(holder).ok().and_then(|text| text.trim().parse().ok());
-                return Err(LockError::Held { directory: directory.into(), holder: pid });
+                let pid = fs::read_to_string(holder)
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok());
+                return Err(LockError::Held {
+                    directory: directory.into(),
+                    holder: pid,
+                });
             }
             other => other.map_err(|error| failed(error.into()))?,
         }

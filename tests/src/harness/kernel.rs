@@ -14,6 +14,8 @@ use super::{Lab, Place, process};
 /// Names of a node's pins, programs attached to its interfaces and state files, a line each.
 pub fn inventory(lab: &Lab, node: &str) -> Result<Vec<String>> {
     let mut found = files_below(&lab.bpf_root(node))?;
+    // The kernel itself puts `maps.debug` and `progs.debug` into every bpffs.
+    found.retain(|path| !path.ends_with(".debug"));
     found.extend(files_below(&lab.state_directory(node))?);
     found.extend(attachments(lab.place(node))?);
     Ok(found)

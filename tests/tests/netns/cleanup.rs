@@ -15,7 +15,8 @@ fn cleanup_removes_what_the_agent_made_and_nothing_else() {
     tc(
         &place,
         &[
-            "filter", "add", "dev", "eth0", "ingress", "pref", "7", "matchall", "action", "ok",
+            "filter", "add", "dev", "eth0", "ingress", "pref", "7", "protocol", "ip", "u32",
+            "match", "u32", "0", "0", "flowid", "1:1",
         ],
     )
     .unwrap();
@@ -37,7 +38,9 @@ fn cleanup_removes_what_the_agent_made_and_nothing_else() {
     let removed = Agent::cleanup(&cluster.lab, "node1", &[]).unwrap();
     assert_eq!(removed.code, Some(0), "{removed:?}");
     let left = inventory(&cluster.lab, "node1").unwrap();
-    assert!(left.len() == 1 && left[0].contains("matchall"), "{left:?}");
+    assert_eq!(left, Vec::<String>::new());
+    let filters = tc(&place, &["filter", "show", "dev", "eth0", "ingress"]).unwrap();
+    assert!(filters.contains("u32"), "{filters:?}");
     assert!(foreign_pin.exists());
     let probe = Traffic::connect(service.ip(false), 80)
         .count(1)

@@ -54,6 +54,8 @@ pub enum Side {
     Uplink,
     /// A pod, or a bridge of pods.
     Workload,
+    /// The node itself: its own packets to its own node ports.
+    Loopback,
 }
 
 /// An interface to attach to.
@@ -113,7 +115,12 @@ impl AttachError {
         let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
         let causes: Vec<String> = causes.map(ToString::to_string).collect();
         // A refused program comes with the verifier's whole log, whose end says why.
-        causes.join(": ").lines().last().unwrap_or_default().to_owned()
+        causes
+            .join(": ")
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -223,13 +230,14 @@ impl Attachments {
 
     fn attach(&self, programs: &mut Programs, target: &Target) -> Result<(), AttachError> {
         let ingress = match target.side {
-            Side::Uplink => "uplink_ingress",
-            Side::Workload => "workload_ingress",
+            Side::Uplink => Some(("uplink_ingress", TcAttachType::Ingress)),
+            Side::Workload => Some(("workload_ingress", TcAttachType::Ingress)),
+            Side::Loopback => None,
         };
-        for (name, direction) in [
-            (ingress, TcAttachType::Ingress),
-            ("egress", TcAttachType::Egress),
-        ] {
+        for (name, direction) in ingress
+            .into_iter()
+            .chain([("egress", TcAttachType::Egress)])
+        {
             let program = programs.classifier(name)?;
             match self.mode {
                 Mode::Tcx => attach_tcx(

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use agent_abi::service::{
-    BACKENDS_MAP, BackendV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV1, NEXT_BACKEND, NEXT_SERVICE, SERVICES_MAP,
-    SLOTS_MAP, ServiceV1, SlotKeyV1,
+    BACKENDS_MAP, BackendV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV1, NEXT_BACKEND, NEXT_SERVICE,
+    SERVICES_MAP, SLOTS_MAP, ServiceV1, SlotKeyV1,
 };
 use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV1};
 use ipnet::IpNet;
@@ -51,10 +51,20 @@ impl ServiceMaps {
     /// # Errors
     /// Where the programs have not been loaded.
     pub fn open(pins: PathBuf, translation: Translation) -> Result<Self, TableError> {
-        Ok(Self { maps: Maps::open(&pins)?, pins, translation, known: None })
+        Ok(Self {
+            maps: Maps::open(&pins)?,
+            pins,
+            translation,
+            known: None,
+        })
     }
 
-    fn try_apply(&mut self, desired: &Desired, pass: Pass, operations: &mut u64) -> Result<(), TableError> {
+    fn try_apply(
+        &mut self,
+        desired: &Desired,
+        pass: Pass,
+        operations: &mut u64,
+    ) -> Result<(), TableError> {
         configure(&self.pins, settings(&desired.node, &self.translation))?;
         let mut known = match self.known.take() {
             Some(known) if pass == Pass::Changes => known,
@@ -69,8 +79,13 @@ impl ServiceMaps {
         };
         for key in &keys {
             known.failures.remove(key);
-            let Some(unit) = desired.services.get(key) else { continue };
-            let id = *known.ids.entry(key.clone()).or_insert_with(|| known.tables.next_service());
+            let Some(unit) = desired.services.get(key) else {
+                continue;
+            };
+            let id = *known
+                .ids
+                .entry(key.clone())
+                .or_insert_with(|| known.tables.next_service());
             for op in make(id, unit, &known.tables) {
                 match write(op, &mut known.tables) {
                     Err(error @ TableError::Full { .. }) => {
@@ -86,7 +101,8 @@ impl ServiceMaps {
         }
         let strangers = known.strangers();
         let settled = keys.iter().filter(|key| !known.failures.contains_key(key));
-        let mut remaining: Vec<(u32, Option<&LbServiceKey>)> = strangers.into_iter().map(|id| (id, None)).collect();
+        let mut remaining: Vec<(u32, Option<&LbServiceKey>)> =
+            strangers.into_iter().map(|id| (id, None)).collect();
         remaining.extend(settled.filter_map(|key| known.ids.get(key).map(|id| (*id, Some(key)))));
         for (id, key) in remaining {
             let unit = key.and_then(|key| desired.services.get(key));
@@ -110,7 +126,14 @@ impl ServiceMaps {
             (BACKENDS_MAP, self.maps.backends.max()),
         ];
         let used = tables.usage();
-        maps.into_iter().zip(used).map(|((map, max), used)| Usage { map, used: used as u64, max: max.into() }).collect()
+        maps.into_iter()
+            .zip(used)
+            .map(|((map, max), used)| Usage {
+                map,
+                used: used as u64,
+                max: max.into(),
+            })
+            .collect()
     }
 }
 
@@ -125,7 +148,12 @@ impl Facility for ServiceMaps {
         }
         if let Some(known) = &self.known {
             let failures = known.failures.iter();
-            outcome.failures = failures.map(|(key, reason)| Failure { key: key.clone(), reason: reason.clone() }).collect();
+            outcome.failures = failures
+                .map(|(key, reason)| Failure {
+                    key: key.clone(),
+                    reason: reason.clone(),
+                })
+                .collect();
             outcome.usage = self.usage(&known.tables);
         }
         outcome
@@ -143,15 +171,29 @@ impl Known {
             }
         }
         // Generation 0 is nobody's, so every unit is compared.
-        Self { tables, ids, generation: 0, failures: BTreeMap::new() }
+        Self {
+            tables,
+            ids,
+            generation: 0,
+            failures: BTreeMap::new(),
+        }
     }
 
     /// The units to look at: those that changed, and those that failed before.
     fn touched(&self, desired: &Desired) -> BTreeSet<LbServiceKey> {
-        let changed = if self.generation == 0 { Changed::All } else { desired.changed_since(self.generation) };
+        let changed = if self.generation == 0 {
+            Changed::All
+        } else {
+            desired.changed_since(self.generation)
+        };
         let mut keys = match changed {
             Changed::Keys(keys) => keys,
-            Changed::All => desired.services.keys().chain(self.ids.keys()).cloned().collect(),
+            Changed::All => desired
+                .services
+                .keys()
+                .chain(self.ids.keys())
+                .cloned()
+                .collect(),
         };
         keys.extend(self.failures.keys().cloned());
         keys
@@ -163,7 +205,12 @@ impl Known {
             return Vec::new();
         }
         let owned: BTreeSet<u32> = self.ids.values().copied().collect();
-        self.tables.services().keys().filter(|id| !owned.contains(id)).copied().collect()
+        self.tables
+            .services()
+            .keys()
+            .filter(|id| !owned.contains(id))
+            .copied()
+            .collect()
     }
 }
 
@@ -172,13 +219,34 @@ impl Known {
 /// # Errors
 /// Where the kernel refuses.
 pub fn observe(maps: &Maps) -> Result<Tables, TableError> {
-    let mut tables = Tables::new(maps.allocator.get(NEXT_SERVICE)?, maps.allocator.get(NEXT_BACKEND)?);
-    let services = maps.services.entries()?.into_iter().map(|(id, value): (u32, ServiceV1)| Op::PutService(id, value));
-    let backends = maps.backends.entries()?.into_iter().map(|(id, value): (u32, BackendV1)| Op::PutBackend(id, value));
-    let slots = maps.slots.entries()?.into_iter().map(|(key, id): (SlotKeyV1, u32)| Op::PutSlot(key, id));
+    let mut tables = Tables::new(
+        maps.allocator.get(NEXT_SERVICE)?,
+        maps.allocator.get(NEXT_BACKEND)?,
+    );
+    let services = maps
+        .services
+        .entries()?
+        .into_iter()
+        .map(|(id, value): (u32, ServiceV1)| Op::PutService(id, value));
+    let backends = maps
+        .backends
+        .entries()?
+        .into_iter()
+        .map(|(id, value): (u32, BackendV1)| Op::PutBackend(id, value));
+    let slots = maps
+        .slots
+        .entries()?
+        .into_iter()
+        .map(|(key, id): (SlotKeyV1, u32)| Op::PutSlot(key, id));
     let frontends = maps.frontends.entries()?;
-    let frontends = frontends.into_iter().map(|(key, value): (FrontendKeyV1, FrontendV1)| Op::PutFrontend(key, value));
-    services.chain(backends).chain(slots).chain(frontends).for_each(|op| tables.commit(op));
+    let frontends = frontends
+        .into_iter()
+        .map(|(key, value): (FrontendKeyV1, FrontendV1)| Op::PutFrontend(key, value));
+    services
+        .chain(backends)
+        .chain(slots)
+        .chain(frontends)
+        .for_each(|op| tables.commit(op));
     Ok(tables)
 }
 
@@ -200,13 +268,24 @@ fn perform(maps: &mut Maps, op: Op) -> Result<(), TableError> {
 pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV1 {
     let own = |family| node.address(family).map_or([0; 16], address);
     let cidr = |family| {
-        let found = translation.cluster_cidrs.iter().find(|cidr| IpFamily::of(cidr.addr()) == family);
+        let found = translation
+            .cluster_cidrs
+            .iter()
+            .find(|cidr| IpFamily::of(cidr.addr()) == family);
         found.map_or(([0; 16], 0), |cidr| {
-            let mapped = if matches!(cidr.addr(), IpAddr::V4(_)) { 96 } else { 0 };
-            (address(cidr.network()), mapped + u32::from(cidr.prefix_len()))
+            let mapped = if matches!(cidr.addr(), IpAddr::V4(_)) {
+                96
+            } else {
+                0
+            };
+            (
+                address(cidr.network()),
+                mapped + u32::from(cidr.prefix_len()),
+            )
         })
     };
-    let ((cluster_v4, cluster_v4_bits), (cluster_v6, cluster_v6_bits)) = (cidr(IpFamily::V4), cidr(IpFamily::V6));
+    let ((cluster_v4, cluster_v4_bits), (cluster_v6, cluster_v6_bits)) =
+        (cidr(IpFamily::V4), cidr(IpFamily::V6));
     SettingsV1 {
         node_v4: own(IpFamily::V4),
         node_v6: own(IpFamily::V6),
@@ -214,7 +293,11 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV1 {
         cluster_v6,
         cluster_v4_bits,
         cluster_v6_bits,
-        flags: if translation.masquerade_all { SETTING_MASQUERADE_ALL } else { 0 },
+        flags: if translation.masquerade_all {
+            SETTING_MASQUERADE_ALL
+        } else {
+            0
+        },
         _pad: 0,
     }
 }
@@ -224,7 +307,9 @@ fn full(error: &TableError) -> String {
         TableError::Full { map, .. } if [SLOTS_MAP, BACKENDS_MAP].contains(map) => "--max-backends",
         _ => "--max-services",
     };
-    format!("{error}; remove Services, or raise {flag} and make the tables anew with --cleanup-config and a restart")
+    format!(
+        "{error}; remove Services, or raise {flag} and make the tables anew with --cleanup-config and a restart"
+    )
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 
 use agent_abi::Address;
 use agent_abi::service::{
-    BACKEND_LOCAL, BackendV1, FRONTEND_NODE_PORT, FrontendKeyV1, FrontendV1, NEXT_BACKEND, NEXT_SERVICE, ServiceV1,
-    SlotKeyV1,
+    BACKEND_LOCAL, BackendV1, FRONTEND_NODE_PORT, FrontendKeyV1, FrontendV1, NEXT_BACKEND,
+    NEXT_SERVICE, ServiceV1, SlotKeyV1,
 };
 
 use crate::desired::{Backend, Frontend, LbService, Scope};
@@ -81,7 +81,11 @@ pub struct Tables {
 impl Tables {
     /// Tables with nothing in them, whose next ids are these. Ids begin at 1.
     pub fn new(next_service: u32, next_backend: u32) -> Self {
-        Self { next_service: next_service.max(1), next_backend: next_backend.max(1), ..Self::default() }
+        Self {
+            next_service: next_service.max(1),
+            next_backend: next_backend.max(1),
+            ..Self::default()
+        }
     }
 
     /// Brings the tables in line with a write that the kernel has done.
@@ -105,7 +109,11 @@ impl Tables {
                 if let Some(old) = self.frontends.insert(key, value) {
                     self.forget_frontend(key, old);
                 }
-                self.services.entry(value.service).or_default().frontends.insert(key);
+                self.services
+                    .entry(value.service)
+                    .or_default()
+                    .frontends
+                    .insert(key);
             }
             Op::DeleteFrontend(key) => {
                 if let Some(old) = self.frontends.remove(&key) {
@@ -114,17 +122,20 @@ impl Tables {
             }
             Op::DeleteSlot(key) => {
                 let held = self.services.get_mut(&key.service);
-                self.slots -= usize::from(held.is_some_and(|held| held.slots.remove(&key.slot).is_some()));
+                self.slots -=
+                    usize::from(held.is_some_and(|held| held.slots.remove(&key.slot).is_some()));
                 self.drop_if_empty(key.service);
             }
             Op::DeleteBackend { service, id } => {
                 let held = self.services.get_mut(&service);
-                self.backends -= usize::from(held.is_some_and(|held| held.backends.remove(&id).is_some()));
+                self.backends -=
+                    usize::from(held.is_some_and(|held| held.backends.remove(&id).is_some()));
                 self.drop_if_empty(service);
             }
             Op::DeleteService(id) => {
                 let held = self.services.get_mut(&id);
-                self.declared -= usize::from(held.is_some_and(|held| held.slots_in_use.take().is_some()));
+                self.declared -=
+                    usize::from(held.is_some_and(|held| held.slots_in_use.take().is_some()));
                 self.drop_if_empty(id);
             }
         }
@@ -142,12 +153,20 @@ impl Tables {
 
     /// Entries in use of the maps of frontends, services, slots and backends.
     pub fn usage(&self) -> [usize; 4] {
-        [self.frontends.len(), self.declared, self.slots, self.backends]
+        [
+            self.frontends.len(),
+            self.declared,
+            self.slots,
+            self.backends,
+        ]
     }
 
     /// The service id that one of a unit's frontends leads to.
     pub fn id_of(&self, unit: &LbService) -> Option<u32> {
-        unit.frontends.iter().find_map(|frontend| self.frontends.get(&frontend_key(frontend))).map(|found| found.service)
+        unit.frontends
+            .iter()
+            .find_map(|frontend| self.frontends.get(&frontend_key(frontend)))
+            .map(|found| found.service)
     }
 
     /// The next free service id.
@@ -156,7 +175,11 @@ impl Tables {
     }
 
     fn forget_frontend(&mut self, key: FrontendKeyV1, old: FrontendV1) {
-        if self.frontends.get(&key).is_some_and(|new| new.service == old.service) {
+        if self
+            .frontends
+            .get(&key)
+            .is_some_and(|new| new.service == old.service)
+        {
             return;
         }
         if let Some(held) = self.services.get_mut(&old.service) {
@@ -166,7 +189,11 @@ impl Tables {
     }
 
     fn drop_if_empty(&mut self, id: u32) {
-        if self.services.get(&id).is_some_and(|held| *held == Held::default()) {
+        if self
+            .services
+            .get(&id)
+            .is_some_and(|held| *held == Held::default())
+        {
             self.services.remove(&id);
         }
     }
@@ -178,7 +205,10 @@ pub fn make(id: u32, unit: &LbService, tables: &Tables) -> Vec<Op> {
     let held = tables.services.get(&id).unwrap_or(&nothing);
     let mut ops = Vec::new();
     if id >= tables.next_service {
-        ops.push(Op::Allocate { index: NEXT_SERVICE, next: id + 1 });
+        ops.push(Op::Allocate {
+            index: NEXT_SERVICE,
+            next: id + 1,
+        });
     }
     if held.slots_in_use.is_none() {
         // The first to be refused when there is no room, so that nothing else is left behind.
@@ -186,13 +216,35 @@ pub fn make(id: u32, unit: &LbService, tables: &Tables) -> Vec<Op> {
     }
     let layout = Layout::of(id, unit, held, tables.next_backend);
     if layout.next_backend != tables.next_backend {
-        ops.push(Op::Allocate { index: NEXT_BACKEND, next: layout.next_backend });
+        ops.push(Op::Allocate {
+            index: NEXT_BACKEND,
+            next: layout.next_backend,
+        });
     }
     let fresh = |(backend, value): &(&u32, &BackendV1)| held.backends.get(backend) != Some(value);
-    ops.extend(layout.backends.iter().filter(fresh).map(|(backend, value)| Op::PutBackend(*backend, *value)));
-    ops.extend(layout.fill.iter().map(|(slot, backend)| Op::PutSlot(SlotKeyV1 { service: id, slot: *slot }, *backend)));
+    ops.extend(
+        layout
+            .backends
+            .iter()
+            .filter(fresh)
+            .map(|(backend, value)| Op::PutBackend(*backend, *value)),
+    );
+    ops.extend(layout.fill.iter().map(|(slot, backend)| {
+        Op::PutSlot(
+            SlotKeyV1 {
+                service: id,
+                slot: *slot,
+            },
+            *backend,
+        )
+    }));
     if layout.slots > held.slots_in_use.unwrap_or(0) {
-        ops.push(Op::PutService(id, ServiceV1 { slots: layout.slots }));
+        ops.push(Op::PutService(
+            id,
+            ServiceV1 {
+                slots: layout.slots,
+            },
+        ));
     }
     for frontend in &unit.frontends {
         let (key, value) = (frontend_key(frontend), frontend_value(id, frontend));
@@ -209,24 +261,56 @@ pub fn dismantle(id: u32, unit: Option<&LbService>, tables: &Tables) -> Vec<Op> 
     let Some(held) = tables.services.get(&id) else {
         return Vec::new();
     };
-    let wanted: BTreeSet<FrontendKeyV1> = unit.iter().flat_map(|unit| &unit.frontends).map(frontend_key).collect();
-    let mut ops: Vec<Op> = held.frontends.difference(&wanted).map(|key| Op::DeleteFrontend(*key)).collect();
+    let wanted: BTreeSet<FrontendKeyV1> = unit
+        .iter()
+        .flat_map(|unit| &unit.frontends)
+        .map(frontend_key)
+        .collect();
+    let mut ops: Vec<Op> = held
+        .frontends
+        .difference(&wanted)
+        .map(|key| Op::DeleteFrontend(*key))
+        .collect();
     let layout = match unit {
         Some(unit) => Layout::of(id, unit, held, tables.next_backend),
         None => Layout::default(),
     };
-    ops.extend(layout.moves.iter().map(|(slot, backend)| Op::PutSlot(SlotKeyV1 { service: id, slot: *slot }, *backend)));
+    ops.extend(layout.moves.iter().map(|(slot, backend)| {
+        Op::PutSlot(
+            SlotKeyV1 {
+                service: id,
+                slot: *slot,
+            },
+            *backend,
+        )
+    }));
     match unit {
         Some(_) if held.slots_in_use.is_some_and(|slots| slots > layout.slots) => {
-            ops.push(Op::PutService(id, ServiceV1 { slots: layout.slots }));
+            ops.push(Op::PutService(
+                id,
+                ServiceV1 {
+                    slots: layout.slots,
+                },
+            ));
         }
         None if held.slots_in_use.is_some() => ops.push(Op::DeleteService(id)),
         _ => {}
     }
     let beyond = held.slots.keys().filter(|slot| **slot >= layout.slots);
-    ops.extend(beyond.map(|slot| Op::DeleteSlot(SlotKeyV1 { service: id, slot: *slot })));
-    let gone = held.backends.keys().filter(|backend| !layout.backends.contains_key(backend));
-    ops.extend(gone.map(|backend| Op::DeleteBackend { service: id, id: *backend }));
+    ops.extend(beyond.map(|slot| {
+        Op::DeleteSlot(SlotKeyV1 {
+            service: id,
+            slot: *slot,
+        })
+    }));
+    let gone = held
+        .backends
+        .keys()
+        .filter(|backend| !layout.backends.contains_key(backend));
+    ops.extend(gone.map(|backend| Op::DeleteBackend {
+        service: id,
+        id: *backend,
+    }));
     ops
 }
 
@@ -246,17 +330,23 @@ struct Layout {
 
 impl Layout {
     fn of(id: u32, unit: &LbService, held: &Held, next_backend: u32) -> Self {
-        let mut layout = Self { next_backend, ..Self::default() };
+        let mut layout = Self {
+            next_backend,
+            ..Self::default()
+        };
         let mut known: BTreeMap<(Address, [u8; 2]), u32> = BTreeMap::new();
         for (backend, value) in held.backends.iter().rev() {
             known.insert((value.address, value.port), *backend);
         }
         for backend in &unit.backends {
             let value = backend_value(id, backend);
-            let backend = known.get(&(value.address, value.port)).copied().unwrap_or_else(|| {
-                layout.next_backend += 1;
-                layout.next_backend - 1
-            });
+            let backend = known
+                .get(&(value.address, value.port))
+                .copied()
+                .unwrap_or_else(|| {
+                    layout.next_backend += 1;
+                    layout.next_backend - 1
+                });
             layout.backends.insert(backend, value);
         }
         layout.place(held);
@@ -269,7 +359,11 @@ impl Layout {
         let mut kept = BTreeMap::new();
         let mut holes = Vec::new();
         for slot in 0..in_use {
-            match held.slots.get(&slot).filter(|backend| unplaced.remove(backend)) {
+            match held
+                .slots
+                .get(&slot)
+                .filter(|backend| unplaced.remove(backend))
+            {
                 Some(backend) => drop(kept.insert(slot, *backend)),
                 None => holes.push(slot),
             }
@@ -286,7 +380,10 @@ impl Layout {
         }
         self.slots = u32::try_from(kept.len()).unwrap_or(u32::MAX);
         let tail = kept.range(self.slots..).map(|(_, backend)| *backend);
-        self.moves = (0..self.slots).filter(|slot| !kept.contains_key(slot)).zip(tail).collect();
+        self.moves = (0..self.slots)
+            .filter(|slot| !kept.contains_key(slot))
+            .zip(tail)
+            .collect();
     }
 }
 
