@@ -1,5 +1,7 @@
 //! What an operator gets wrong, and is told.
 
+use std::time::Duration;
+
 use tests::harness::{Agent, AgentOptions};
 
 use crate::cluster::Cluster;
@@ -8,12 +10,10 @@ use crate::cluster::Cluster;
 #[track_caller]
 fn check(options: AgentOptions, code: i32, words: &[&str]) {
     let cluster = Cluster::without_agents(options, &[]);
-    let ended = Agent::command(&cluster.lab, "node1", &cluster.options)
-        .unwrap()
-        .output()
-        .unwrap();
-    let error = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(code), "{error}");
+    let mut agent = Agent::start(&cluster.lab, "node1", &cluster.options).unwrap();
+    let status = agent.process().wait(Duration::from_secs(10)).unwrap();
+    let error = agent.log();
+    assert_eq!(status.code(), Some(code), "{error}");
     for word in words {
         assert!(error.contains(word), "{word:?} is not in: {error}");
     }
