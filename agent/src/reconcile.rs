@@ -106,17 +106,17 @@ fn publish(
     desired: &watch::Sender<Option<Arc<Desired>>>,
 ) {
     let changes = cluster.take_changes();
-    let known = desired.borrow().clone();
-    let next = match known {
-        Some(known) => known.follow(cluster, &changes),
-        None => Some(Desired::compile(
-            cluster,
-            NodeContext::of(cluster, node_name),
-        )),
-    };
-    if let Some(next) = next {
-        desired.send_replace(Some(Arc::new(next)));
-    }
+    desired.send_if_modified(|desired| {
+        let next = match desired.as_ref() {
+            Some(known) => known.follow(cluster, &changes),
+            None => Desired::compile(cluster, NodeContext::of(cluster, node_name)),
+        };
+        let differs = desired
+            .as_ref()
+            .is_none_or(|known| known.generation != next.generation);
+        *desired = Some(Arc::new(next));
+        differs
+    });
 }
 
 /// Logs problems that are new, and those that are gone.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::State;
@@ -130,7 +131,14 @@ fn registry(status: &Status) -> Registry {
     let mut registry = Registry::with_prefix("fairlead");
     let apply = &status.apply;
     let mut put = |name: &str, help: &str, values: Vec<(Labels, f64)>| {
-        let family = Family::<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+        if let [(labels, value)] = values.as_slice()
+            && labels.is_empty()
+        {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(*value);
+            return registry.register(name, help, gauge);
+        }
+        let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
         for (labels, value) in values {
             family.get_or_create(&labels).set(value);
         }

@@ -175,13 +175,15 @@ impl Desired {
     pub fn compile(cluster: &Cluster, node: NodeContext) -> Self {
         let mut desired = Self::empty(node);
         let all = cluster.services().map(|(key, _)| key.clone()).collect();
-        desired.recompile(cluster, &all);
+        let differing = desired.recompile(cluster, &all);
+        desired.advance(differing);
         desired
     }
 
     /// What the cluster asks for now, by looking only at what `changes` may have touched. The
-    /// answer is `None` where nothing differs.
-    pub fn follow(&self, cluster: &Cluster, changes: &ChangeSet) -> Option<Self> {
+    /// generation is the same where nothing differs for the kernel.
+    #[must_use]
+    pub fn follow(&self, cluster: &Cluster, changes: &ChangeSet) -> Self {
         let mut next = self.clone();
         let mut touched: BTreeSet<ObjectKey> = changes.services().clone();
         if changes.get(&Kind::Node).is_some() {
@@ -192,8 +194,10 @@ impl Desired {
             }
         }
         let differing = next.recompile(cluster, &touched);
-        let same_node = next.node == self.node;
-        (!differing.is_empty() || !same_node || next.problems().ne(self.problems())).then_some(next)
+        if !differing.is_empty() || next.node != self.node {
+            next.advance(differing);
+        }
+        next
     }
 
     /// Findings about the Services, in order.
@@ -239,17 +243,17 @@ impl Desired {
                 None => drop(self.units.remove_mut(key)),
             }
         }
-        let differing: BTreeSet<_> = affected
-            .into_iter()
-            .filter(|key| self.settle(key))
-            .collect();
+        affected.retain(|key| self.settle(key));
+        affected
+    }
+
+    fn advance(&mut self, differing: BTreeSet<LbServiceKey>) {
         self.generation += 1;
         self.recent
-            .push_back((self.generation, Arc::new(differing.clone())));
+            .push_back((self.generation, Arc::new(differing)));
         if self.recent.len() > REMEMBERED {
             self.recent.pop_front();
         }
-        differing
     }
 
     /// Brings one unit up to date with its Service and the claims; answers whether it differs.
