@@ -1,6 +1,6 @@
 //! `fairlead-agent`: arguments, logging, and off.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use agent::config::Config;
@@ -78,6 +78,7 @@ fn log(format: LogFormat, verbosity: u8) {
         tracing_subscriber::EnvFilter::new(format!("{level},kube_client=off,netlink_proto=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_target(false).init(),

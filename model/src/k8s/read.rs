@@ -72,10 +72,18 @@ impl<'a> Reader<'a> {
     /// `spec`, or nothing in particular where it is absent.
     pub(super) fn section(&self, name: &str) -> Field<'a> {
         const ABSENT: &Value = &Value::Null;
-        self.root().get(name).unwrap_or(Field {
+        let absent = Field {
             path: name.to_owned(),
             value: ABSENT,
-        })
+        };
+        match self.root().get(name) {
+            Some(field) if field.value.is_object() => field,
+            Some(_) => {
+                self.problem(name, "is not a mapping of fields", "it is taken as absent");
+                absent
+            }
+            None => absent,
+        }
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {

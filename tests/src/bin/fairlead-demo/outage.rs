@@ -11,7 +11,7 @@ use crate::shop::{Shop, microseconds, service};
 /// Short connections that have to be made while no agent runs, so that the outage is a real one.
 const CONNECTIONS_WITHOUT_AGENT: u64 = 200;
 
-/// Something malformed of each sort: no YAML, a port out of range, a wrong type.
+/// Malformed objects: a port out of range, a spec that is none.
 const MALFORMED: &str = "\
 apiVersion: v1
 kind: Service
@@ -29,10 +29,10 @@ metadata:
   name: confused
   namespace: shop
 spec: [this, is, not, a, spec]
----
-kind: Service
-  metadata: {{{ not even YAML
 ";
+
+/// Not even YAML.
+const UNREADABLE: &str = "kind: Service\n  metadata: {{{\n";
 
 pub(crate) fn kill_and_restart(facts: &mut Facts, shop: &mut Shop) {
     facts.section("kill -9 of the agent on node1 under load, then its restart");
@@ -160,45 +160,49 @@ fn no_operations(agent: &Agent) -> Result<String> {
 
 pub(crate) fn malformed_manifest(facts: &mut Facts, shop: &Shop) {
     facts.section("A malformed manifest harms nothing else");
-    facts.check("web, while a manifest is malformed", || {
-        let flow = Flow::start(
-            shop.lab.place("shopper"),
-            &Traffic::connect(service(10, false), 80).every_milliseconds(2),
-        )?;
-        shop.lab.manifests().write_text("broken.yaml", MALFORMED)?;
-        let problems = eventually("the status shows it", || {
-            let status = shop.agent("node1")?.status()?;
-            let problems: Vec<_> = status["problems"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(ToString::to_string)
-                .collect();
-            let named = ["broken", "99999"]
-                .iter()
-                .all(|word| problems.iter().any(|problem| problem.contains(word)));
-            ensure!(named, "problems: {problems:?}");
-            Ok(Some(problems.len()))
-        })?;
-        let report = flow.stop()?;
-        ensure!(
-            report.is_clean(),
-            "{:?} of {}",
-            report.errors,
-            report.attempts
-        );
-        Ok(format!(
-            "0 of {} connections failed; status names {problems} problems",
-            report.attempts
-        ))
-    });
-    facts.check("the status is clean once it is gone", || {
-        shop.lab.manifests().remove("broken.yaml")?;
-        eventually("the problems go", || {
-            let status = shop.agent("node1")?.status()?;
-            let problems = status["problems"].as_array().map_or(0, Vec::len);
-            ensure!(problems == 0, "problems: {}", status["problems"]);
-            Ok(Some("no problems".to_owned()))
-        })
-    });
+    let cases = [
+        (
+            "malformed objects",
+            MALFORMED,
+            &["shop/broken", "99999", "shop/confused"][..],
+        ),
+        ("a file that is not YAML", UNREADABLE, &["broken.yaml"]),
+    ];
+    for (tried, text, named) in cases {
+        facts.check(&format!("web, beside {tried}"), || {
+            let traffic = Traffic::connect(service(10, false), 80).every_milliseconds(2);
+            let flow = Flow::start(shop.lab.place("shopper"), &traffic)?;
+            shop.lab.manifests().write_text("broken.yaml", text)?;
+            await_status(shop, |status| {
+                named.iter().all(|word| status.contains(word))
+            })?;
+            let report = flow.stop()?;
+            ensure!(
+                report.is_clean(),
+                "{:?} of {}",
+                report.errors,
+                report.attempts
+            );
+            Ok(format!(
+                "0 of {} connections failed; status names {}",
+                report.attempts,
+                named.join(", ")
+            ))
+        });
+        facts.check("the status is clean once it is gone", || {
+            shop.lab.manifests().remove("broken.yaml")?;
+            await_status(shop, |status| {
+                !named.iter().any(|word| status.contains(word))
+            })?;
+            Ok("nothing named".to_owned())
+        });
+    }
+}
+
+fn await_status(shop: &Shop, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    eventually("the status follows", || {
+        let status = shop.agent("node1")?.status()?.to_string();
+        ensure!(wanted(&status), "{status}");
+        Ok(Some(()))
+    })
 }
