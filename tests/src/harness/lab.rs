@@ -12,10 +12,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, mount};
 use serde_json::Value;
 
-use super::address::{self, Pair};
+use super::address;
 use super::place::TrafficProgram;
 use super::process::Process;
-use super::{Manifests, Namespace, Place, ServiceSpec, cgroup, namespace, teardown};
+use super::{Manifests, Namespace, Place, ServiceSpec, cgroup, teardown};
 
 /// A node to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,14 +135,14 @@ impl Builder {
 /// A running lab. Dropped, it is taken down.
 #[derive(Debug)]
 pub struct Lab {
-    name: String,
+    pub(super) name: String,
     directory: PathBuf,
     cgroup: PathBuf,
-    nodes: Vec<(NodeSpec, Place)>,
-    pods: BTreeMap<String, (PodSpec, Place)>,
+    pub(super) nodes: Vec<(NodeSpec, Place)>,
+    pub(super) pods: BTreeMap<String, (PodSpec, Place)>,
     servers: Vec<Process>,
-    client: Place,
-    router: Namespace,
+    pub(super) client: Place,
+    pub(super) router: Namespace,
     manifests: Manifests,
     kept: bool,
 }
@@ -220,125 +220,6 @@ impl Lab {
                 .with_context(|| format!("{}: cannot mount bpffs", bpf.display()))?;
         }
         Ok(())
-    }
-
-    fn make_namespaces(&self) -> Result<()> {
-        let pods = self.pods.values().map(|(_, place)| &place.namespace);
-        let hosts: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|(_, place)| &place.namespace)
-            .chain([&self.router])
-            .collect();
-        let all: Vec<_> = hosts
-            .iter()
-            .copied()
-            .chain(pods)
-            .chain([&self.client.namespace])
-            .collect();
-        let lines: Vec<_> = all
-            .iter()
-            .map(|namespace| format!("netns add {}\n", namespace.name()))
-            .collect();
-        namespace::batch(&[], &lines.concat())?;
-        for namespace in all {
-            // Without it an IPv6 address is not usable for a second.
-            let mut settings = vec![
-                ("net/ipv6/conf/all/accept_dad", "0"),
-                ("net/ipv6/conf/default/accept_dad", "0"),
-            ];
-            if hosts.contains(&namespace) {
-                settings.extend([
-                    ("net/ipv4/ip_forward", "1"),
-                    ("net/ipv6/conf/all/forwarding", "1"),
-                    // Strict, as distributions set it: what the programs send must not need less.
-                    ("net/ipv4/conf/all/rp_filter", "1"),
-                    ("net/ipv4/conf/default/rp_filter", "1"),
-                ]);
-            }
-            namespace.sysctl(&settings)?;
-        }
-        namespace::batch(&[], &self.links())
-    }
-
-    fn links(&self) -> String {
-        let router = self.router.name();
-        let mut lines = format!(
-            "link add eth0 netns {} type veth peer name client netns {router}\n",
-            self.client.namespace.name()
-        );
-        for (node, place) in &self.nodes {
-            let name = place.namespace.name();
-            lines += &format!(
-                "link add eth0 netns {name} type veth peer name {} netns {router}\n",
-                node.name
-            );
-        }
-        for (pod, place) in self.pods.values() {
-            let node = Namespace::of(&self.name, &pod.node);
-            lines += &format!(
-                "link add {} netns {} address {} type veth peer name eth0 netns {}\n",
-                interface_of(&pod.name),
-                node.name(),
-                address::POD_GATEWAY_MAC,
-                place.namespace.name()
-            );
-        }
-        lines
-    }
-
-    fn configure(&self) -> Result<()> {
-        self.router.ip(&self.router_lines())?;
-        let client = &self.client.namespace;
-        client.ip(&format!(
-            "link set lo up\nlink set eth0 up\n{}{}",
-            assign("eth0", address::CLIENT),
-            default_route("eth0", address::ROUTER_OUTSIDE)
-        ))?;
-        for (node, place) in &self.nodes {
-            place.namespace.ip(&self.node_lines(node))?;
-        }
-        for (pod, place) in self.pods.values() {
-            place.namespace.ip(&pod_lines(pod))?;
-        }
-        Ok(())
-    }
-
-    fn router_lines(&self) -> String {
-        let mut lines =
-            "link set lo up\nlink add nodes type bridge\nlink set nodes up\nlink set client up\n"
-                .to_owned();
-        for (node, _) in &self.nodes {
-            lines += &format!("link set {0} master nodes\nlink set {0} up\n", node.name);
-        }
-        lines + &assign("nodes", address::ROUTER) + &assign("client", address::ROUTER_OUTSIDE)
-    }
-
-    fn node_lines(&self, node: &NodeSpec) -> String {
-        let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
-        for address in &node.addresses {
-            lines += &format!(
-                "addr add {address}/{} dev eth0 nodad\n",
-                if address.is_ipv4() { 24 } else { 64 }
-            );
-        }
-        lines += &default_route("eth0", address::ROUTER);
-        for (other, _) in self.nodes.iter().filter(|(other, _)| other != node) {
-            for network in &other.pod_networks {
-                let same_family = |address: &&IpAddr| address.is_ipv6() == network.contains(':');
-                if let Some(via) = other.addresses.iter().find(same_family) {
-                    lines += &format!("route add {network} via {via} dev eth0\n");
-                }
-            }
-        }
-        for (pod, _) in self.pods.values().filter(|(pod, _)| pod.node == node.name) {
-            let interface = interface_of(&pod.name);
-            lines += &format!("link set {interface} up\n");
-            for address in &pod.addresses {
-                lines += &format!("route add {address} dev {interface}\n");
-            }
-        }
-        lines
     }
 
     fn start_servers(mut self) -> Result<Self> {
@@ -477,35 +358,4 @@ impl Drop for Lab {
             eprintln!("lab {}: {error:#}", self.name);
         }
     }
-}
-
-/// The node's end of a pod's link.
-fn interface_of(pod: &str) -> String {
-    format!("p-{pod}")
-}
-
-fn assign(interface: &str, (v4, v6): Pair) -> String {
-    format!("addr add {v4}/24 dev {interface}\naddr add {v6}/64 dev {interface} nodad\n")
-}
-
-fn default_route(interface: &str, (v4, v6): Pair) -> String {
-    format!(
-        "route add default via {v4} dev {interface}\nroute add default via {v6} dev {interface}\n"
-    )
-}
-
-fn pod_lines(pod: &PodSpec) -> String {
-    let (gateway_v4, gateway_v6) = address::POD_GATEWAY;
-    let mac = address::POD_GATEWAY_MAC;
-    let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
-    for address in &pod.addresses {
-        lines += &format!("addr add {address} dev eth0 nodad\n");
-    }
-    for (gateway, v6) in [(IpAddr::from(gateway_v4), false), (gateway_v6.into(), true)] {
-        if pod.addresses.iter().any(|address| address.is_ipv6() == v6) {
-            lines += &format!("neigh add {gateway} lladdr {mac} dev eth0 nud permanent\n");
-            lines += &format!("route add default via {gateway} dev eth0 onlink\n");
-        }
-    }
-    lines
 }

@@ -21,6 +21,7 @@ mod process;
 mod service;
 mod teardown;
 mod wait;
+mod wiring;
 
 pub use agent::{Agent, AgentOptions, Answer, agent_program};
 pub use cgroup::unified_mount as cgroup_mount;
