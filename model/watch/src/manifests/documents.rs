@@ -4,25 +4,18 @@ use model::Kind;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-/// What a file says.
-#[derive(Debug, Default)]
-pub(super) struct Documents {
-    /// Objects of the kinds the model knows, with their namespace filled in.
-    pub(super) objects: Vec<(Kind, Value)>,
-    /// Documents that cannot be read: number from 1, and why.
-    pub(super) broken: Vec<(usize, String)>,
-}
-
-/// Reads every document; one that is broken costs itself alone.
-pub(super) fn parse(text: &str) -> Documents {
-    let mut documents = Documents::default();
+/// Hands on every object of the kinds the model knows, with its namespace filled in, one at a time:
+/// as JSON they are large. Answers the documents that cannot be read, by number from 1, and why; each
+/// costs itself alone.
+pub(super) fn parse(text: &str, mut sink: impl FnMut(Kind, Value)) -> Vec<(usize, String)> {
+    let mut broken = Vec::new();
     for (number, (line, document)) in (1..).zip(split(text)) {
         match Value::deserialize(serde_norway::Deserializer::from_str(&document)) {
-            Ok(value) => collect(value, &mut documents.objects),
-            Err(error) => documents.broken.push((number, at_line(&error, line))),
+            Ok(value) => collect(value, &mut sink),
+            Err(error) => broken.push((number, at_line(&error, line))),
         }
     }
-    documents
+    broken
 }
 
 /// Documents and the number of lines before each. They are split before they are parsed, since
@@ -53,7 +46,7 @@ fn at_line(error: &serde_norway::Error, before: usize) -> String {
     }
 }
 
-fn collect(value: Value, objects: &mut Vec<(Kind, Value)>) {
+fn collect(value: Value, sink: &mut impl FnMut(Kind, Value)) {
     let Some(name) = value
         .get("kind")
         .and_then(Value::as_str)
@@ -71,7 +64,7 @@ fn collect(value: Value, objects: &mut Vec<(Kind, Value)>) {
             if let (false, Some(item)) = (element.is_empty(), item.as_object_mut()) {
                 item.entry("kind").or_insert_with(|| element.into());
             }
-            collect(item, objects);
+            collect(item, sink);
         }
         return;
     }
@@ -79,7 +72,7 @@ fn collect(value: Value, objects: &mut Vec<(Kind, Value)>) {
         tracing::debug!(kind = name, "not a kind of the model");
         return;
     };
-    objects.push((kind, with_namespace(kind, value)));
+    sink(kind, with_namespace(kind, value));
 }
 
 fn with_namespace(kind: Kind, mut value: Value) -> Value {
@@ -100,14 +93,20 @@ fn with_namespace(kind: Kind, mut value: Value) -> Value {
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> (Vec<(Kind, Value)>, Vec<(usize, String)>) {
+        let mut objects = Vec::new();
+        let broken = parse(text, |kind, value| objects.push((kind, value)));
+        (objects, broken)
+    }
+
     #[test]
     fn a_broken_document_costs_itself_alone_and_is_named_by_line() {
         let text = "kind: Service\nmetadata: {name: a}\n---\nkind: [\n---\n# only a comment\n---\nkind: Node\nmetadata: {name: n}\n";
-        let documents = parse(text);
-        let kinds: Vec<_> = documents.objects.iter().map(|(kind, _)| *kind).collect();
+        let (objects, broken) = read(text);
+        let kinds: Vec<_> = objects.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, [Kind::Service, Kind::Node]);
-        assert_eq!(documents.broken.len(), 1);
-        let (number, why) = &documents.broken[0];
+        assert_eq!(broken.len(), 1);
+        let (number, why) = &broken[0];
         assert_eq!(*number, 2);
         assert!(
             why.starts_with("line 5") || why.starts_with("line 4"),
@@ -118,7 +117,7 @@ mod tests {
     #[test]
     fn lists_are_taken_apart_and_namespaces_filled_in() {
         let text = "kind: List\nitems:\n- {kind: Service, metadata: {name: a}}\n- {kind: Deployment, metadata: {name: b}}\n---\nkind: NodeList\nitems: [{metadata: {name: n, namespace: x}}]\n";
-        let objects = parse(text).objects;
+        let (objects, _) = read(text);
         let found: Vec<_> = objects
             .iter()
             .map(|(kind, value)| (*kind, value.pointer("/metadata/namespace").cloned()))

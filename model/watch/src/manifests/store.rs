@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use model::k8s::{Reduced, reduce};
 use model::{Event, Kind, KindSet, ObjectKey, Problem, SourceState};
-use serde_json::Value;
 
 use super::documents::parse;
 
@@ -25,7 +24,7 @@ pub(super) struct Store {
 /// What one file says.
 #[derive(Debug, Default)]
 struct Contents {
-    objects: BTreeMap<Name, Value>,
+    objects: BTreeMap<Name, Reduced>,
     broken: Vec<(usize, String)>,
 }
 
@@ -50,14 +49,32 @@ impl Store {
             self.replace(path, Some(&text));
         }
         let names = self.places.keys().cloned();
-        self.handed_on = names.filter_map(|name| Some((name.clone(), self.effective(&name)?))).collect();
+        self.handed_on = names
+            .filter_map(|name| Some((name.clone(), self.effective(&name)?)))
+            .collect();
         let mut events = Vec::new();
         for kind in self.kinds.clone() {
-            let of_kind = || self.handed_on.iter().filter(|((of, _), _)| *of == kind).map(|(_, reduced)| reduced);
-            let problems = of_kind().flat_map(|reduced| reduced.problems.clone()).collect();
-            let objects = of_kind().filter_map(|reduced| reduced.object.clone()).collect();
-            events.push(Event::Replaced { kind, objects, problems });
-            events.push(Event::Source { kind, state: self.state() });
+            let of_kind = || {
+                self.handed_on
+                    .iter()
+                    .filter(|((of, _), _)| *of == kind)
+                    .map(|(_, reduced)| reduced)
+            };
+            let problems = of_kind()
+                .flat_map(|reduced| reduced.problems.clone())
+                .collect();
+            let objects = of_kind()
+                .filter_map(|reduced| reduced.object.clone())
+                .collect();
+            events.push(Event::Replaced {
+                kind,
+                objects,
+                problems,
+            });
+            events.push(Event::Source {
+                kind,
+                state: self.state(),
+            });
         }
         events
     }
@@ -78,9 +95,16 @@ impl Store {
             let (kind, key) = name.clone();
             match fresh {
                 Some(reduced) => {
-                    let Reduced { object, problems, .. } = reduced.clone();
+                    let Reduced {
+                        object, problems, ..
+                    } = reduced.clone();
                     self.handed_on.insert(name, reduced);
-                    events.push(Event::Applied { kind, key, object, problems });
+                    events.push(Event::Applied {
+                        kind,
+                        key,
+                        object,
+                        problems,
+                    });
                 }
                 None => {
                     self.handed_on.remove(&name);
@@ -89,7 +113,10 @@ impl Store {
             }
         }
         if self.state() != state {
-            events.extend(self.kinds.iter().map(|kind| Event::Source { kind: *kind, state: self.state() }));
+            events.extend(self.kinds.iter().map(|kind| Event::Source {
+                kind: *kind,
+                state: self.state(),
+            }));
         }
         events
     }
@@ -104,21 +131,27 @@ impl Store {
             }
         }
         if let Some(text) = text {
-            let documents = parse(text);
-            let named = documents.objects.into_iter().filter(|(kind, _)| self.kinds.contains(kind));
-            let mut objects: BTreeMap<Name, Value> =
-                named.map(|(kind, value)| ((kind, reduce(kind, &value).key), value)).collect();
-            if !documents.broken.is_empty() {
+            let mut objects: BTreeMap<Name, Reduced> = BTreeMap::new();
+            let broken = parse(text, |kind, value| {
+                if self.kinds.contains(&kind) {
+                    let reduced = reduce(kind, &value);
+                    objects.insert((kind, reduced.key.clone()), reduced);
+                }
+            });
+            if !broken.is_empty() {
                 // Which objects the broken document held cannot be known: those of the file stay.
-                for (name, value) in old.objects {
-                    objects.entry(name).or_insert(value);
+                for (name, reduced) in old.objects {
+                    objects.entry(name).or_insert(reduced);
                 }
             }
             for name in objects.keys() {
-                self.places.entry(name.clone()).or_default().insert(path.clone());
+                self.places
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(path.clone());
                 touched.insert(name.clone());
             }
-            self.files.insert(path, Contents { objects, broken: documents.broken });
+            self.files.insert(path, Contents { objects, broken });
         }
         for name in &touched {
             if self.places.get(name).is_some_and(BTreeSet::is_empty) {
@@ -132,11 +165,16 @@ impl Store {
     fn effective(&self, name: &Name) -> Option<Reduced> {
         let mut places = self.places.get(name)?.iter();
         let owner = places.next()?;
-        let value = self.files.get(owner)?.objects.get(name)?;
-        let mut reduced = reduce(name.0, value);
+        let mut reduced = self.files.get(owner)?.objects.get(name)?.clone();
         reduced.problems.extend(places.map(|other| {
             let message = format!("stands in {} and in {}", owner.display(), other.display());
-            Problem::new(name.0, name.1.clone(), "", message, "the first file's holds; remove one of the two")
+            Problem::new(
+                name.0,
+                name.1.clone(),
+                "",
+                message,
+                "the first file's holds; remove one of the two",
+            )
         }));
         Some(reduced)
     }
