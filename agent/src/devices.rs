@@ -59,11 +59,24 @@ pub fn role(link: &Link, node_addresses: &[IpAddr], devices: &[String]) -> Role 
     }
 }
 
+/// The programs, and where they are.
+#[derive(Debug)]
+pub struct Devices {
+    /// The loaded programs.
+    pub programs: Programs,
+    /// What they are attached to.
+    pub attachments: Attachments,
+    /// `--devices`.
+    pub uplinks: Vec<String>,
+}
+
 /// Keeps the programs attached to what is there, until `cancel`.
 pub fn run(
-    mut programs: Programs,
-    mut attachments: Attachments,
-    devices: &[String],
+    Devices {
+        mut programs,
+        mut attachments,
+        uplinks,
+    }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
     status: &watch::Sender<Option<Vec<Device>>>,
@@ -77,7 +90,7 @@ pub fn run(
             .as_ref()
             .map(|desired| desired.node.addresses.clone());
         if let (Some(known), Some(node)) = (known, node) {
-            let seen = attach(&mut programs, &mut attachments, devices, &known, &node);
+            let seen = attach(&mut programs, &mut attachments, &uplinks, &known, &node);
             status.send_if_modified(|before| {
                 let differs = before.as_ref() != Some(&seen);
                 *before = Some(seen);

@@ -157,18 +157,14 @@ pub async fn run(config: Config) -> Result<()> {
             runtime,
         );
     })?;
+    let to_attach = devices::Devices {
+        programs,
+        attachments,
+        uplinks,
+    };
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {
-        devices::run(
-            programs,
-            attachments,
-            &uplinks,
-            links,
-            desired,
-            &devices_tx,
-            &token,
-            runtime,
-        );
+        devices::run(to_attach, links, desired, &devices_tx, &token, runtime);
     })?;
     let (token, of_socket) = (cancel.clone(), watched.clone());
     tasks.spawn(async move { Ok(server::serve(socket, of_socket, token).await?) });

@@ -69,10 +69,6 @@ macro_rules! kind {
     };
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "each accessor is about one variant, and a map holds one kind"
-)]
 impl Cluster {
     kind!(services, service, Service, Service);
     kind!(

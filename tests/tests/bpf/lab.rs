@@ -101,7 +101,7 @@ impl Lab {
         let object = agent::lb::ebpf::OBJECT
             .expect("no eBPF programs in this build; run `cargo xtask build` first");
         let programs = Programs::load(object, &pins, limits).unwrap();
-        let index = |name| rustix::net::netdevice::name_to_index(&socket(), name).unwrap();
+        let index = |name| rustix::net::netdevice::name_to_index(socket(), name).unwrap();
         let lab = Self {
             programs,
             pins,

@@ -305,7 +305,7 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV1 {
 fn full(error: &TableError) -> String {
     let flag = match error {
         TableError::Full { map, .. } if [SLOTS_MAP, BACKENDS_MAP].contains(map) => "--max-backends",
-        _ => "--max-services",
+        TableError::Full { .. } | TableError::Kernel { .. } => "--max-services",
     };
     format!(
         "{error}; remove Services, or raise {flag} and make the tables anew with --cleanup-config and a restart"

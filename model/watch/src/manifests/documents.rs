@@ -93,7 +93,9 @@ fn with_namespace(kind: Kind, mut value: Value) -> Value {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Vec<(Kind, Value)>, Vec<(usize, String)>) {
+    type Read = (Vec<(Kind, Value)>, Vec<(usize, String)>);
+
+    fn read(text: &str) -> Read {
         let mut objects = Vec::new();
         let broken = parse(text, |kind, value| objects.push((kind, value)));
         (objects, broken)

@@ -21,7 +21,7 @@ use store::Store;
 
 /// An editor writes a file in several steps, which mostly come this close. Where they do not, the
 /// consumer's own debounce covers the moment in which the file is short.
-const QUIET: Duration = Duration::from_millis(5);
+const QUIET: Duration = Duration::from_millis(2);
 /// Names of files that changed, of which a full channel means "look at all of them".
 const CHANGED_FILES: usize = 1024;
 

@@ -1,7 +1,8 @@
 //! What the files of a directory say together, and what changes when one of them does.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::k8s::{Reduced, reduce};
 use model::{Event, Kind, KindSet, ObjectKey, Problem, SourceState};
@@ -18,7 +19,6 @@ pub(super) struct Store {
     files: BTreeMap<PathBuf, Contents>,
     /// The files an object stands in; it is the first one's.
     places: BTreeMap<Name, BTreeSet<PathBuf>>,
-    handed_on: BTreeMap<Name, Reduced>,
 }
 
 /// What one file says.
@@ -34,7 +34,6 @@ impl Store {
             kinds,
             files: BTreeMap::new(),
             places: BTreeMap::new(),
-            handed_on: BTreeMap::new(),
         }
     }
 
@@ -46,26 +45,17 @@ impl Store {
     /// The first events: every kind, in one step each.
     pub(super) fn start(&mut self, files: impl Iterator<Item = (PathBuf, String)>) -> Vec<Event> {
         for (path, text) in files {
-            self.replace(path, Some(&text));
+            let contents = self.read(&path, &text);
+            self.install(path, Some(contents));
         }
-        let names = self.places.keys().cloned();
-        self.handed_on = names
-            .filter_map(|name| Some((name.clone(), self.effective(&name)?)))
-            .collect();
         let mut events = Vec::new();
         for kind in self.kinds.clone() {
-            let of_kind = || {
-                self.handed_on
-                    .iter()
-                    .filter(|((of, _), _)| *of == kind)
-                    .map(|(_, reduced)| reduced)
-            };
-            let problems = of_kind()
-                .flat_map(|reduced| reduced.problems.clone())
-                .collect();
-            let objects = of_kind()
-                .filter_map(|reduced| reduced.object.clone())
-                .collect();
+            let of_kind = self.places.keys().filter(|(of, _)| *of == kind);
+            let (mut objects, mut problems) = (Vec::new(), Vec::new());
+            for reduced in of_kind.filter_map(|name| self.effective(name)) {
+                objects.extend(reduced.object);
+                problems.extend(reduced.problems);
+            }
             events.push(Event::Replaced {
                 kind,
                 objects,
@@ -82,35 +72,43 @@ impl Store {
     /// What changes with the new contents of some files; `None` for a file that is gone.
     pub(super) fn update(&mut self, files: Vec<(PathBuf, Option<String>)>) -> Vec<Event> {
         let state = self.state();
-        let mut touched = BTreeSet::new();
-        for (path, text) in files {
-            touched.extend(self.replace(path, text.as_deref()));
+        let read = |(path, text): (PathBuf, Option<String>)| {
+            let contents = text.map(|text| self.read(&path, &text));
+            (path, contents)
+        };
+        let fresh: Vec<(PathBuf, Option<Contents>)> = files.into_iter().map(read).collect();
+        let mut before: BTreeMap<Name, Option<Reduced>> = BTreeMap::new();
+        for (path, contents) in &fresh {
+            for contents in self.files.get(path).into_iter().chain(contents) {
+                before.extend(
+                    contents
+                        .objects
+                        .keys()
+                        .map(|name| (name.clone(), self.effective(name))),
+                );
+            }
+        }
+        for (path, contents) in fresh {
+            self.install(path, contents);
         }
         let mut events = Vec::new();
-        for name in touched {
-            let fresh = self.effective(&name);
-            if self.handed_on.get(&name) == fresh.as_ref() {
+        for (name, before) in before {
+            let after = self.effective(&name);
+            if before == after {
                 continue;
             }
-            let (kind, key) = name.clone();
-            match fresh {
-                Some(reduced) => {
-                    let Reduced {
-                        object, problems, ..
-                    } = reduced.clone();
-                    self.handed_on.insert(name, reduced);
-                    events.push(Event::Applied {
-                        kind,
-                        key,
-                        object,
-                        problems,
-                    });
-                }
-                None => {
-                    self.handed_on.remove(&name);
-                    events.push(Event::Deleted { kind, key });
-                }
-            }
+            let (kind, key) = name;
+            events.push(match after {
+                Some(Reduced {
+                    object, problems, ..
+                }) => Event::Applied {
+                    kind,
+                    key,
+                    object,
+                    problems,
+                },
+                None => Event::Deleted { kind, key },
+            });
         }
         if self.state() != state {
             events.extend(self.kinds.iter().map(|kind| Event::Source {
@@ -121,44 +119,55 @@ impl Store {
         events
     }
 
-    /// Takes in one file; answers the objects that it held or holds.
-    fn replace(&mut self, path: PathBuf, text: Option<&str>) -> BTreeSet<Name> {
-        let old = self.files.remove(&path).unwrap_or_default();
-        let mut touched: BTreeSet<Name> = old.objects.keys().cloned().collect();
-        for name in &touched {
-            if let Some(places) = self.places.get_mut(name) {
-                places.remove(&path);
+    /// What a file says now.
+    fn read(&self, path: &Path, text: &str) -> Contents {
+        let mut objects: BTreeMap<Name, Reduced> = BTreeMap::new();
+        let broken = parse(text, |kind, value| {
+            if self.kinds.contains(&kind) {
+                let reduced = reduce(kind, &value);
+                objects.insert((kind, reduced.key.clone()), reduced);
             }
-        }
-        if let Some(text) = text {
-            let mut objects: BTreeMap<Name, Reduced> = BTreeMap::new();
-            let broken = parse(text, |kind, value| {
-                if self.kinds.contains(&kind) {
-                    let reduced = reduce(kind, &value);
-                    objects.insert((kind, reduced.key.clone()), reduced);
-                }
-            });
-            if !broken.is_empty() {
-                // Which objects the broken document held cannot be known: those of the file stay.
-                for (name, reduced) in old.objects {
-                    objects.entry(name).or_insert(reduced);
-                }
-            }
-            for name in objects.keys() {
-                self.places
+        });
+        if !broken.is_empty() {
+            // Which objects the broken document held cannot be known: those of the file stay.
+            for (name, reduced) in self
+                .files
+                .get(path)
+                .into_iter()
+                .flat_map(|known| &known.objects)
+            {
+                objects
                     .entry(name.clone())
-                    .or_default()
-                    .insert(path.clone());
-                touched.insert(name.clone());
-            }
-            self.files.insert(path, Contents { objects, broken });
-        }
-        for name in &touched {
-            if self.places.get(name).is_some_and(BTreeSet::is_empty) {
-                self.places.remove(name);
+                    .or_insert_with(|| reduced.clone());
             }
         }
-        touched
+        Contents { objects, broken }
+    }
+
+    /// Takes in the contents of a file, in place of what it said before.
+    fn install(&mut self, path: PathBuf, contents: Option<Contents>) {
+        for name in self
+            .files
+            .remove(&path)
+            .unwrap_or_default()
+            .objects
+            .into_keys()
+        {
+            if let Entry::Occupied(mut places) = self.places.entry(name) {
+                places.get_mut().remove(&path);
+                if places.get().is_empty() {
+                    places.remove();
+                }
+            }
+        }
+        let Some(contents) = contents else { return };
+        for name in contents.objects.keys() {
+            self.places
+                .entry(name.clone())
+                .or_default()
+                .insert(path.clone());
+        }
+        self.files.insert(path, contents);
     }
 
     /// What all files together say of one object. In two of them, it is the first file's.
