@@ -70,6 +70,9 @@ pub enum ConfigError {
     /// A size of 0.
     #[error("--{0}: 0 entries hold nothing; give at least 1")]
     Empty(&'static str),
+    /// A rehearsal of a removal that is turned off.
+    #[error("--dry-run goes with --cleanup-config; leave it out to run the agent")]
+    DryRun,
 }
 
 impl Config {
@@ -98,11 +101,14 @@ impl Config {
             paths,
             health_addr,
             cleanup_config: _,
-            dry_run: _,
+            dry_run,
             log_format: _,
             verbosity: _,
             compatibility: _,
         } = arguments;
+        if dry_run {
+            return Err(ConfigError::DryRun);
+        }
         if let [first, second] = cluster_cidr.as_slice()
             && first.addr().is_ipv4() == second.addr().is_ipv4()
         {

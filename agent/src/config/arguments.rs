@@ -115,15 +115,12 @@ pub struct Arguments {
     )]
     pub health_addr: HealthAddr,
     /// Remove everything the agent has put on this node, and end
-    #[arg(long, default_value_t = false, help_heading = "Operation")]
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Operation")]
     pub cleanup_config: bool,
     /// With --cleanup-config: only list it
-    #[arg(
-        long,
-        default_value_t = false,
-        requires = "cleanup_config",
-        help_heading = "Operation"
-    )]
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, requires = "cleanup_config", help_heading = "Operation")]
     pub dry_run: bool,
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Operation")]

@@ -42,6 +42,22 @@ fn booleans_are_taken_as_kube_router_takes_them() {
 }
 
 #[test]
+fn the_switches_of_cleanup_are_taken_alone_and_with_a_value() {
+    for (flags, expected) in [
+        (&["--cleanup-config"][..], (true, false)),
+        (&["--cleanup-config=true", "--dry-run"], (true, true)),
+        (
+            &["--cleanup-config", "--dry-run=true", "--dry-run=false"],
+            (true, false),
+        ),
+    ] {
+        let arguments = Arguments::try_parse_from(["fairlead-agent"].iter().chain(flags)).unwrap();
+        let found = (arguments.cleanup_config, arguments.dry_run);
+        assert_eq!(found, expected, "{flags:?}");
+    }
+}
+
+#[test]
 fn flags_without_effect_are_named_unless_they_turn_off_what_is_missing() {
     let flags = [
         "--run-router",
@@ -64,6 +80,10 @@ fn what_makes_no_sense_is_refused() {
     assert!(matches!(
         config(&["--max-backends=0"]),
         Err(ConfigError::Empty("max-backends"))
+    ));
+    assert!(matches!(
+        config(&["--cleanup-config=false", "--dry-run"]),
+        Err(ConfigError::DryRun)
     ));
     for flags in [
         &["--config-sync-period=0"][..],

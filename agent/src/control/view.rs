@@ -1,0 +1,77 @@
+//! The subcommands: ask the running agent, show its answer.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::client::{self, AskError};
+use super::report::{Services, Status};
+use super::table;
+use crate::config::arguments::{Command, Output, View};
+
+/// Why nothing is shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// No answer.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The answer is empty.
+    #[error("no Service {name} is balanced by the agent at {}; `fairlead-agent services` lists those that are", socket.display())]
+    NoService {
+        /// What was asked for.
+        name: String,
+        /// Who was asked.
+        socket: PathBuf,
+    },
+    /// It cannot be printed.
+    #[error("the answer cannot be printed")]
+    Print(#[from] io::Error),
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// [`ViewError`] where there is nothing to show.
+pub fn show(command: &Command) -> Result<(), ViewError> {
+    match command {
+        Command::Status(View { socket, output }) => {
+            let status: Status = client::ask(socket, "/v1/status")?;
+            print(*output, &status, table::status)
+        }
+        Command::Services {
+            name,
+            view: View { socket, output },
+        } => {
+            let query = name.as_ref().map_or(String::new(), |name| {
+                format!("?name={}", client::encoded(name))
+            });
+            let services: Services = client::ask(socket, &format!("/v1/services{query}"))?;
+            match name {
+                Some(name) if services.services.is_empty() => Err(ViewError::NoService {
+                    name: name.clone(),
+                    socket: socket.clone(),
+                }),
+                _ => print(*output, &services, |services| {
+                    table::services(services, name.is_some())
+                }),
+            }
+        }
+    }
+}
+
+fn print<T: Serialize>(
+    output: Output,
+    report: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Result<(), ViewError> {
+    let text = match output {
+        Output::Table => table(report),
+        Output::Json => serde_json::to_string_pretty(report).map_err(io::Error::from)? + "\n",
+    };
+    match anstream::stdout().write_all(text.as_bytes()) {
+        // The reader, `head` say, has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
