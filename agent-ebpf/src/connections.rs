@@ -4,18 +4,17 @@
 //! what this one rewrites to, and its `rewrite` is the answer to this one's key. Either entry can
 //! therefore restore the other when the LRU has evicted it.
 
+use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{CONNECTION_CLOSING, CONNECTION_FORWARD, ConnectionV1, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::service::{BackendV1, FrontendV1};
-use agent_abi::{Address, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST};
 
 use crate::kernel;
 use crate::maps::{CONNECTIONS_V1, Scratch, count};
-use crate::packet::Packet;
+use crate::packet::{Hook, Packet, same_address};
 use crate::services::{self, Choice};
 use crate::source;
-use crate::tc::Hook;
 
 const SECOND: u64 = 1_000_000_000;
 /// An idle TCP connection is forgotten after a day, as kube-proxy's conntrack setting has it.
@@ -265,10 +264,4 @@ fn same(a: &TupleV1, b: &TupleV1) -> bool {
         && a.source_port == b.source_port
         && a.destination_port == b.destination_port
         && a.protocol == b.protocol
-}
-
-/// Equality of addresses, as two integers.
-#[inline(always)]
-pub(crate) fn same_address(a: &Address, b: &Address) -> bool {
-    u128::from_ne_bytes(*a) == u128::from_ne_bytes(*b)
 }

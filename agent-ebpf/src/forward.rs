@@ -11,11 +11,9 @@ use aya_ebpf::bindings::{
     TC_ACT_UNSPEC, bpf_fib_lookup as FibLookup,
 };
 
-use crate::connections::same_address;
 use crate::kernel;
 use crate::maps::Scratch;
-use crate::packet::Family;
-use crate::tc::Hook;
+use crate::packet::{Family, Hook, same_address};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;

@@ -11,8 +11,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 
 use crate::kernel;
-use crate::packet::Packet;
-use crate::reject::{QUOTED_V4, QUOTED_V6};
+use crate::packet::{Packet, QUOTED_V4, QUOTED_V6};
 
 #[map]
 pub(crate) static FRONTENDS_V1: HashMap<FrontendKeyV1, FrontendV1> =

@@ -1,7 +1,7 @@
 //! What of a packet the programs look at.
 
 use agent_abi::connection::TupleV1;
-use agent_abi::{IPPROTO_TCP, IPPROTO_UDP, mapped_v4};
+use agent_abi::{Address, IPPROTO_TCP, IPPROTO_UDP, mapped_v4};
 use aya_ebpf::bindings::__sk_buff;
 
 use crate::kernel;
@@ -13,11 +13,27 @@ pub(crate) const V4_HEADER: u32 = 20;
 /// Length of the IPv6 header.
 pub(crate) const V6_HEADER: u32 = 40;
 
+/// What of the rejected packet an ICMP error carries: its network header and the ports.
+const QUOTED_TRANSPORT: u32 = 8;
+pub(crate) const QUOTED_V4: usize = (V4_HEADER + QUOTED_TRANSPORT) as usize;
+pub(crate) const QUOTED_V6: usize = (V6_HEADER + QUOTED_TRANSPORT) as usize;
+
 /// TCP flag bits (RFC 9293 §3.1).
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 pub(crate) const ACK: u8 = 16;
+
+/// Where a packet is seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// Comes from another machine.
+    UplinkIngress,
+    /// Comes from a pod of this node.
+    WorkloadIngress,
+    /// Leaves the host's stack, to a pod or to another machine.
+    Egress,
+}
 
 /// Address family of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,4 +135,10 @@ fn parse_v6(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
     packet.transport = LINK_HEADER + V6_HEADER;
     packet.fragmented = false;
     Some(())
+}
+
+/// Equality of addresses, as two integers.
+#[inline(always)]
+pub(crate) fn same_address(a: &Address, b: &Address) -> bool {
+    u128::from_ne_bytes(*a) == u128::from_ne_bytes(*b)
 }

@@ -7,13 +7,11 @@ use aya_ebpf::bindings::__sk_buff;
 
 use crate::kernel;
 use crate::maps::{Scratch, count};
-use crate::packet::{ACK, FIN, Family, LINK_HEADER, Packet, RST, SYN, V4_HEADER, V6_HEADER};
-use crate::tc::Hook;
+use crate::packet::{
+    ACK, FIN, Family, Hook, LINK_HEADER, Packet, QUOTED_V4, QUOTED_V6, RST, SYN, V4_HEADER,
+    V6_HEADER,
+};
 
-/// What of the rejected packet an ICMP error carries: its network header and the ports.
-const QUOTED_TRANSPORT: u32 = 8;
-pub(crate) const QUOTED_V4: usize = (V4_HEADER + QUOTED_TRANSPORT) as usize;
-pub(crate) const QUOTED_V6: usize = (V6_HEADER + QUOTED_TRANSPORT) as usize;
 const ICMP_HEADER: usize = 8;
 const HOPS: u8 = 64;
 

@@ -8,10 +8,9 @@ use agent_abi::service::{BACKEND_LOCAL, BackendV1, FRONTEND_NODE_PORT, FrontendV
 use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV1};
 use agent_abi::{Address, is_v4};
 
-use crate::connections::same_address;
 use crate::kernel;
 use crate::maps;
-use crate::tc::Hook;
+use crate::packet::{Hook, same_address};
 
 /// Source ports for translated connections: below Linux's ephemeral ports (32768) and Kubernetes'
 /// node ports (30000), so that they meet neither the node's own connections nor a frontend.

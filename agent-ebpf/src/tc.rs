@@ -9,20 +9,10 @@ use aya_ebpf::programs::TcContext;
 use crate::connections::{self, Opened};
 use crate::forward::forward;
 use crate::maps::{self, Scratch, count};
+use crate::packet::Hook;
 use crate::reject::reject;
 use crate::rewrite::rewrite;
 use crate::{kernel, packet, services};
-
-/// Where a packet is seen.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
-    /// Comes from another machine.
-    UplinkIngress,
-    /// Comes from a pod of this node.
-    WorkloadIngress,
-    /// Leaves the host's stack, to a pod or to another machine.
-    Egress,
-}
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
