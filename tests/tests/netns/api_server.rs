@@ -72,7 +72,7 @@ fn without_its_api_server_an_agent_keeps_what_it_knows() {
     let mut fed = Fed::start(&[&service]);
     let held = fed
         .cluster
-        .flow(Uncovered("pod-a"), &Traffic::hold(service.ip(false), 80));
+        .flow(Uncovered("pod-c"), &Traffic::hold(service.ip(false), 80));
     fed.server.stop();
     eventually("the status says that the server is away", || {
         let status = fed.cluster.agent("node1").status()?.to_string();
@@ -93,7 +93,7 @@ fn an_agent_that_starts_without_its_api_server_leaves_the_kernel_alone() {
     let mut fed = Fed::start(&[&service]);
     let held = fed
         .cluster
-        .flow(Uncovered("pod-a"), &Traffic::hold(service.ip(true), 80));
+        .flow(Uncovered("pod-c"), &Traffic::hold(service.ip(true), 80));
     fed.server.stop();
     fed.cluster.agent("node1").process().kill().unwrap();
     let lab = &fed.cluster.lab;

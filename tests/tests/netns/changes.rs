@@ -50,8 +50,8 @@ fn a_terminating_endpoint_keeps_its_connections_and_gets_no_new_ones() {
     let flows = [
         held(false, Covered("pod-a")),
         held(true, Covered("pod-a")),
-        held(false, Uncovered("pod-a")),
-        held(true, Uncovered("pod-a")),
+        held(false, Uncovered("pod-c")),
+        held(true, Uncovered("pod-c")),
         cluster.flow(
             Covered("client"),
             &Traffic::hold(cluster.lab.address("node1", false), 30080),

@@ -10,7 +10,9 @@ use tests::traffic::Report;
 const EXCHANGES: u64 = 60;
 
 /// A lab of two nodes: pods `a1`, `a2` on the first and `b1` on the second are backends, `pod-a`
-/// and `pod-b` clients.
+/// and `pod-c` on the first and `pod-b` on the second clients. A test that keeps connections takes
+/// one pod for those balanced at `connect` and another for those balanced per packet: the kernel may
+/// give two of one pod the same source port, and behind the translation they would be the same.
 pub(crate) struct Cluster {
     // Agents first: fields are dropped in order, and a lab ends what runs in it.
     pub(crate) agents: BTreeMap<String, Agent>,
@@ -47,6 +49,7 @@ impl Cluster {
             .pod("b1", 2)
             .pod("pod-a", 1)
             .pod("pod-b", 2)
+            .pod("pod-c", 1)
             .build()
             .unwrap();
         lab.apply_nodes().unwrap();

@@ -16,7 +16,7 @@ fn kill_9_under_load_loses_no_connection_and_refuses_no_new_one() {
         let node1 = cluster.lab.address("node1", v6);
         for (from, to, port) in [
             (Covered("pod-a"), service.ip(v6), 80),
-            (Uncovered("pod-a"), service.ip(v6), 80),
+            (Uncovered("pod-c"), service.ip(v6), 80),
             (Covered("node1"), service.ip(v6), 80),
             (Covered("client"), node1, 30080),
         ] {
@@ -40,7 +40,7 @@ fn kill_9_under_load_loses_no_connection_and_refuses_no_new_one() {
         assert!(new.is_clean(), "{new:?}");
         cluster.restart("node1");
         let new = cluster.run(
-            Uncovered("pod-a"),
+            Uncovered("pod-c"),
             &Traffic::connect(service.ip(true), 80).count(20),
         );
         assert!(new.is_clean(), "{new:?}");
@@ -77,7 +77,7 @@ fn a_restart_with_an_unchanged_cluster_writes_nothing() {
 fn what_changed_while_no_agent_ran_is_in_force_after_its_start() {
     let service = web().endpoints(&["a1"]);
     let mut cluster = Cluster::start(&[&service]);
-    let held = cluster.flow(Uncovered("pod-a"), &Traffic::hold(service.ip(false), 80));
+    let held = cluster.flow(Uncovered("pod-c"), &Traffic::hold(service.ip(false), 80));
     cluster.agent("node1").process().kill().unwrap();
     cluster
         .lab

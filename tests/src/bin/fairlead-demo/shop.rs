@@ -84,9 +84,9 @@ impl Shop {
         Flow::run(self.lab.place(from), traffic)
     }
 
-    /// The shopper in a cgroup that the hooks do not cover, so that its TCP arrives as packets.
+    /// A pod of node1 in a cgroup that the hooks do not cover, so that its TCP arrives as packets.
     pub(crate) fn uncovered(&self) -> Place {
-        self.lab.uncovered("shopper")
+        self.lab.uncovered("api-1")
     }
 
     /// Gives a Service other endpoints: those of the pods named.
