@@ -206,10 +206,11 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     for row in rows {
         table.add_row(row);
     }
+    // Each cell has a blank on either side.
     let lines: Vec<String> = table
         .to_string()
         .lines()
-        .map(|line| line.trim_end().to_owned())
+        .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned())
         .collect();
     lines.join("\n") + "\n"
 }

@@ -65,13 +65,13 @@ fn a_service_is_shown_as_wanted_and_as_the_kernel_has_it() {
     check(
         &table::services(&services, true),
         expect![[r#"
-             SERVICE   PORT  FRONTEND           SCOPE      WANTED  IN KERNEL  STATE
-             shop/web  http  10.96.0.10:80/TCP  ClusterIP  1       2          differs: 0 frontends missing, 1 backends
+            SERVICE   PORT  FRONTEND           SCOPE      WANTED  IN KERNEL  STATE
+            shop/web  http  10.96.0.10:80/TCP  ClusterIP  1       2          differs: 0 frontends missing, 1 backends
 
             shop/web `http`/TCP (id 3)
-             ENDPOINT         WHERE   WANTED  ID IN KERNEL
-             10.244.1.2:8080  local   yes     7
-             10.244.2.2:8080  remote  no      8
+            ENDPOINT         WHERE   WANTED  ID IN KERNEL
+            10.244.1.2:8080  local   yes     7
+            10.244.2.2:8080  remote  no      8
         "#]],
     );
     let missing = Services {
@@ -161,39 +161,39 @@ fn status_shows_what_is_wrong_and_leaves_out_what_there_is_nothing_of() {
     check(
         &table::status(&troubled),
         expect![[r#"
-             agent           0.1.0 pid 42 up 0 s
-             node            node1
-             dataplane       ebpf
-             TCP at connect  yes: /sys/fs/cgroup
-             synced          yes
-             generation      5 wanted, 4 applied
-             last apply      2 s ago, 3 operations in 1.2 ms
-             since start     5 applies, 1 failed, 40 operations, 0 repairs
+            agent           0.1.0 pid 42 up 0 s
+            node            node1
+            dataplane       ebpf
+            TCP at connect  yes: /sys/fs/cgroup
+            synced          yes
+            generation      5 wanted, 4 applied
+            last apply      2 s ago, 3 operations in 1.2 ms
+            since start     5 applies, 1 failed, 40 operations, 0 repairs
             NOT APPLIED  Service shop/web port `http`/TCP: SERVICES_V1 is full
 
             Kinds
-             KIND     STATE     REASON
-             Service  degraded  the watch is refused
+            KIND     STATE     REASON
+            Service  degraded  the watch is refused
 
             Tables
-             MAP          USED  MAX  FULL
-             SERVICES_V1  4     4    100 %
+            MAP          USED  MAX  FULL
+            SERVICES_V1  4     4    100 %
 
             Interfaces
-             NAME  ROLE    ERROR
-             eth0  uplink  refused
+            NAME  ROLE    ERROR
+            eth0  uplink  refused
 
             Counters
-             WHAT                VALUE
-             packets_translated  12
+            WHAT                VALUE
+            packets_translated  12
 
             Problems
-             OBJECT            FIELD               FOUND                EFFECT
-             Service shop/web  spec.ports[0].port  70000 is not a port  the port is left out
+            OBJECT            FIELD               FOUND                EFFECT
+            Service shop/web  spec.ports[0].port  70000 is not a port  the port is left out
 
             Flags without effect in this build
-             FLAG
-             --run-router
+            FLAG
+            --run-router
         "#]],
     );
 }
