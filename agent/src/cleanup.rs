@@ -15,7 +15,7 @@ use crate::config::arguments::Arguments;
 use crate::lb::ebpf::attach;
 use crate::ownership::{Ownership, OwnershipError, Sysctl};
 use crate::sys::lock::{Lock, LockError};
-use crate::sys::{bpffs, links, sysctl};
+use crate::sys::{bpffs, links, qdisc, sysctl};
 
 /// Directory of pinned maps below `--bpf-root`.
 pub const MAPS: &str = "maps";
@@ -34,13 +34,18 @@ pub enum Item {
         /// Its interface.
         interface: String,
     },
+    /// The clsact qdisc of an interface, which the agent made.
+    Qdisc {
+        /// Its interface.
+        interface: String,
+    },
     /// A setting.
     Sysctl(Sysctl),
     /// A file or a socket.
     File(PathBuf),
-    /// A directory that is empty by then.
+    /// A directory.
     Directory(PathBuf),
-    /// A bpffs.
+    /// A mounted bpffs.
     Mount(PathBuf),
 }
 
@@ -49,6 +54,7 @@ impl fmt::Display for Item {
         match self {
             Self::Pin(path) => write!(f, "pin        {}", path.display()),
             Self::Filter { interface } => write!(f, "tc filters {interface}"),
+            Self::Qdisc { interface } => write!(f, "qdisc      clsact of {interface}"),
             Self::Sysctl(Sysctl { name, before }) => {
                 write!(f, "sysctl     {name} back to {before}")
             }
@@ -79,8 +85,8 @@ pub enum CleanupError {
     },
 }
 
-/// What there is to take back, in the order in which it is safe: links before maps, so that no
-/// program runs without its tables.
+/// What there is to take back, in the order in which it is safe: filters and links before maps, so
+/// that no program runs without its tables.
 ///
 /// # Errors
 /// Where an agent runs, or something cannot be read.
@@ -97,35 +103,59 @@ pub fn plan(
     let ownership = Ownership::load(&paths.state_dir)?;
     let record = ownership.record().clone();
     let mut items = Vec::new();
+    if record.clsact {
+        items.extend(interfaces.iter().map(|interface| Item::Filter {
+            interface: interface.clone(),
+        }));
+    }
+    let qdiscs = record.qdiscs.into_iter();
+    let there = qdiscs.filter(|interface| interfaces.contains(interface));
+    items.extend(there.map(|interface| Item::Qdisc { interface }));
     for directory in [paths.bpf_root.join(LINKS), paths.bpf_root.join(MAPS)] {
         if directory.is_dir() {
             items.extend(entries(&directory)?.into_iter().map(Item::Pin));
             items.push(Item::Directory(directory));
         }
     }
-    if record.clsact {
-        items.extend(interfaces.iter().map(|interface| Item::Filter {
-            interface: interface.clone(),
-        }));
-    }
     items.extend(record.sysctls.into_iter().map(Item::Sysctl));
-    let files = record.socket.into_iter().chain([holder]);
+    let files = record.sockets.into_iter().chain([holder]);
     items.extend(files.filter(|path| path.exists()).map(Item::File));
-    items.extend(record.mounts.into_iter().map(Item::Mount));
+    // The inner before the outer, what is mounted before the directory it is mounted on.
+    let directories = record.directories.into_iter().filter(|path| path.is_dir());
+    let (of_the_record, others): (Vec<_>, Vec<_>) =
+        directories.partition(|path| paths.state_dir.starts_with(path));
+    let mut places: Vec<(PathBuf, bool)> = others.into_iter().map(|path| (path, false)).collect();
+    places.extend(record.mounts.into_iter().map(|path| (path, true)));
+    places.sort_by(|a, b| b.cmp(a));
+    items.extend(places.into_iter().map(|(path, mounted)| {
+        if mounted {
+            Item::Mount(path)
+        } else {
+            Item::Directory(path)
+        }
+    }));
     // Last, so that an interrupted cleanup can be run again.
-    items.extend(
-        Some(ownership.path().to_owned())
-            .filter(|path| path.exists())
-            .map(Item::File),
-    );
+    if ownership.path().exists() {
+        items.push(Item::File(ownership.path().to_owned()));
+    }
+    items.extend(of_the_record.into_iter().rev().map(Item::Directory));
     Ok((items, lock))
+}
+
+/// What came of one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is gone.
+    Back,
+    /// Somebody else uses it now.
+    Kept,
 }
 
 /// Takes one thing back. That it is gone already is as good.
 ///
 /// # Errors
 /// Where the kernel refuses.
-pub fn take_back(item: &Item) -> io::Result<()> {
+pub fn take_back(item: &Item) -> io::Result<Taken> {
     let result = match item {
         Item::Pin(path) | Item::File(path) => fs::remove_file(path),
         Item::Directory(path) => fs::remove_dir(path),
@@ -133,12 +163,32 @@ pub fn take_back(item: &Item) -> io::Result<()> {
             attach::remove_filters(interface);
             Ok(())
         }
+        Item::Qdisc { interface } => {
+            return qdisc::delete_if_empty(interface)
+                .map(|deleted| if deleted { Taken::Back } else { Taken::Kept });
+        }
         Item::Sysctl(Sysctl { name, before }) => sysctl::set(name, before),
-        Item::Mount(path) => bpffs::unmount_from(path),
+        Item::Mount(path) => {
+            if bpffs::holds_anything(path)? {
+                return Ok(Taken::Kept);
+            }
+            bpffs::unmount_from(path)
+        }
     };
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+    let Err(error) = result else {
+        return Ok(Taken::Back);
+    };
+    // Something is in the directory, or a bpffs that was kept is mounted on it.
+    let used = [
+        io::ErrorKind::DirectoryNotEmpty,
+        io::ErrorKind::ResourceBusy,
+    ];
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(Taken::Back)
+    } else if matches!(item, Item::Directory(_)) && used.contains(&error.kind()) {
+        Ok(Taken::Kept)
+    } else {
+        Err(error)
     }
 }
 
@@ -158,22 +208,36 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         writeln!(out, "nothing of fairlead-agent is on this node")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut code = ExitCode::SUCCESS;
-    // The lock is on a directory that may be unmounted below.
-    drop(lock);
-    for item in &items {
-        if rehearsal {
+    if rehearsal {
+        for item in &items {
             writeln!(out, "would remove  {item}")?;
-        } else if let Err(error) = take_back(item) {
-            code = ExitCode::FAILURE;
-            writeln!(
-                out,
-                "FAILED        {item}: {error}; remove what holds it and run this again"
-            )?;
-        } else {
-            writeln!(out, "removed       {item}")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let record = Item::File(Ownership::place(&paths.state_dir));
+    let (mut code, mut lock) = (ExitCode::SUCCESS, lock);
+    for item in &items {
+        // The lock is on a directory below.
+        if matches!(item, Item::Mount(_)) {
+            lock = None;
+        }
+        if *item == record && code == ExitCode::FAILURE {
+            writeln!(out, "kept          {item}: for the next run")?;
+            continue;
+        }
+        match take_back(item) {
+            Ok(Taken::Back) => writeln!(out, "removed       {item}")?,
+            Ok(Taken::Kept) => writeln!(out, "kept          {item}: not the agent's alone")?,
+            Err(error) => {
+                code = ExitCode::FAILURE;
+                writeln!(
+                    out,
+                    "FAILED        {item}: {error}; remove what holds it and run this again"
+                )?;
+            }
         }
     }
+    drop(lock);
     Ok(code)
 }
 
@@ -240,6 +304,66 @@ mod tests {
         }
         assert_eq!(plan(&paths, &[]).unwrap().0, []);
         assert!(at("bpf/somebody-else/c").exists() && at("state/foreign").exists());
+    }
+
+    #[test]
+    fn directories_go_after_what_is_in_them_and_the_record_after_all_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["sys/bpf/fairlead", "state", "run"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("run/agent.sock"), "").unwrap();
+        let paths = Paths {
+            state_dir: at("state"),
+            bpf_root: at("sys/bpf/fairlead"),
+            cgroup_root: None,
+            socket: at("run/agent.sock"),
+        };
+        let mut ownership = Ownership::load(&paths.state_dir).unwrap();
+        ownership
+            .remember(|record| {
+                record.mounts = [at("sys/bpf")].into();
+                record.directories = ["sys/bpf/fairlead", "sys/bpf", "state", "run", "gone"]
+                    .map(at)
+                    .into();
+                record.sockets = [at("run/agent.sock"), at("run/older.sock")].into();
+                record.qdiscs = ["eth0".into(), "gone".into()].into();
+            })
+            .unwrap();
+        let (items, _lock) = plan(&paths, &["eth0".into(), "eth1".into()]).unwrap();
+        assert_eq!(
+            items,
+            [
+                Item::Qdisc {
+                    interface: "eth0".into()
+                },
+                Item::File(at("run/agent.sock")),
+                Item::Directory(at("sys/bpf/fairlead")),
+                Item::Mount(at("sys/bpf")),
+                Item::Directory(at("sys/bpf")),
+                Item::Directory(at("run")),
+                Item::File(at("state/ownership.json")),
+                Item::Directory(at("state")),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_somebody_else_uses_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("foreign");
+        fs::create_dir(&inner).unwrap();
+        for item in [
+            Item::Directory(directory.path().into()),
+            Item::Mount(directory.path().into()),
+        ] {
+            assert_eq!(take_back(&item).unwrap(), Taken::Kept, "{item}");
+        }
+        fs::remove_dir(&inner).unwrap();
+        // Nothing is mounted there: the machine has been restarted.
+        let mount = Item::Mount(directory.path().into());
+        assert_eq!(take_back(&mount).unwrap(), Taken::Back);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which interface gets which programs: decided here, done by `lb::ebpf::attach`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::desired::Desired;
-use crate::lb::ebpf::attach::{Attachments, Side, Target};
+use crate::lb::ebpf::attach::{AttachError, Attachments, Side, Target};
 use crate::lb::ebpf::programs::Programs;
+use crate::ownership::Ownership;
 use crate::sys::links::{Link, LinkKind};
+use crate::sys::qdisc;
 
 /// A failed attachment is tried again this often; mostly the interface is gone by then.
 const RETRY: Duration = Duration::from_secs(5);
@@ -68,6 +71,8 @@ pub struct Devices {
     pub attachments: Attachments,
     /// `--devices`.
     pub uplinks: Vec<String>,
+    /// Where the qdiscs are recorded that filters need; absent where there are links instead.
+    pub qdiscs: Option<Ownership>,
 }
 
 /// Keeps the programs attached to what is there, until `cancel`.
@@ -76,6 +81,7 @@ pub fn run(
         mut programs,
         mut attachments,
         uplinks,
+        mut qdiscs,
     }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
@@ -90,7 +96,16 @@ pub fn run(
             .as_ref()
             .map(|desired| desired.node.addresses.clone());
         if let (Some(known), Some(node)) = (known, node) {
-            let seen = attach(&mut programs, &mut attachments, &uplinks, &known, &node);
+            let roles: Vec<(&Link, Role)> = known
+                .iter()
+                .map(|link| (link, role(link, &node, &uplinks)))
+                .collect();
+            let targets: Vec<Target> = roles.iter().filter_map(target).collect();
+            if let Some(ownership) = &mut qdiscs {
+                record_qdiscs(ownership, &targets, attachments.attached());
+            }
+            let errors = attachments.follow(&mut programs, &targets);
+            let seen = report(&roles, &errors);
             status.send_if_modified(|before| {
                 let differs = before.as_ref() != Some(&seen);
                 *before = Some(seen);
@@ -116,41 +131,51 @@ pub fn run(
     }
 }
 
-fn attach(
-    programs: &mut Programs,
-    attachments: &mut Attachments,
-    devices: &[String],
-    links: &[Link],
-    node: &[IpAddr],
-) -> Vec<Device> {
-    let roles: Vec<(&Link, Role)> = links
+fn target((link, role): &(&Link, Role)) -> Option<Target> {
+    match role {
+        Role::Attach(side) => Some(Target {
+            index: link.index,
+            name: link.name.clone(),
+            side: *side,
+        }),
+        Role::Ignore(_) => None,
+    }
+}
+
+/// Records the qdiscs that attaching is about to make, and forgets those of interfaces that are
+/// gone.
+fn record_qdiscs(ownership: &mut Ownership, targets: &[Target], attached: &BTreeMap<u32, Target>) {
+    let fresh = targets
         .iter()
-        .map(|link| (link, role(link, node, devices)))
-        .collect();
-    let targets: Vec<Target> = roles
-        .iter()
-        .filter_map(|(link, role)| match role {
-            Role::Attach(side) => Some(Target {
-                index: link.index,
-                name: link.name.clone(),
-                side: *side,
-            }),
-            Role::Ignore(_) => None,
-        })
-        .collect();
-    let errors = attachments.follow(programs, &targets);
-    for error in &errors {
+        .filter(|target| !attached.contains_key(&target.index))
+        .filter(|target| matches!(qdisc::is_there(&target.name), Ok(false)));
+    let fresh: Vec<String> = fresh.map(|target| target.name.clone()).collect();
+    if fresh.is_empty() {
+        return;
+    }
+    let recorded = ownership.remember(|record| {
+        record
+            .qdiscs
+            .retain(|name| targets.iter().any(|target| target.name == *name));
+        record.qdiscs.extend(fresh);
+    });
+    if let Err(error) = recorded {
+        // Traffic matters more than a qdisc without filters that stays behind.
+        tracing::warn!(%error, "--cleanup-config will leave clsact qdiscs behind");
+    }
+}
+
+fn report(roles: &[(&Link, Role)], errors: &[AttachError]) -> Vec<Device> {
+    for error in errors {
         tracing::warn!(%error, cause = error.cause(), "tried again in a while");
     }
     let of = |name: &str| errors.iter().find(|error| error.interface() == Some(name));
-    roles
-        .into_iter()
-        .map(|(link, role)| Device {
-            name: link.name.clone(),
-            role,
-            error: of(&link.name).map(|error| format!("{error}: {}", error.cause())),
-        })
-        .collect()
+    let device = |(link, role): &(&Link, Role)| Device {
+        name: link.name.clone(),
+        role: *role,
+        error: of(&link.name).map(|error| format!("{error}: {}", error.cause())),
+    };
+    roles.iter().map(device).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod desired;
 pub mod devices;
 pub mod lb;
 pub mod ownership;
+pub mod probe;
 pub mod reconcile;
 pub mod runtime;
 pub mod sys;

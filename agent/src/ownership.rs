@@ -1,6 +1,7 @@
 //! What the agent has put on the node that cannot be recognised by its place: written down before
 //! it is made, so that cleanup can take it back however the agent ended.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,12 +16,16 @@ const FILE: &str = "ownership.json";
 pub struct Record {
     /// Programs are attached as clsact filters, which no pin shows.
     pub clsact: bool,
+    /// Interfaces whose clsact qdisc is the agent's.
+    pub qdiscs: BTreeSet<String>,
     /// Settings that were changed.
     pub sysctls: Vec<Sysctl>,
-    /// The Unix socket.
-    pub socket: Option<PathBuf>,
+    /// Unix sockets.
+    pub sockets: BTreeSet<PathBuf>,
     /// bpffs mounts.
-    pub mounts: Vec<PathBuf>,
+    pub mounts: BTreeSet<PathBuf>,
+    /// Directories that were not there.
+    pub directories: BTreeSet<PathBuf>,
 }
 
 /// A setting and what it was before.
@@ -63,12 +68,17 @@ pub struct Ownership {
 }
 
 impl Ownership {
+    /// Where the record of a state directory is.
+    pub fn place(state_dir: &Path) -> PathBuf {
+        state_dir.join(FILE)
+    }
+
     /// Reads the record in a state directory; there may be none yet.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn load(state_dir: &Path) -> Result<Self, OwnershipError> {
-        let path = state_dir.join(FILE);
+        let path = Self::place(state_dir);
         let record = match fs::read(&path) {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|source| OwnershipError::Unreadable {
@@ -138,10 +148,18 @@ mod tests {
         ownership
             .remember(|record| record.sysctls.push(sysctl.clone()))
             .unwrap();
-        assert_eq!(
-            Ownership::load(directory.path()).unwrap().record().sysctls,
-            [sysctl]
-        );
+        for _ in 0..2 {
+            ownership
+                .remember(|record| _ = record.mounts.insert("/sys/fs/bpf".into()))
+                .unwrap();
+        }
+        let expected = Record {
+            sysctls: vec![sysctl],
+            mounts: ["/sys/fs/bpf".into()].into(),
+            ..Record::default()
+        };
+        let found = Ownership::load(directory.path()).unwrap();
+        assert_eq!(found.record(), &expected);
     }
 
     #[test]

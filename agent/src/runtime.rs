@@ -10,10 +10,10 @@
 //! One token stops them all. The first that fails or panics ends the process with an error; the
 //! pinned programs and tables go on balancing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use model::{Kind, KindSet};
@@ -34,12 +34,16 @@ use crate::lb::ebpf::attach::{Attachments, Mode};
 use crate::lb::ebpf::facility::ServiceMaps;
 use crate::lb::ebpf::programs::Programs;
 use crate::ownership::{Ownership, Sysctl};
+use crate::probe::Capabilities;
 use crate::reconcile::{self, ClusterView, Debounce};
 use crate::sys::{bpffs, cgroup, links, lock::Lock, sysctl};
 
 /// Events on their way to the cluster. A list of 10,000 objects is one event; a watch that runs
 /// ahead of a compile by more than this waits.
 const EVENTS: usize = 1024;
+
+/// How long the tasks have to end; a scrape that hangs must not keep the process.
+const LEAVE_AFTER: Duration = Duration::from_secs(5);
 
 /// Settings the programs rely on. A node's packets are forwarded between its interfaces; so every
 /// Kubernetes node has them. Replies to the node's own packets to its own node ports come back to
@@ -73,24 +77,22 @@ pub async fn run(config: Config) -> Result<()> {
     for flag in &without_effect {
         tracing::warn!(flag, "has no effect in this build; see --help");
     }
-    if !rustix::process::geteuid().is_root() {
-        bail!(
-            "the agent needs root (CAP_BPF, CAP_NET_ADMIN): it loads eBPF programs; run it as root or privileged"
-        );
-    }
+    let node = Capabilities::of_this_node().context("/proc cannot be read; is it mounted?")?;
+    node.suffice()?;
     let object = OBJECT.context("this build has no eBPF programs, so nothing can be balanced; build with `cargo xtask build`")?;
     let mut ownership = prepare(&paths)?;
     let lock = Lock::take(&paths.bpf_root, &paths.state_dir.join(HOLDER))?;
-    // Before anything is changed, so that an address in use changes nothing.
+    // First, so that an address in use changes nothing else.
     let socket = server::listen(&paths.socket)?;
-    ownership.remember(|record| record.socket = Some(paths.socket.clone()))?;
+    // After, since what is there already may be another agent's.
+    ownership.remember(|record| _ = record.sockets.insert(paths.socket.clone()))?;
     let health = match health_addr {
         Some(address) => Some(health::listen(address).await?),
         None => None,
     };
     lock.sign(&paths.state_dir.join(HOLDER))
         .context("the agent's process id cannot be recorded; check --state-dir")?;
-    let mode = Mode::of_this_kernel();
+    let mode = node.attach;
     ownership.remember(|record| record.clsact |= mode == Mode::Clsact)?;
     enable_settings(&mut ownership)?;
 
@@ -101,6 +103,7 @@ pub async fn run(config: Config) -> Result<()> {
     let connect = attach_connect(
         &mut programs,
         &attachments,
+        node.cgroup2.as_deref(),
         paths.cgroup_root.as_deref(),
         translation.masquerade_all,
     )?;
@@ -161,6 +164,7 @@ pub async fn run(config: Config) -> Result<()> {
         programs,
         attachments,
         uplinks,
+        qdiscs: (mode == Mode::Clsact).then_some(ownership),
     };
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {
@@ -192,10 +196,15 @@ async fn supervise(tasks: &mut JoinSet<Result<()>>, cancel: &CancellationToken) 
     };
     cancel.cancel();
     tracing::info!("stopping; the kernel goes on balancing with what it has");
-    while let Some(ended) = tasks.join_next().await {
-        if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "a task failed while stopping");
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Ok(Err(error)) = ended {
+                tracing::warn!(%error, "a task failed while stopping");
+            }
         }
+    };
+    if tokio::time::timeout(LEAVE_AFTER, all).await.is_err() {
+        tracing::warn!("a task does not end; the process ends without it");
     }
     first
 }
@@ -227,28 +236,46 @@ fn spawn_thread(
     Ok(())
 }
 
-/// Makes the directories, and a bpffs where there is none.
+/// Makes the directories, and a bpffs where there is none; each is recorded before, but for the
+/// directory of the record.
 fn prepare(paths: &Paths) -> Result<Ownership> {
     let Paths {
         state_dir,
         bpf_root,
-        ..
+        socket,
+        cgroup_root: _,
     } = paths;
+    let mut fresh = missing(state_dir);
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("{}: cannot be made; check --state-dir", state_dir.display()))?;
     let mut ownership = Ownership::load(state_dir)?;
     let no_bpf = || {
         format!(
-            "{}: cannot be on a bpffs, so nothing could outlive the agent; is BPF in this kernel? check --bpf-root",
+            "{}: cannot be on a bpffs, so nothing could outlive the agent; check --bpf-root, and that the agent may mount",
             bpf_root.display()
         )
     };
-    if let Some(mount) = bpffs::missing_mount(bpf_root).with_context(no_bpf)? {
-        ownership.remember(|record| record.mounts.push(mount.clone()))?;
+    let mount = bpffs::missing_mount(bpf_root).with_context(no_bpf)?;
+    fresh.extend(missing(bpf_root));
+    fresh.extend(socket.parent().into_iter().flat_map(missing));
+    ownership.remember(|record| {
+        record.directories.extend(fresh);
+        record.mounts.extend(mount.clone());
+    })?;
+    if let Some(mount) = mount {
         bpffs::mount_on(&mount).with_context(no_bpf)?;
     }
     std::fs::create_dir_all(bpf_root).with_context(no_bpf)?;
     Ok(ownership)
+}
+
+/// Those of a directory and the ones above it that are not there.
+fn missing(directory: &Path) -> Vec<PathBuf> {
+    directory
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .map(Path::to_owned)
+        .collect()
 }
 
 fn enable_settings(ownership: &mut Ownership) -> Result<()> {
@@ -278,6 +305,7 @@ fn enable_settings(ownership: &mut Ownership) -> Result<()> {
 fn attach_connect(
     programs: &mut Programs,
     attachments: &Attachments,
+    found: Option<&Path>,
     asked_for: Option<&Path>,
     masquerade_all: bool,
 ) -> Result<String> {
@@ -293,15 +321,11 @@ fn attach_connect(
             directory.display()
         );
     }
-    let found = match asked_for {
-        Some(directory) => Some(directory.to_owned()),
-        None => cgroup::mount_point().context("/proc cannot be read")?,
-    };
-    let Some(directory) = found else {
+    let Some(directory) = asked_for.or(found) else {
         tracing::warn!("no cgroup v2 is mounted: TCP is balanced per packet, which is slower");
         return Ok("no: no cgroup v2 is mounted, TCP is balanced per packet".to_owned());
     };
-    match attachments.attach_connect(programs, &directory) {
+    match attachments.attach_connect(programs, directory) {
         Ok(()) => Ok(format!("yes: {}", directory.display())),
         Err(error) => {
             tracing::warn!(%error, cause = error.cause(), "TCP is balanced per packet, which is slower");

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
@@ -35,10 +36,34 @@ pub fn mount_on(directory: &Path) -> io::Result<()> {
     Ok(mount("bpf", directory, "bpf", MountFlags::empty(), None)?)
 }
 
-/// Unmounts it.
+/// Unmounts it. That nothing is mounted there, as after a restart of the machine, is as good.
 ///
 /// # Errors
 /// Where it is in use.
 pub fn unmount_from(directory: &Path) -> io::Result<()> {
-    Ok(unmount(directory, UnmountFlags::empty())?)
+    match unmount(directory, UnmountFlags::empty()) {
+        Err(Errno::INVAL) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Whether there is anything in a directory but what the kernel puts into every bpffs.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn holds_anything(directory: &Path) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "debug")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

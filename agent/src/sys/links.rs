@@ -20,10 +20,15 @@ use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A pod's interface comes as a handful of messages within a few milliseconds.
 const QUIET: Duration = Duration::from_millis(10);
+/// Where routes change all the time, as beside a BGP speaker, quiet does not come.
+const LONGEST: Duration = Duration::from_millis(200);
+/// After news that did not fit into the socket's buffer nothing else may come.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,8 +101,11 @@ pub async fn follow(
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             next = news.next() => if next.is_none() { return Err(LinksError::Closed) },
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
-        while let Ok(Some(_)) = tokio::time::timeout(QUIET, news.next()).await {}
+        let latest = Instant::now() + LONGEST;
+        let soon = || (Instant::now() + QUIET).min(latest);
+        while let Ok(Some(_)) = tokio::time::timeout_at(soon(), news.next()).await {}
     }
 }
 
@@ -181,7 +189,8 @@ fn link(message: &LinkMessage) -> Link {
     link
 }
 
-/// Interfaces by which a route leaves, if it is a default route of the main table.
+/// Interfaces by which a route leaves, if it is a default route. Of any table: where every uplink
+/// has a routing table of its own, their default routes stand there.
 fn default_interfaces(route: &RouteMessage) -> Vec<u32> {
     if route.header.destination_prefix_length != 0
         || !matches!(

@@ -5,4 +5,5 @@ pub mod cgroup;
 pub mod links;
 pub mod lock;
 pub mod map;
+pub mod qdisc;
 pub mod sysctl;

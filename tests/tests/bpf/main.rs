@@ -15,6 +15,8 @@ mod connections;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]
+mod qdisc;
+#[cfg(test)]
 mod rejection;
 #[cfg(test)]
 mod source_address;

@@ -1,0 +1,145 @@
+//! `clsact` qdiscs, to which filters are attached before Linux 6.6.
+//!
+//! Answers are read as far as their headers: a filter of a kind nobody here knows is a filter too.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcHandle, TcHeader, TcMessage};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage,
+};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send,
+    socket_with,
+};
+
+/// `TC_H_MAJ` of a clsact qdisc of linux/pkt_sched.h.
+const CLSACT_HANDLE: TcHandle = TcHandle {
+    major: u16::MAX,
+    minor: 0,
+};
+/// Parents of the filters of its two directions.
+const DIRECTIONS: [u16; 2] = [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS];
+/// `RTM_NEWQDISC` and `RTM_NEWTFILTER` of linux/rtnetlink.h.
+const NEW_QDISC: u16 = 36;
+const NEW_FILTER: u16 = 44;
+
+/// Whether an interface has one.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn is_there(interface: &str) -> io::Result<bool> {
+    Qdisc::of(interface)?.is_there()
+}
+
+/// Deletes an interface's qdisc; not where there is none, or where filters are left in it. Says
+/// whether it did.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn delete_if_empty(interface: &str) -> io::Result<bool> {
+    let qdisc = Qdisc::of(interface)?;
+    if !qdisc.is_there()? || qdisc.has_filters()? {
+        return Ok(false);
+    }
+    qdisc.delete().map(|()| true)
+}
+
+struct Qdisc {
+    socket: OwnedFd,
+    index: i32,
+}
+
+impl Qdisc {
+    fn of(interface: &str) -> io::Result<Self> {
+        // Protocol 0 is `NETLINK_ROUTE`.
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let index = netdevice::name_to_index(&socket, interface)?;
+        let index = i32::try_from(index).map_err(io::Error::other)?;
+        Ok(Self { socket, index })
+    }
+
+    fn is_there(&self) -> io::Result<bool> {
+        let mut found = false;
+        let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        // The kernel answers with the qdiscs of all interfaces.
+        self.ask(message, NLM_F_DUMP, |kind, tc| {
+            found |= kind == NEW_QDISC
+                && tc.index == self.index
+                && tc.parent == TcHandle::CLSACT
+                && tc.handle == CLSACT_HANDLE;
+        })?;
+        Ok(found)
+    }
+
+    fn has_filters(&self) -> io::Result<bool> {
+        let mut found = false;
+        for minor in DIRECTIONS {
+            let mut message = TcMessage::with_index(self.index);
+            message.header.parent = TcHandle {
+                major: u16::MAX,
+                minor,
+            };
+            let message = RouteNetlinkMessage::GetTrafficFilter(message);
+            self.ask(message, NLM_F_DUMP, |kind, _| found |= kind == NEW_FILTER)?;
+        }
+        Ok(found)
+    }
+
+    fn delete(&self) -> io::Result<()> {
+        let mut message = TcMessage::with_index(self.index);
+        message.header.parent = TcHandle::CLSACT;
+        message.header.handle = CLSACT_HANDLE;
+        let message = RouteNetlinkMessage::DelQueueDiscipline(message);
+        self.ask(message, NLM_F_ACK, |_, _| ())
+    }
+
+    fn ask(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        mut see: impl FnMut(u16, TcHeader),
+    ) -> io::Result<()> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        send(&self.socket, &bytes, SendFlags::empty())?;
+        // What the kernel puts into one answer at most.
+        let mut answer = vec![0; 32 * 1024];
+        loop {
+            let (length, _) = recv(&self.socket, &mut answer[..], RecvFlags::empty())?;
+            let mut rest = &answer[..length];
+            while !rest.is_empty() {
+                let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+                match message.message_type() {
+                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => return error(message.payload()),
+                    kind => see(
+                        kind,
+                        TcHeader::parse(message.payload()).map_err(io::Error::other)?,
+                    ),
+                }
+                let length = usize::try_from(message.length()).map_err(io::Error::other)?;
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// What an acknowledgement says: 0, or a negative error number.
+fn error(payload: &[u8]) -> io::Result<()> {
+    match payload.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
