@@ -1,5 +1,8 @@
 //! The cluster as last heard, and what changed since it was last read.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

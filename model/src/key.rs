@@ -70,6 +70,11 @@ impl Kind {
         Self::Endpoints,
     ];
 
+    /// Whether its objects live in namespaces.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Node | Self::Namespace)
+    }
+
     /// The `kind` of a manifest, as Kubernetes spells it.
     pub fn as_str(self) -> &'static str {
         match self {

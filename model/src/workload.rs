@@ -46,8 +46,8 @@ pub struct Secret {
     pub key: ObjectKey,
     /// `type`.
     pub secret_type: Arc<str>,
-    /// `data`, still in base64 as the API carries it.
-    pub data: BTreeMap<Arc<str>, Arc<str>>,
+    /// `data`, decoded, and `stringData` of manifests.
+    pub data: BTreeMap<Arc<str>, Arc<[u8]>>,
 }
 
 impl fmt::Debug for Secret {

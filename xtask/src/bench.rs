@@ -163,6 +163,7 @@ mod tests {
     #[test]
     fn figures_of_any_size_can_be_drawn() {
         let path = place::target().join(format!("tmp/xtask-plot-{}.svg", std::process::id()));
+        std::fs::create_dir_all(place::target().join("tmp")).unwrap();
         for list in [figures(), figures()[1..2].to_vec(), Vec::new()] {
             plot::draw(&path, "services", &list).unwrap();
             let drawing = std::fs::read_to_string(&path).unwrap();

@@ -44,7 +44,9 @@ impl Profile {
 
 /// Builds everything.
 pub(crate) fn build(profile: Profile) -> Result<()> {
-    ebpf::build().context("the eBPF programs")?;
+    run::phase("eBPF programs", || {
+        ebpf::build().context("the eBPF programs")
+    })?;
     let mut cargo = run::cargo();
     cargo.args(["build", "--bins"]);
     for (index, (package, _)) in BINARIES.iter().enumerate() {
@@ -58,8 +60,10 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
     if profile == Profile::Release {
         cargo.arg("--release");
     }
-    run::run(&mut cargo)?;
-    gather(profile)
+    run::phase("binaries", || {
+        run::run(&mut cargo)?;
+        gather(profile)
+    })
 }
 
 fn gather(profile: Profile) -> Result<()> {

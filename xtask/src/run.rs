@@ -5,6 +5,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -71,6 +72,16 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     command
         .status()
         .with_context(|| format!("{}: cannot be started", shown(command)))
+}
+
+/// Does something that takes a while, with a line before it and, once done, one with how long it took.
+pub(crate) fn phase<T>(name: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    anstream::println!("--- {name}");
+    let began = Instant::now();
+    let result = act()?;
+    let took = began.elapsed().as_secs_f64();
+    anstream::println!("--- {name}: done in {took:.1} s");
+    Ok(result)
 }
 
 /// Standard output of a command that has to succeed; its standard error is not shown.

@@ -3,6 +3,7 @@
 //! [`facts`] looks at the machine, [`plan::plan`] decides, and the steps are run here. Where a step
 //! cannot be run, its command is printed and the task fails.
 
+mod distribution;
 mod facts;
 mod plan;
 
@@ -16,9 +17,11 @@ pub(crate) fn setup() -> Result<()> {
     let mut done: Vec<Step> = Vec::new();
     loop {
         // Anew after each step: apt knows more after an update, a compiler brings its LLVM.
-        let facts = facts::facts();
+        let facts = facts::facts(done.contains(&Step::UpdateLists));
         let steps = plan::plan(&facts);
         let Some(next) = steps.first() else {
+            let before = if done.is_empty() { "already " } else { "" };
+            anstream::println!("setup: everything needed is {before}here");
             return Ok(());
         };
         if let Some(step) = steps.iter().find(|step| done.contains(step)) {
@@ -31,9 +34,8 @@ pub(crate) fn setup() -> Result<()> {
             }
             bail!("setup installs packages as root on Debian only; the rest is left to you");
         }
-        anstream::println!("setup: {next}");
         if let Some(mut command) = next.command() {
-            run::run(&mut command)?;
+            run::phase(&format!("setup: {next}"), || run::run(&mut command))?;
         }
         done.push(next.clone());
     }

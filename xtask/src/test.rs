@@ -6,10 +6,9 @@
 mod lane;
 mod outcome;
 
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
-use std::process::{Command, ExitCode, Stdio};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Instant;
-use std::{io, thread};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
@@ -27,8 +26,11 @@ pub(crate) fn test(names: &[String]) -> Result<ExitCode> {
             "the lanes bpf and netns load eBPF programs and make network namespaces, which takes root; without it: cargo xtask test unit"
         );
     }
-    setup::setup()?;
-    build::build(Profile::Dev)?;
+    if let Err(error) = setup::setup().and_then(|()| build::build(Profile::Dev)) {
+        anstream::eprintln!("xtask: {error:#}");
+        anstream::println!("0 passed, 1 failed");
+        return Ok(ExitCode::FAILURE);
+    }
     let outcomes: Vec<Outcome> = lanes.into_iter().map(run_lane).collect();
     anstream::println!();
     for outcome in &outcomes {
@@ -49,68 +51,96 @@ fn run_lane(lane: Lane) -> Outcome {
     let mut sum = Sum::default();
     let mut failures = Vec::new();
     for check in lane.checks() {
-        match run_check(check) {
-            Ok((of_check, Ok(()))) => sum = sum + of_check,
-            Ok((of_check, Err(error))) => {
-                sum = sum + of_check;
+        let (of_check, held) = run_check(check);
+        match held {
+            Ok(()) => sum = sum + of_check,
+            Err(error) => {
+                sum = sum + of_check.of_failed_check();
                 failures.push(format!("{error:#}"));
             }
-            Err(error) => failures.push(format!("{error:#}")),
         }
     }
     for failure in &failures {
         anstream::eprintln!("{}: {failure}", lane.name());
     }
-    Outcome {
-        lane: lane.name(),
-        sum,
-        failures,
-        took: began.elapsed(),
-    }
+    Outcome::of(lane.name(), sum, failures, began.elapsed())
 }
 
 /// What a check counted, and whether it held.
-fn run_check(check: &Check) -> Result<(Sum, Result<()>)> {
+fn run_check(check: &Check) -> (Sum, Result<()>) {
     match check {
-        Check::Tidy => Ok((Sum::default(), tidy::tidy())),
-        Check::Cargo(arguments) => {
-            let mut command = run::cargo();
-            command
-                .args(*arguments)
-                .env("FAIRLEAD_AGENT", place::dist().join("fairlead-agent"));
-            if io::stdout().is_terminal() {
-                // Cargo and the test harness see a pipe below.
-                command.env("CARGO_TERM_COLOR", "always");
+        Check::Tidy => (Sum::default(), tidy::tidy()),
+        Check::Cargo(arguments) => stream(cargo(&[], arguments), Stream::Stdout),
+        Check::Tests(arguments) => {
+            let has_nextest = run::output(run::cargo().args(["nextest", "--version"])).is_ok();
+            if has_nextest {
+                let run = ["nextest", "run", "--no-fail-fast"];
+                stream(cargo(&run, arguments), Stream::Stderr)
+            } else {
+                stream(
+                    cargo(&["test", "--no-fail-fast"], arguments),
+                    Stream::Stdout,
+                )
             }
-            stream(&mut command)
         }
     }
 }
 
-/// Runs a command, passes its standard output through and counts the tests in it.
-fn stream(command: &mut Command) -> Result<(Sum, Result<()>)> {
-    let shown = run::shown(command);
-    anstream::println!("$ {shown}");
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{shown}: cannot be started"))?;
-    let output = child.stdout.take().context("standard output is a pipe")?;
-    let reader = thread::spawn(move || count(output, &mut io::stdout()));
-    let status = child.wait().with_context(|| format!("{shown}: lost"))?;
-    let sum = reader
-        .join()
-        .map_err(|_| anyhow!("{shown}: reading its output panicked"))?
-        .with_context(|| format!("{shown}: its output cannot be passed on"))?;
-    let held = if status.success() {
-        Ok(())
-    } else {
-        Err(anyhow!("{shown}: {status}"))
-    };
-    Ok((sum, held))
+fn cargo(task: &[&str], arguments: &[&str]) -> Command {
+    let mut command = run::cargo();
+    command
+        .args(task)
+        .args(arguments)
+        .env("FAIRLEAD_AGENT", place::dist().join("fairlead-agent"));
+    if io::stdout().is_terminal() {
+        // Cargo and the test harness see a pipe below.
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    command
 }
 
-/// Copies `from` to `to` line by line as they come and sums up the `test result:` lines.
+/// Where a command writes the results of its tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Runs a command, passes the stream with its results through and counts the tests in it.
+fn stream(mut command: Command, results: Stream) -> (Sum, Result<()>) {
+    let shown = run::shown(&command);
+    anstream::println!("$ {shown}");
+    match counted(&mut command, results) {
+        Ok((sum, status)) if status.success() => (sum, Ok(())),
+        Ok((sum, status)) => (sum, Err(anyhow!("{shown}: {status}"))),
+        Err(error) => (Sum::default(), Err(error.context(shown))),
+    }
+}
+
+fn counted(command: &mut Command, results: Stream) -> Result<(Sum, ExitStatus)> {
+    match results {
+        Stream::Stdout => command.stdout(Stdio::piped()),
+        Stream::Stderr => command.stderr(Stdio::piped()),
+    };
+    let mut child = command.spawn().context("cannot be started")?;
+    let sum = match results {
+        Stream::Stdout => child
+            .stdout
+            .take()
+            .map(|from| count(from, &mut io::stdout())),
+        Stream::Stderr => child
+            .stderr
+            .take()
+            .map(|from| count(from, &mut io::stderr())),
+    };
+    let status = child.wait().context("its end cannot be waited for")?;
+    let sum = sum
+        .context("the stream is a pipe")?
+        .context("its output cannot be passed on")?;
+    Ok((sum, status))
+}
+
+/// Copies `from` to `to` line by line as they come and sums up the lines with results.
 fn count(from: impl Read, to: &mut impl Write) -> io::Result<Sum> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();

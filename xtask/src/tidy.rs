@@ -5,6 +5,7 @@
 
 mod allow;
 mod files;
+mod flags;
 mod graph;
 mod lines;
 mod scopes;
@@ -64,6 +65,7 @@ pub(crate) fn tidy() -> Result<()> {
 
 fn breaches(files: &[files::File]) -> Result<Vec<Breach>> {
     let mut breaches = graph::check()?;
+    breaches.extend(flags::check(files));
     for file in files {
         breaches.extend(file.check());
         breaches.extend(lines::check(&file.path, &file.text));

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
-
 use super::read::{Field, Reader};
 use crate::{
     Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IpFamily, ObjectKey, PortName,
 };
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+const NO_PORT: &str = "the slice's endpoints do not serve this port";
+const NO_TRAFFIC: &str = "this endpoint gets no traffic";
 
 /// `None` for slices of names (FQDN), which are nothing to a proxy.
 pub(super) fn reduce(reader: &Reader<'_>) -> Option<EndpointSlice> {
@@ -35,16 +35,16 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<EndpointSlice> {
     Some(EndpointSlice {
         key: reader.key.clone(),
         service: reader
-            .label(SERVICE_NAME_LABEL)
+            .label(SERVICE_NAME_LABEL, "the slice belongs to no Service")
             .map(|name| ObjectKey::new(&reader.key.namespace, name)),
         family,
-        ports: root
-            .list("ports")
+        ports: reader
+            .mappings(&root, "ports", NO_PORT)
             .iter()
             .filter_map(|entry| port(reader, entry))
             .collect(),
-        endpoints: root
-            .list("endpoints")
+        endpoints: reader
+            .mappings(&root, "endpoints", NO_TRAFFIC)
             .iter()
             .flat_map(|entry| endpoints(reader, entry, family))
             .collect(),
@@ -52,15 +52,14 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<EndpointSlice> {
 }
 
 fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<EndpointPort> {
-    let effect = "the slice's endpoints do not serve this port";
     let name = match entry.get("name") {
         None => PortName::default(),
-        Some(field) => PortName::new(Some(reader.text(&field, effect)?)),
+        Some(field) => PortName::new(Some(reader.text(&field, NO_PORT)?)),
     };
-    let protocol = reader.protocol(entry, effect)?;
+    let protocol = reader.protocol(entry, NO_PORT)?;
     let port = match entry.get("port") {
         None => None,
-        Some(field) => Some(reader.port(&field, effect)?),
+        Some(field) => Some(reader.port(&field, NO_PORT)?),
     };
     Some(EndpointPort {
         name,
@@ -70,10 +69,8 @@ fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<EndpointPort> {
 }
 
 fn endpoints(reader: &Reader<'_>, entry: &Field<'_>, family: IpFamily) -> Vec<Endpoint> {
-    let flag = |name: &str| {
-        let field = entry.get("conditions")?.get(name)?;
-        reader.parse(&field, "true or false", "its default holds", Value::as_bool)
-    };
+    let given = reader.section_of(entry, "conditions", "the defaults hold");
+    let flag = |name: &str| reader.flag(given.as_ref()?, name, "its default holds");
     let ready = flag("ready").unwrap_or(true);
     let conditions = EndpointConditions {
         ready,
@@ -83,14 +80,14 @@ fn endpoints(reader: &Reader<'_>, entry: &Field<'_>, family: IpFamily) -> Vec<En
     let node_name = entry
         .get("nodeName")
         .and_then(|field| reader.text(&field, "the endpoint counts as remote"));
-    let addresses = entry.list("addresses").into_iter().filter_map(|field| {
-        let effect = "this endpoint gets no traffic";
-        let address = reader.address(&field, effect)?;
+    let addresses = reader.list(entry, "addresses", NO_TRAFFIC);
+    let addresses = addresses.into_iter().filter_map(|field| {
+        let address = reader.address(&field, NO_TRAFFIC)?;
         if !is_usable(address, family) {
             reader.problem(
                 &field.path,
                 format!("is {address}, which is no endpoint's in this slice"),
-                effect,
+                NO_TRAFFIC,
             );
             return None;
         }

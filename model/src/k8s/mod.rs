@@ -31,36 +31,52 @@ pub struct Reduced {
 
 /// Reduces `object`, which is of `kind`.
 pub fn reduce(kind: Kind, object: &Value) -> Reduced {
-    let text = |pointer| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
-    let reader = Reader::new(kind, key.clone(), object);
-    let reduced = if key.name.is_empty() {
-        reader.problem("metadata.name", "is missing", "the object is left out");
-        None
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+    let name = text("/metadata/name").unwrap_or_default();
+    let key = if kind.is_namespaced() {
+        ObjectKey::new(text("/metadata/namespace").unwrap_or_default(), name)
     } else {
-        match kind {
-            Kind::Service => service::reduce(&reader).map(|o| Object::Service(o.into())),
-            Kind::EndpointSlice => {
-                endpoint_slice::reduce(&reader).map(|o| Object::EndpointSlice(o.into()))
-            }
-            Kind::Node => Some(Object::Node(node::reduce(&reader).into())),
-            Kind::Pod => Some(Object::Pod(workload::pod(&reader).into())),
-            Kind::Namespace => Some(Object::Namespace(workload::namespace(&reader).into())),
-            Kind::NetworkPolicy => Some(Object::NetworkPolicy(
-                network_policy::reduce(&reader).into(),
-            )),
-            Kind::Secret => Some(Object::Secret(workload::secret(&reader).into())),
-            Kind::Endpoints => Some(Object::Endpoints(workload::endpoints(&reader).into())),
-        }
+        ObjectKey::cluster_scoped(name)
     };
+    let reader = Reader::new(kind, key.clone(), object);
     Reduced {
         key,
-        object: reduced,
+        object: has_name(&reader).then(|| of_kind(&reader)).flatten(),
         problems: reader.into_problems(),
     }
+}
+
+fn of_kind(reader: &Reader<'_>) -> Option<Object> {
+    Some(match reader.kind {
+        Kind::Service => Object::Service(service::reduce(reader)?.into()),
+        Kind::EndpointSlice => Object::EndpointSlice(endpoint_slice::reduce(reader)?.into()),
+        Kind::Node => Object::Node(node::reduce(reader).into()),
+        Kind::Pod => Object::Pod(workload::pod(reader).into()),
+        Kind::Namespace => Object::Namespace(workload::namespace(reader).into()),
+        Kind::NetworkPolicy => Object::NetworkPolicy(network_policy::reduce(reader)?.into()),
+        Kind::Secret => Object::Secret(workload::secret(reader).into()),
+        Kind::Endpoints => Object::Endpoints(workload::endpoints(reader).into()),
+    })
+}
+
+/// Whether the object can be told from others.
+fn has_name(reader: &Reader<'_>) -> bool {
+    let effect = "the object is left out";
+    let Some(metadata) = reader.section_of(&reader.root(), "metadata", effect) else {
+        reader.problem("metadata.name", "is missing", effect);
+        return false;
+    };
+    match metadata.get("name") {
+        None => reader.problem("metadata.name", "is missing", effect),
+        Some(field) if field.value == "" => {
+            reader.problem(&field.path, "is empty", effect);
+        }
+        Some(field) => {
+            let namespace = metadata.get("namespace");
+            let namespace = namespace.filter(|_| reader.kind.is_namespaced());
+            return reader.text(&field, effect).is_some()
+                && namespace.is_none_or(|field| reader.text(&field, effect).is_some());
+        }
+    }
+    false
 }

@@ -1,7 +1,7 @@
 //! `networking.k8s.io/v1/NetworkPolicy`.
 //!
 //! What makes no sense must not open anything: a rule, peer or port that cannot be read selects
-//! nothing.
+//! nothing, and a direction that cannot be read is isolated.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -13,83 +13,95 @@ use crate::{
 };
 
 const CLOSED: &str = "it allows nothing";
+const ISOLATED: &str = "the policy isolates both directions";
 
-pub(super) fn reduce(reader: &Reader<'_>) -> NetworkPolicy {
+pub(super) fn reduce(reader: &Reader<'_>) -> Option<NetworkPolicy> {
     let spec = reader.section("spec");
-    let types: Vec<&str> = spec
-        .list("policyTypes")
-        .iter()
-        .filter_map(|field| field.value.as_str())
-        .collect();
-    // Without `policyTypes`, a policy is about ingress, and about egress where it has such rules.
-    let isolates = |direction: &str, by_default| {
-        if types.is_empty() {
-            by_default
-        } else {
-            types.contains(&direction)
-        }
-    };
-    let ingress = isolates("Ingress", true);
-    let egress = isolates("Egress", !spec.list("egress").is_empty());
-    let rules = |name: &str, peers: &str| {
-        spec.list(name)
-            .iter()
-            .map(|entry| rule(reader, entry, peers))
+    let rules = |name: &str, peers: &str| -> Vec<PolicyRule> {
+        let entries = reader.try_list(&spec, name, "the policy isolates and allows nothing");
+        let entries = entries.iter().flatten();
+        entries
+            .filter_map(|entry| rule(reader, entry, peers))
             .collect()
     };
-    NetworkPolicy {
+    let (isolates_ingress, isolates_egress) = isolates(reader, &spec);
+    Some(NetworkPolicy {
         key: reader.key.clone(),
         pods: spec
             .get("podSelector")
-            .and_then(|field| selector(reader, &field))
+            .and_then(|field| selector(reader, &field, "the policy applies to every pod"))
             .unwrap_or_default(),
-        ingress: ingress.then(|| rules("ingress", "from")),
-        egress: egress.then(|| rules("egress", "to")),
-    }
+        ingress: isolates_ingress.then(|| rules("ingress", "from")),
+        egress: isolates_egress.then(|| rules("egress", "to")),
+    })
 }
 
-fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers: &str) -> PolicyRule {
-    let (peers, ports) = (entry.list(peers), entry.list("ports"));
-    PolicyRule {
+/// Whether ingress and egress are isolated. Without `policyTypes` ingress is, and egress where the
+/// policy has a word about it.
+fn isolates(reader: &Reader<'_>, spec: &Field<'_>) -> (bool, bool) {
+    let egress = spec.get("egress");
+    let by_default =
+        egress.is_some_and(|field| field.value.as_array().is_none_or(|l| !l.is_empty()));
+    let Some(types) = reader.try_list(spec, "policyTypes", ISOLATED) else {
+        return (true, true);
+    };
+    if types.is_empty() {
+        return (true, by_default);
+    }
+    let mut isolates = (false, false);
+    for field in &types {
+        match field.value.as_str() {
+            Some("Ingress") => isolates.0 = true,
+            Some("Egress") => isolates.1 = true,
+            _ => {
+                let expected = "Ingress or Egress";
+                reader.parse(field, expected, ISOLATED, |_| None::<()>);
+                isolates = (true, true);
+            }
+        }
+    }
+    isolates
+}
+
+fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers: &str) -> Option<PolicyRule> {
+    reader.mapping(entry, CLOSED)?;
+    let peers = reader.try_list(entry, peers, CLOSED)?;
+    let ports = reader.try_list(entry, "ports", CLOSED)?;
+    Some(PolicyRule {
         peers: if peers.is_empty() {
             PeerSelection::All
         } else {
-            PeerSelection::Only(
-                peers
-                    .iter()
-                    .filter_map(|entry| peer(reader, entry))
-                    .collect(),
-            )
+            let peers = peers.iter().filter_map(|entry| peer(reader, entry));
+            PeerSelection::Only(peers.collect())
         },
         ports: if ports.is_empty() {
             PortSelection::All
         } else {
-            PortSelection::Only(
-                ports
-                    .iter()
-                    .filter_map(|entry| port(reader, entry))
-                    .collect(),
-            )
+            let ports = ports.iter().filter_map(|entry| port(reader, entry));
+            PortSelection::Only(ports.collect())
         },
-    }
+    })
 }
 
 fn peer(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPeer> {
+    reader.mapping(entry, CLOSED)?;
     let network = |field: &Field<'_>| {
         reader.parse(field, "a network as in 10.0.0.0/24", CLOSED, |value| {
             value.as_str()?.parse().ok()
         })
     };
+    let (pods, namespaces) = (entry.get("podSelector"), entry.get("namespaceSelector"));
     if let Some(block) = entry.get("ipBlock") {
-        let cidr = network(&block.get("cidr")?)?;
-        let except = block
-            .list("except")
-            .iter()
-            .map(network)
-            .collect::<Option<_>>()?;
+        if pods.is_some() || namespaces.is_some() {
+            reader.problem(&block.path, "stands beside a selector", CLOSED);
+            return None;
+        }
+        let cidr = network(&reader.required(&block, "cidr", CLOSED)?)?;
+        // An exception that cannot be read must not be allowed with the rest of the block.
+        let except = reader.try_list(&block, "except", CLOSED)?;
+        let except = except.iter().map(network).collect::<Option<_>>()?;
         return Some(PolicyPeer::IpBlock { cidr, except });
     }
-    let (pods, namespaces) = (entry.get("podSelector"), entry.get("namespaceSelector"));
     if pods.is_none() && namespaces.is_none() {
         reader.problem(
             &entry.path,
@@ -99,33 +111,41 @@ fn peer(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPeer> {
         return None;
     }
     Some(PolicyPeer::Pods {
-        pods: pods.map_or(Some(LabelSelector::default()), |field| {
-            selector(reader, &field)
-        })?,
+        pods: match pods {
+            Some(field) => selector(reader, &field, CLOSED)?,
+            None => LabelSelector::default(),
+        },
         namespaces: match namespaces {
-            Some(field) => Some(selector(reader, &field)?),
+            Some(field) => Some(selector(reader, &field, CLOSED)?),
             None => None,
         },
     })
 }
 
 fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPort> {
+    reader.mapping(entry, CLOSED)?;
     let protocol = reader.protocol(entry, CLOSED)?;
-    let Some(field) = entry.get("port") else {
+    let (field, end) = (entry.get("port"), entry.get("endPort"));
+    let named = field.as_ref().and_then(|field| field.value.as_str());
+    if let Some(end) = &end
+        && (field.is_none() || named.is_some())
+    {
+        reader.problem(&end.path, "needs a `port` that is a number", CLOSED);
+        return None;
+    }
+    let Some(field) = field else {
         return Some(PolicyPort::Protocol(protocol));
     };
-    if let Some(name) = field.value.as_str() {
-        return Some(PolicyPort::Named {
-            protocol,
-            name: PortName::new(Some(name)),
-        });
+    if let Some(name) = named {
+        let name = PortName::new(Some(name));
+        return Some(PolicyPort::Named { protocol, name });
     }
     let first = reader.port(&field, CLOSED)?;
-    let last = match entry.get("endPort") {
+    let last = match end {
         None => first,
-        Some(field) => reader
-            .port(&field, CLOSED)
-            .filter(|last| is_not_before(reader, &field, first, *last))?,
+        Some(end) => reader
+            .port(&end, CLOSED)
+            .filter(|last| is_not_before(reader, &end, first, *last))?,
     };
     Some(PolicyPort::Range {
         protocol,
@@ -150,33 +170,48 @@ fn is_not_before(
     last >= first
 }
 
-fn selector(reader: &Reader<'_>, field: &Field<'_>) -> Option<LabelSelector> {
-    let labels = reader.strings(field, "matchLabels").into_iter();
-    let mut requirements: Vec<Requirement> = labels
-        .map(|(key, value)| Requirement::In(key, vec![value]))
-        .collect();
-    for entry in field.list("matchExpressions") {
-        let key: Arc<str> = reader.text(&entry.get("key")?, CLOSED)?.into();
-        let values = entry
-            .list("values")
-            .iter()
-            .filter_map(|v| v.value.as_str().map(Into::into))
-            .collect();
-        let operator = entry.get("operator")?;
-        requirements.push(match operator.value.as_str() {
-            Some("In") => Requirement::In(key, values),
-            Some("NotIn") => Requirement::NotIn(key, values),
-            Some("Exists") => Requirement::Exists(key),
-            Some("DoesNotExist") => Requirement::DoesNotExist(key),
-            _ => {
-                reader.problem(
-                    &operator.path,
-                    "is not In, NotIn, Exists or DoesNotExist",
-                    CLOSED,
-                );
-                return None;
-            }
-        });
-    }
-    Some(LabelSelector { requirements })
+/// `None` where any part cannot be read: a selector without that part would select more.
+fn selector(reader: &Reader<'_>, field: &Field<'_>, effect: &str) -> Option<LabelSelector> {
+    reader.mapping(field, effect)?;
+    let labels = reader.try_strings(field, "matchLabels", effect)?;
+    let expressions = reader.try_list(field, "matchExpressions", effect)?;
+    let labels = labels
+        .into_iter()
+        .map(|(key, value)| Some(Requirement::In(key, vec![value])));
+    let expressions = expressions
+        .iter()
+        .map(|entry| requirement(reader, entry, effect));
+    Some(LabelSelector {
+        requirements: labels.chain(expressions).collect::<Option<_>>()?,
+    })
+}
+
+fn requirement(reader: &Reader<'_>, entry: &Field<'_>, effect: &str) -> Option<Requirement> {
+    reader.mapping(entry, effect)?;
+    let key: Arc<str> = reader
+        .text(&reader.required(entry, "key", effect)?, effect)?
+        .into();
+    let values = || {
+        let values = reader.try_list(entry, "values", effect)?;
+        if values.is_empty() {
+            let path = format!("{}.values", entry.path);
+            reader.problem(&path, "is missing or empty", effect);
+            return None;
+        }
+        let values = values.iter();
+        values
+            .map(|value| reader.text(value, effect).map(Into::into))
+            .collect::<Option<_>>()
+    };
+    let operator = reader.required(entry, "operator", effect)?;
+    Some(match operator.value.as_str() {
+        Some("In") => Requirement::In(key, values()?),
+        Some("NotIn") => Requirement::NotIn(key, values()?),
+        Some("Exists") => Requirement::Exists(key),
+        Some("DoesNotExist") => Requirement::DoesNotExist(key),
+        _ => {
+            let expected = "In, NotIn, Exists or DoesNotExist";
+            return reader.parse(&operator, expected, effect, |_| None);
+        }
+    })
 }

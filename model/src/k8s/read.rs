@@ -35,20 +35,6 @@ impl<'a> Field<'a> {
             value,
         })
     }
-
-    /// The elements of a member that is a list; nothing where it is absent.
-    pub(super) fn list(&self, name: &str) -> Vec<Field<'a>> {
-        let Some(field) = self.get(name) else {
-            return Vec::new();
-        };
-        let elements = field.value.as_array().into_iter().flatten().enumerate();
-        elements
-            .map(|(index, value)| Field {
-                path: format!("{}[{index}]", field.path),
-                value,
-            })
-            .collect()
-    }
 }
 
 impl<'a> Reader<'a> {
@@ -69,25 +55,93 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `spec`, or nothing in particular where it is absent.
+    /// `spec` and the like; where it is absent, a field without members.
     pub(super) fn section(&self, name: &str) -> Field<'a> {
         const ABSENT: &Value = &Value::Null;
-        let absent = Field {
+        let section = self.section_of(&self.root(), name, "it is taken as absent");
+        section.unwrap_or_else(|| Field {
             path: name.to_owned(),
             value: ABSENT,
-        };
-        match self.root().get(name) {
-            Some(field) if field.value.is_object() => field,
-            Some(_) => {
-                self.problem(name, "is not a mapping of fields", "it is taken as absent");
-                absent
-            }
-            None => absent,
-        }
+        })
     }
 
+    /// A member that has members itself; `None` where it is absent or has none.
+    pub(super) fn section_of(
+        &self,
+        parent: &Field<'a>,
+        name: &str,
+        effect: &str,
+    ) -> Option<Field<'a>> {
+        let field = parent.get(name)?;
+        self.mapping(&field, effect)?;
+        Some(field)
+    }
+
+    /// A member that has to be there.
+    pub(super) fn required(
+        &self,
+        parent: &Field<'a>,
+        name: &str,
+        effect: &str,
+    ) -> Option<Field<'a>> {
+        let field = parent.get(name);
+        if field.is_none() {
+            self.problem(&format!("{}.{name}", parent.path), "is missing", effect);
+        }
+        field
+    }
+
+    /// Whether a field has members at all; reported where it has not.
+    pub(super) fn mapping(&self, field: &Field<'a>, effect: &str) -> Option<()> {
+        self.parse(field, "a mapping of fields", effect, Value::as_object)
+            .map(drop)
+    }
+
+    /// The elements of a member: none where it is absent, `None` where it is not a list.
+    pub(super) fn try_list(
+        &self,
+        parent: &Field<'a>,
+        name: &str,
+        effect: &str,
+    ) -> Option<Vec<Field<'a>>> {
+        let Some(field) = parent.get(name) else {
+            return Some(Vec::new());
+        };
+        let elements = self.parse(&field, "a list", effect, Value::as_array)?;
+        let element = |(index, value)| Field {
+            path: format!("{}[{index}]", field.path),
+            value,
+        };
+        Some(elements.iter().enumerate().map(element).collect())
+    }
+
+    /// The elements of a member; none where it is absent or not a list.
+    pub(super) fn list(&self, parent: &Field<'a>, name: &str, effect: &str) -> Vec<Field<'a>> {
+        self.try_list(parent, name, effect).unwrap_or_default()
+    }
+
+    /// The elements of a member that have members themselves.
+    pub(super) fn mappings(&self, parent: &Field<'a>, name: &str, effect: &str) -> Vec<Field<'a>> {
+        let mut elements = self.list(parent, name, effect);
+        elements.retain(|field| self.mapping(field, effect).is_some());
+        elements
+    }
+
+    /// A switch; `None` where it is absent or makes no sense.
+    pub(super) fn flag(&self, parent: &Field<'a>, name: &str, effect: &str) -> Option<bool> {
+        let field = parent.get(name)?;
+        self.parse(&field, "true or false", effect, Value::as_bool)
+    }
+
+    /// What was found; a field that is read twice is reported once.
     pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+        let mut problems: Vec<Problem> = Vec::new();
+        for problem in self.problems.into_inner() {
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        problems
     }
 
     pub(super) fn problem(
@@ -117,11 +171,28 @@ impl<'a> Reader<'a> {
         if parsed.is_none() {
             self.problem(
                 &field.path,
-                format!("is {}, not {expected}", field.value),
+                format!("is {}, not {expected}", self.shown(field.value)),
                 effect,
             );
         }
         parsed
+    }
+
+    /// A value as far as it helps to recognise it; nothing of a Secret.
+    fn shown(&self, value: &Value) -> String {
+        const LONGEST: usize = 80;
+        match value {
+            _ if self.kind == Kind::Secret => "something else".to_owned(),
+            Value::Array(_) => "a list".to_owned(),
+            Value::Object(_) => "a mapping".to_owned(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                let text = value.to_string();
+                match text.char_indices().nth(LONGEST) {
+                    Some((end, _)) => format!("{}…", &text[..end]),
+                    None => text,
+                }
+            }
+        }
     }
 
     pub(super) fn text(&self, field: &Field<'a>, effect: &str) -> Option<&'a str> {
@@ -153,36 +224,55 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A map of strings below `metadata` (labels, annotations) or elsewhere.
-    pub(super) fn strings(&self, parent: &Field<'a>, name: &str) -> BTreeMap<Arc<str>, Arc<str>> {
+    /// A map of strings, without the members that are none.
+    pub(super) fn strings(
+        &self,
+        parent: &Field<'a>,
+        name: &str,
+        effect: &str,
+    ) -> BTreeMap<Arc<str>, Arc<str>> {
+        self.members(parent, name, effect)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|(name, field)| Some(((*name).into(), self.text(field, effect)?.into())))
+            .collect()
+    }
+
+    /// A map of strings, empty where it is absent; `None` where it or a member cannot be read.
+    pub(super) fn try_strings(
+        &self,
+        parent: &Field<'a>,
+        name: &str,
+        effect: &str,
+    ) -> Option<BTreeMap<Arc<str>, Arc<str>>> {
+        self.members(parent, name, effect)?
+            .iter()
+            .map(|(name, field)| Some(((*name).into(), self.text(field, effect)?.into())))
+            .collect()
+    }
+
+    /// The members of a member: none where it is absent, `None` where it cannot have any.
+    pub(super) fn members(
+        &self,
+        parent: &Field<'a>,
+        name: &str,
+        effect: &str,
+    ) -> Option<Vec<(&'a str, Field<'a>)>> {
         let Some(field) = parent.get(name) else {
-            return BTreeMap::new();
+            return Some(Vec::new());
         };
-        let Some(members) = self.parse(&field, "a map", "it counts as empty", Value::as_object)
-        else {
-            return BTreeMap::new();
+        let members = self.parse(&field, "a map", effect, Value::as_object)?;
+        let member = |(name, value): (&'a String, &'a Value)| {
+            let path = format!("{}.{name}", field.path);
+            (name.as_str(), Field { path, value })
         };
-        let mut strings = BTreeMap::new();
-        for (name, value) in members {
-            match value.as_str() {
-                Some(value) => drop(strings.insert(name.as_str().into(), value.into())),
-                None => self.problem(
-                    &format!("{}.{name}", field.path),
-                    format!("is {value}, not a string"),
-                    "it is ignored",
-                ),
-            }
-        }
-        strings
+        Some(members.iter().map(member).collect())
     }
 
     /// A label of the object.
-    pub(super) fn label(&self, name: &str) -> Option<&'a str> {
-        self.object
-            .get("metadata")?
-            .get("labels")?
-            .get(name)?
-            .as_str()
+    pub(super) fn label(&self, name: &str, effect: &str) -> Option<&'a str> {
+        let labels = self.section_of(&self.section("metadata"), "labels", "none is known")?;
+        self.text(&labels.get(name)?, effect)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Objects in, model and problems out.
 
+mod junk;
+
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
@@ -43,12 +45,17 @@ fn one_bad_port_costs_that_port_alone() {
             {"name": "f"},
             {"name": "g", "port": 53, "protocol": "UDP", "nodePort": 0},
             {"name": "h", "port": 54, "nodePort": -1},
+            {"name": "i", "port": 80},
+            {"name": "j", "port": 81, "nodePort": 30080},
+            "k",
         ]})),
         &expect![[r#"
             ClusterIp Assigned([10.96.0.1])
             `a` 80/tcp Some(30080)
             `g` 53/udp None
             `h` 54/tcp None
+            `j` 81/tcp None
+            ! Service shop/web: spec.ports[11] is "k", not a mapping of fields; this port is not served, the others are
             ! Service shop/web: spec.ports[1].port is 70000, not a port from 1 to 65535; this port is not served, the others are
             ! Service shop/web: spec.ports[2].port is 0, not a port from 1 to 65535; this port is not served, the others are
             ! Service shop/web: spec.ports[3].port is "eighty", not a port from 1 to 65535; this port is not served, the others are
@@ -56,6 +63,8 @@ fn one_bad_port_costs_that_port_alone() {
             ! Service shop/web: spec.ports[5].name `a` is the name of an earlier port; this port is not served, the others are
             ! Service shop/web: spec.ports[6].port is missing; this port is not served, the others are
             ! Service shop/web: spec.ports[8].nodePort is -1, not a port from 1 to 65535; the port is served on cluster IPs only
+            ! Service shop/web: spec.ports[9].port 80/tcp is that of port `a`; this port is not served, the others are
+            ! Service shop/web: spec.ports[10].nodePort 30080/tcp is that of port `a`; the port is served on cluster IPs only
         "#]],
     );
 }
@@ -86,6 +95,22 @@ fn cluster_ips_none_absent_and_bad_differ() {
             "#]],
         ),
         (
+            json!({"clusterIPs": ["0.0.0.0", "224.0.0.1", "::"], "clusterIP": "10.96.0.1"}),
+            expect![[r#"
+                ClusterIp Pending
+                ! Service shop/web: spec.clusterIPs[0] is 0.0.0.0, which cannot be a Service's; this address is not served
+                ! Service shop/web: spec.clusterIPs[1] is 224.0.0.1, which cannot be a Service's; this address is not served
+                ! Service shop/web: spec.clusterIPs[2] is ::, which cannot be a Service's; this address is not served
+            "#]],
+        ),
+        (
+            json!({"clusterIPs": "10.96.0.1"}),
+            expect![[r#"
+            ClusterIp Pending
+            ! Service shop/web: spec.clusterIPs is "10.96.0.1", not a list; this address is not served
+        "#]],
+        ),
+        (
             json!({"type": "Anycast"}),
             expect![[r#"
                 ! Service shop/web: spec.type is "Anycast", not a type of Service; the Service is left out
@@ -97,6 +122,15 @@ fn cluster_ips_none_absent_and_bad_differ() {
     let mut labelled = service(json!({"clusterIP": "10.96.0.1"}));
     labelled["metadata"]["labels"] = json!({"service.kubernetes.io/headless": ""});
     check_service(&labelled, &expect!["ClusterIp Headless\n"]);
+    // YAML makes a boolean of an unquoted `true`.
+    labelled["metadata"]["labels"] = json!({"service.kubernetes.io/headless": true});
+    check_service(
+        &labelled,
+        &expect![[r#"
+        ClusterIp Assigned([10.96.0.1])
+        ! Service shop/web: metadata.labels.service.kubernetes.io/headless is true, not a string; the Service counts as not headless
+    "#]],
+    );
 }
 
 #[test]
@@ -165,59 +199,54 @@ fn slices_of_names_are_no_problem_and_no_object() {
 }
 
 #[test]
-fn nothing_in_the_shape_of_json_panics() {
+fn an_object_and_its_events_have_one_name() {
     for kind in Kind::ALL {
-        for value in [
-            json!(null),
-            json!(42),
-            json!([]),
-            json!("x"),
-            json!({"metadata": {"name": "a"}, "spec": 1, "status": []}),
-            json!({"metadata": {"name": "a", "labels": [], "annotations": "x"}, "spec": {"ports": {}, "ingress": [1]}, "endpoints": [1], "addressType": 4}),
-        ] {
-            let _total = reduce(kind, &value);
-        }
+        let object = json!({"metadata": {"namespace": "a", "name": "b"}, "addressType": "IPv4"});
+        let reduced = reduce(kind, &object);
+        assert_eq!(reduced.object.unwrap().key(), &reduced.key, "{kind}");
     }
-}
-
-#[test]
-fn absent_and_empty_differ_in_policies() {
-    use crate::{PeerSelection, PortSelection};
-    let policy = |spec: Value| {
-        let object = json!({"metadata": {"namespace": "a", "name": "b"}, "spec": spec});
-        match reduce(Kind::NetworkPolicy, &object).object {
-            Some(Object::NetworkPolicy(policy)) => policy,
-            other => panic!("{other:?}"),
-        }
-    };
-    let deny = policy(json!({"podSelector": {}}));
-    assert_eq!(
-        (deny.ingress.as_deref(), deny.egress.as_deref()),
-        (Some(&[][..]), None)
-    );
-    let open =
-        policy(json!({"podSelector": {}, "egress": [{"to": []}], "policyTypes": ["Egress"]}));
-    assert_eq!(open.ingress, None);
-    let rules = open.egress.as_ref().unwrap();
-    assert_eq!(
-        (&rules[0].peers, &rules[0].ports),
-        (&PeerSelection::All, &PortSelection::All)
-    );
-    let bad =
-        policy(json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "x"}}]}]}));
-    assert_eq!(
-        bad.ingress.as_ref().unwrap()[0].peers,
-        PeerSelection::Only(vec![])
-    );
 }
 
 #[test]
 fn a_secrets_values_do_not_show() {
     let object =
         json!({"metadata": {"namespace": "a", "name": "b"}, "data": {"password": "c2VjcmV0"}});
-    let text = format!("{:?}", reduce(Kind::Secret, &object));
+    let reduced = reduce(Kind::Secret, &object);
+    let text = format!("{reduced:?}");
     assert!(
-        text.contains("password") && !text.contains("c2VjcmV0"),
+        text.contains("password") && !text.contains("c2VjcmV0") && !text.contains("115, 101, 99"),
         "{text}"
     );
+    let Some(Object::Secret(secret)) = reduced.object else {
+        panic!("left out")
+    };
+    assert_eq!(&*secret.data["password"], b"secret");
+}
+
+#[test]
+fn an_object_without_a_usable_name_is_left_out_and_says_so() {
+    for (metadata, field) in [
+        (json!({}), "metadata.name"),
+        (Value::Null, "metadata.name"),
+        (json!({"name": ""}), "metadata.name"),
+        (json!({"name": 7}), "metadata.name"),
+        (json!({"name": "a", "namespace": 7}), "metadata.namespace"),
+    ] {
+        for object in [
+            json!({"metadata": metadata}),
+            json!([]),
+            json!("x"),
+            json!(null),
+        ] {
+            let reduced = reduce(Kind::Service, &object);
+            assert_eq!(reduced.object, None, "{object}");
+            let fields: Vec<_> = reduced.problems.iter().map(|found| &found.field).collect();
+            let expected = if object.is_object() {
+                field
+            } else {
+                "metadata.name"
+            };
+            assert_eq!(fields, [expected], "{object}");
+        }
+    }
 }

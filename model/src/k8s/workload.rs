@@ -1,59 +1,65 @@
 //! `v1/Pod`, `v1/Namespace`, `v1/Secret`, `v1/Endpoints`.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use super::read::Reader;
-use crate::{EndpointsAnnotations, Namespace, ObjectKey, Pod, PortName, Protocol, Secret};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+use super::read::{Field, Reader};
+use crate::{EndpointsAnnotations, Namespace, Pod, PortName, Protocol, Secret};
+
+const UNKNOWN_ADDRESS: &str = "no policy knows the pod by this address";
+const UNNAMED: &str = "the port cannot be referred to by its name";
+const UNREADABLE: &str = "the value is left out";
+const UNLABELLED: &str = "no selector can find it";
 
 pub(super) fn pod(reader: &Reader<'_>) -> Pod {
     let (spec, status) = (reader.section("spec"), reader.section("status"));
-    let mut fields: Vec<_> = status
-        .list("podIPs")
+    let mut fields: Vec<_> = reader
+        .mappings(&status, "podIPs", UNKNOWN_ADDRESS)
         .iter()
         .filter_map(|entry| entry.get("ip"))
         .collect();
     if fields.is_empty() {
         fields.extend(status.get("podIP").filter(|field| field.value != ""));
     }
-    let phase = status.get("phase");
+    let host_network = reader.flag(&spec, "hostNetwork", "its addresses count as its own");
+    let phase = status
+        .get("phase")
+        .and_then(|field| reader.text(&field, "the pod counts as running"));
     Pod {
         key: reader.key.clone(),
-        labels: reader.strings(&reader.section("metadata"), "labels"),
+        labels: reader.strings(&reader.section("metadata"), "labels", UNLABELLED),
         node_name: spec
             .get("nodeName")
             .and_then(|field| reader.text(&field, "the pod counts as unscheduled"))
             .map(Into::into),
-        host_network: spec
-            .get("hostNetwork")
-            .is_some_and(|field| field.value == true),
+        host_network: host_network.unwrap_or(false),
         addresses: fields
             .iter()
-            .filter_map(|field| reader.address(field, "it is ignored"))
+            .filter_map(|field| reader.address(field, UNKNOWN_ADDRESS))
             .collect(),
-        finished: phase.is_some_and(|field| field.value == "Succeeded" || field.value == "Failed"),
-        ports: ports(reader),
+        finished: matches!(phase, Some("Succeeded" | "Failed")),
+        ports: ports(reader, &spec),
     }
 }
 
-fn ports(reader: &Reader<'_>) -> Vec<(PortName, Protocol, NonZeroU16)> {
-    let effect = "the port cannot be referred to by its name";
+fn ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<(PortName, Protocol, NonZeroU16)> {
     let mut ports = Vec::new();
     for entry in reader
-        .section("spec")
-        .list("containers")
+        .mappings(spec, "containers", UNNAMED)
         .iter()
-        .flat_map(|container| container.list("ports"))
+        .flat_map(|container| reader.mappings(container, "ports", UNNAMED))
     {
-        let Some(name) = entry
-            .get("name")
-            .and_then(|field| reader.text(&field, effect))
-        else {
+        let name = entry.get("name");
+        let Some(name) = name.and_then(|field| reader.text(&field, UNNAMED)) else {
             continue;
         };
         let number = entry
             .get("containerPort")
-            .and_then(|field| reader.port(&field, effect));
-        if let (Some(protocol), Some(number)) = (reader.protocol(&entry, effect), number) {
+            .and_then(|field| reader.port(&field, UNNAMED));
+        if let (Some(protocol), Some(number)) = (reader.protocol(&entry, UNNAMED), number) {
             ports.push((PortName::new(Some(name)), protocol, number));
         }
     }
@@ -61,9 +67,9 @@ fn ports(reader: &Reader<'_>) -> Vec<(PortName, Protocol, NonZeroU16)> {
 }
 
 pub(super) fn namespace(reader: &Reader<'_>) -> Namespace {
-    let labels = reader.strings(&reader.section("metadata"), "labels");
+    let labels = reader.strings(&reader.section("metadata"), "labels", UNLABELLED);
     Namespace {
-        key: ObjectKey::cluster_scoped(&reader.key.name),
+        key: reader.key.clone(),
         labels,
     }
 }
@@ -73,17 +79,41 @@ pub(super) fn secret(reader: &Reader<'_>) -> Secret {
     let secret_type = root
         .get("type")
         .and_then(|field| reader.text(&field, "it counts as Opaque"));
+    let mut data = BTreeMap::new();
+    // A manifest may give values as they are; the API server lets these win.
+    for (name, is_encoded) in [("data", true), ("stringData", false)] {
+        let members = reader.members(&root, name, UNREADABLE);
+        for (key, field) in members.into_iter().flatten() {
+            if let Some(bytes) = secret_bytes(reader, &field, is_encoded) {
+                data.insert(key.into(), bytes);
+            }
+        }
+    }
     Secret {
         key: reader.key.clone(),
         secret_type: secret_type.unwrap_or("Opaque").into(),
-        data: reader.strings(&root, "data"),
+        data,
+    }
+}
+
+fn secret_bytes(reader: &Reader<'_>, field: &Field<'_>, is_encoded: bool) -> Option<Arc<[u8]>> {
+    let text = reader.text(field, UNREADABLE)?;
+    if !is_encoded {
+        return Some(text.as_bytes().into());
+    }
+    match BASE64_STANDARD.decode(text) {
+        Ok(bytes) => Some(bytes.into()),
+        Err(_) => {
+            reader.problem(&field.path, "is not base64", UNREADABLE);
+            None
+        }
     }
 }
 
 pub(super) fn endpoints(reader: &Reader<'_>) -> EndpointsAnnotations {
-    let annotations = reader.strings(&reader.section("metadata"), "annotations");
+    let metadata = reader.section("metadata");
     EndpointsAnnotations {
         key: reader.key.clone(),
-        annotations,
+        annotations: reader.strings(&metadata, "annotations", "the annotation is ignored"),
     }
 }

@@ -61,6 +61,15 @@ impl Compiler {
         llvm_of(&version)
     }
 
+    /// What to look at first where the linker is the one that gave up.
+    fn hint(&self) -> String {
+        let compiler = run::shown(&self.rustc());
+        let llvm = self
+            .llvm()
+            .map_or_else(|| "of that version".to_owned(), |llvm| llvm.to_string());
+        format!("built with {compiler}, so bpf-linker has to read the bitcode of LLVM {llvm}")
+    }
+
     fn cargo(&self) -> Command {
         let mut command = run::cargo();
         for name in [
@@ -129,7 +138,8 @@ pub(crate) fn build() -> Result<()> {
                 "RUSTFLAGS",
                 "-Clinker=bpf-linker -Clink-arg=--btf -Cdebuginfo=2",
             ),
-    )?;
+    )
+    .with_context(|| compiler.hint())?;
     let directory = place::target().join("bpf");
     fs::create_dir_all(&directory)
         .with_context(|| format!("{}: cannot be created", directory.display()))?;

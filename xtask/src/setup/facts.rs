@@ -1,17 +1,19 @@
 //! What this machine has.
 
-use std::path::Path;
-
+use super::distribution::Distribution;
 use super::plan::{Facts, PACKAGES};
 use crate::build::ebpf::Compiler;
 use crate::run;
 
-/// Looks at the machine.
-pub(super) fn facts() -> Facts {
-    let is_debian = Path::new("/etc/debian_version").exists();
+/// Looks at the machine; only the caller knows whether apt's lists are new.
+pub(super) fn facts(has_fresh_lists: bool) -> Facts {
+    // A machine without the file, or where it cannot be read, is one that is not known.
+    let distribution = Distribution::of_os_release(
+        &std::fs::read_to_string("/etc/os-release").unwrap_or_default(),
+    );
     let compiler = Compiler::find();
     Facts {
-        is_debian,
+        distribution,
         is_root: run::output(run::command("id").arg("-u")).is_ok_and(|id| id.trim() == "0"),
         missing_tools: PACKAGES
             .iter()
@@ -19,9 +21,9 @@ pub(super) fn facts() -> Facts {
             .filter(|tool| !is_program(tool))
             .copied()
             .collect(),
-        has_apt_lists: has_apt_lists(),
+        has_fresh_lists,
         has_rustup: is_program("rustup"),
-        offers_rustc_web: is_debian
+        offers_rustc_web: distribution == Distribution::Debian
             && run::output(run::command("apt-cache").args([
                 "search",
                 "--names-only",
@@ -42,12 +44,4 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .any(|directory| directory.join(name).is_file())
-}
-
-fn has_apt_lists() -> bool {
-    std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
-        entries
-            .filter_map(Result::ok)
-            .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
-    })
 }

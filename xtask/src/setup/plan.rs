@@ -3,17 +3,19 @@
 use std::fmt;
 use std::process::Command;
 
+use super::distribution::{Distribution, Names};
 use crate::run;
 
 /// What the machine has, as far as the plan depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    pub(super) is_debian: bool,
+    pub(super) distribution: Distribution,
     pub(super) is_root: bool,
     /// Tools of [`PACKAGES`] that are not there.
     pub(super) missing_tools: Vec<&'static str>,
-    /// Whether apt knows any package; container images come without.
-    pub(super) has_apt_lists: bool,
+    /// Whether apt's lists were updated in this run. Images come without lists, or with old ones,
+    /// which offer a compiler that no known linker fits.
+    pub(super) has_fresh_lists: bool,
     pub(super) has_rustup: bool,
     /// Whether apt knows rust-web-src, the sources of Debian's newer compiler.
     pub(super) offers_rustc_web: bool,
@@ -25,37 +27,62 @@ pub(super) struct Facts {
     pub(super) bpf_linker: Option<String>,
 }
 
-/// A Debian package and the tools it is needed for.
+/// A package and the tools it is needed for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Package {
-    name: &'static str,
+    names: Names,
     pub(super) tools: &'static [&'static str],
     reason: &'static str,
 }
 
 pub(super) const PACKAGES: [Package; 5] = [
     Package {
-        name: "build-essential",
+        names: Names {
+            debian: "build-essential",
+            fedora: "gcc make",
+            suse: "gcc make",
+            arch: "base-devel",
+        },
         tools: &["cc", "make"],
         reason: "the C and assembly parts of the crate ring",
     },
     Package {
-        name: "iproute2",
+        names: Names {
+            debian: "iproute2",
+            fedora: "iproute",
+            suse: "iproute2",
+            arch: "iproute2",
+        },
         tools: &["ip"],
         reason: "to look around in a lab",
     },
     Package {
-        name: "nftables",
+        names: Names {
+            debian: "nftables",
+            fedora: "nftables",
+            suse: "nftables",
+            arch: "nftables",
+        },
         tools: &["nft"],
         reason: "to look around in a lab, and the ruleset the benchmark compares with",
     },
     Package {
-        name: "util-linux",
+        names: Names {
+            debian: "util-linux",
+            fedora: "util-linux",
+            suse: "util-linux",
+            arch: "util-linux",
+        },
         tools: &["nsenter", "unshare"],
         reason: "starts programs in the namespaces of a lab",
     },
     Package {
-        name: "procps",
+        names: Names {
+            debian: "procps",
+            fedora: "procps-ng",
+            suse: "procps",
+            arch: "procps-ng",
+        },
         tools: &["sysctl"],
         reason: "settings of a lab's namespaces",
     },
@@ -63,6 +90,14 @@ pub(super) const PACKAGES: [Package; 5] = [
 
 /// The release of bpf-linker for a major version of LLVM: it reads the bitcode of that version.
 const BPF_LINKERS: [(u32, &str); 1] = [(22, "0.10.3")];
+
+/// Debian's newer compiler and its sources.
+const RUSTC_WEB: [&str; 2] = ["rustc-web", "rust-web-src"];
+
+fn linker_for(llvm: u32) -> Option<&'static str> {
+    let known = BPF_LINKERS.iter().find(|(of, _)| *of == llvm);
+    known.map(|(_, version)| *version)
+}
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +116,7 @@ pub(super) enum Step {
 
 /// What is missing, in the order to install it.
 pub(super) fn plan(facts: &Facts) -> Vec<Step> {
+    let is_debian = facts.distribution == Distribution::Debian;
     let mut packages = Vec::new();
     let mut steps = Vec::new();
     for package in PACKAGES {
@@ -93,22 +129,32 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
         if missing.is_empty() {
             continue;
         }
-        if facts.is_debian {
-            packages.push(package.name);
+        if is_debian {
+            packages.push(package.names.debian);
         } else {
+            let how = facts.distribution.by_hand(&package.names).map_or_else(
+                || format!("on Debian: package {}", package.names.debian),
+                |(install, name)| format!("{install} {name}"),
+            );
+            let tools = missing.join(" and ");
             steps.push(Step::ByHand(format!(
-                "install {} ({}; on Debian: package {})",
-                missing.join(" and "),
-                package.reason,
-                package.name
+                "install {tools} ({}): {how}",
+                package.reason
             )));
         }
     }
+    let is_compiler_old = facts.bpf_linker.is_none()
+        && facts.offers_rustc_web
+        && facts.is_root
+        && facts.llvm.is_some_and(|llvm| linker_for(llvm).is_none());
+    if is_debian && is_compiler_old {
+        packages.extend(RUSTC_WEB);
+    }
     if !facts.has_core_sources {
         // Apt first: it is there where rustup's servers may be out of reach.
-        let apt = facts.is_debian && (facts.offers_rustc_web || !facts.has_apt_lists);
+        let apt = is_debian && (facts.offers_rustc_web || !facts.has_fresh_lists);
         if apt && (facts.is_root || !facts.has_rustup) {
-            packages.extend(["rustc-web", "rust-web-src"]);
+            packages.extend(RUSTC_WEB);
         } else if facts.has_rustup {
             steps.push(Step::AddSources);
         } else {
@@ -118,10 +164,13 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
             ));
         }
     }
-    steps.extend(linker(facts));
+    // Which linker fits is known once the compiler has come.
+    if !is_compiler_old {
+        steps.extend(linker(facts));
+    }
     if !packages.is_empty() {
         steps.insert(0, Step::Install(packages));
-        if !facts.has_apt_lists {
+        if !facts.has_fresh_lists {
             steps.insert(0, Step::UpdateLists);
         }
     }
@@ -135,15 +184,14 @@ fn linker(facts: &Facts) -> Option<Step> {
     // Sources that are still to come are of a compiler that has the newest LLVM known here.
     let (newest, _) = BPF_LINKERS[BPF_LINKERS.len() - 1];
     let llvm = facts.llvm.unwrap_or(newest);
-    let known = BPF_LINKERS.iter().find(|(of, _)| *of == llvm);
-    Some(known.map_or_else(
+    Some(linker_for(llvm).map_or_else(
         || {
             Step::ByHand(format!(
                 "install a bpf-linker that reads the bitcode of LLVM {llvm}; releases known to fit: {}",
                 BPF_LINKERS.map(|(of, version)| format!("{version} for LLVM {of}")).join(", ")
             ))
         },
-        |(_, version)| Step::InstallLinker(version),
+        Step::InstallLinker,
     ))
 }
 
@@ -151,7 +199,9 @@ impl Step {
     /// Whether setup may run this itself.
     pub(super) fn can_run(&self, facts: &Facts) -> bool {
         match self {
-            Self::UpdateLists | Self::Install(_) => facts.is_debian && facts.is_root,
+            Self::UpdateLists | Self::Install(_) => {
+                facts.distribution == Distribution::Debian && facts.is_root
+            }
             Self::AddSources | Self::InstallLinker(_) => true,
             Self::ByHand(_) => false,
         }
@@ -203,14 +253,15 @@ impl fmt::Display for Step {
 #[cfg(test)]
 mod tests {
     use super::{Facts, Step, plan};
+    use crate::setup::distribution::Distribution;
 
     /// A machine on which nothing is missing.
     fn complete() -> Facts {
         Facts {
-            is_debian: true,
+            distribution: Distribution::Debian,
             is_root: true,
             missing_tools: Vec::new(),
-            has_apt_lists: true,
+            has_fresh_lists: true,
             has_rustup: true,
             offers_rustc_web: true,
             has_core_sources: true,
@@ -230,8 +281,8 @@ mod tests {
     #[test]
     fn what_is_there_is_not_installed_again() {
         check(|_| {}, &[]);
-        check(|facts| facts.is_debian = false, &[]);
-        check(|facts| facts.has_apt_lists = false, &[]);
+        check(|facts| facts.distribution = Distribution::Unknown, &[]);
+        check(|facts| facts.has_fresh_lists = false, &[]);
     }
 
     #[test]
@@ -243,11 +294,11 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_updated_where_apt_has_none_and_a_package_is_missing() {
+    fn lists_are_updated_before_a_package_is_installed() {
         check(
             |facts| {
                 facts.missing_tools = vec!["ip"];
-                facts.has_apt_lists = false;
+                facts.has_fresh_lists = false;
             },
             &[
                 "apt-get update --quiet",
@@ -303,6 +354,7 @@ mod tests {
             |facts| {
                 facts.bpf_linker = None;
                 facts.llvm = Some(23);
+                facts.is_root = false;
             },
             &[
                 "install a bpf-linker that reads the bitcode of LLVM 23; releases known to fit: 0.10.3 for LLVM 22",
@@ -311,16 +363,48 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_system_is_told_exactly_what_is_missing() {
+    fn a_compiler_of_old_lists_is_replaced() {
         check(
             |facts| {
-                facts.is_debian = false;
-                facts.missing_tools = vec!["nsenter"];
+                facts.bpf_linker = None;
+                facts.llvm = Some(19);
+                facts.has_fresh_lists = false;
             },
             &[
-                "install nsenter (starts programs in the namespaces of a lab; on Debian: package util-linux)",
+                "apt-get update --quiet",
+                "apt-get install --yes --quiet --no-install-recommends rustc-web rust-web-src",
             ],
         );
+    }
+
+    #[test]
+    fn other_systems_are_told_exactly_what_is_missing() {
+        for (distribution, expected) in [
+            (
+                Distribution::Unknown,
+                "install ip (to look around in a lab): on Debian: package iproute2",
+            ),
+            (
+                Distribution::Fedora,
+                "install ip (to look around in a lab): dnf install iproute",
+            ),
+            (
+                Distribution::Suse,
+                "install ip (to look around in a lab): zypper install iproute2",
+            ),
+            (
+                Distribution::Arch,
+                "install ip (to look around in a lab): pacman -S --needed iproute2",
+            ),
+        ] {
+            check(
+                |facts| {
+                    facts.distribution = distribution;
+                    facts.missing_tools = vec!["ip"];
+                },
+                &[expected],
+            );
+        }
     }
 
     #[test]

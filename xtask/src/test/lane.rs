@@ -15,6 +15,9 @@ pub(super) enum Lane {
 pub(super) enum Check {
     /// cargo with these arguments.
     Cargo(&'static [&'static str]),
+    /// Tests that need nothing of the machine, selected by these arguments, by cargo nextest where
+    /// it is installed.
+    Tests(&'static [&'static str]),
     /// `cargo xtask tidy`, within this process.
     Tidy,
 }
@@ -69,24 +72,14 @@ impl Lane {
                 Check::Tidy,
                 // Default members: agent-ebpf compiles for the BPF target only.
                 Check::Cargo(&["clippy", "--all-targets", "--", "-D", "warnings"]),
-                Check::Cargo(&[
-                    "test",
-                    "--no-fail-fast",
+                Check::Tests(&[
                     "--workspace",
                     "--exclude",
                     "agent-ebpf",
                     "--exclude",
                     "tests",
                 ]),
-                Check::Cargo(&[
-                    "test",
-                    "--no-fail-fast",
-                    "-p",
-                    "tests",
-                    "--lib",
-                    "--test",
-                    "api",
-                ]),
+                Check::Tests(&["-p", "tests", "--lib", "--test", "api"]),
             ],
             Self::Bpf => &[Check::Cargo(&["test", "-p", "tests", "--test", "bpf"])],
             Self::Netns => &[Check::Cargo(&["test", "-p", "tests", "--test", "netns"])],

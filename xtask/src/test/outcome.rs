@@ -13,17 +13,35 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    /// What a line of libtest's output says; `None` for any other line.
+    /// What a summary line of libtest or nextest says; `None` for any other line.
     pub(super) fn of_line(line: &str) -> Option<Self> {
-        let result = line.trim_start().strip_prefix("test result: ")?;
-        let number_before = |word: &str| {
-            let (before, _) = result.split_once(word)?;
+        let plain = anstream::adapter::strip_str(line).to_string();
+        let line = plain.trim_start();
+        let number_before = |text: &str, word: &str| {
+            let (before, _) = text.split_once(word)?;
             before.split_whitespace().next_back()?.parse().ok()
         };
+        if let Some(result) = line.strip_prefix("test result: ") {
+            return Some(Self {
+                passed: number_before(result, " passed")?,
+                failed: number_before(result, " failed")?,
+            });
+        }
+        let (_, result) = line.strip_prefix("Summary [")?.split_once("run: ")?;
         Some(Self {
-            passed: number_before(" passed")?,
-            failed: number_before(" failed")?,
+            passed: number_before(result, " passed")?,
+            // nextest leaves out what did not occur.
+            failed: number_before(result, " failed").unwrap_or_default(),
         })
+    }
+
+    /// This, and one more failed where a check did not hold without a test of its own failing: the
+    /// sum of a run that fails never says `0 failed`.
+    pub(super) fn of_failed_check(self) -> Self {
+        Self {
+            failed: self.failed.max(1),
+            ..self
+        }
     }
 }
 
@@ -55,8 +73,31 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// How a lane ended whose checks came to this. One without any test has failed.
+    pub(super) fn of(
+        lane: &'static str,
+        sum: Sum,
+        mut failures: Vec<String>,
+        took: Duration,
+    ) -> Self {
+        let executed_none = sum == Sum::default();
+        if executed_none {
+            failures.push("no test was executed".to_owned());
+        }
+        Self {
+            lane,
+            sum: if executed_none {
+                sum.of_failed_check()
+            } else {
+                sum
+            },
+            failures,
+            took,
+        }
+    }
+
     pub(super) fn is_success(&self) -> bool {
-        self.failures.is_empty() && self.sum.failed == 0 && self.sum.passed > 0
+        self.failures.is_empty() && self.sum.failed == 0
     }
 }
 
@@ -71,9 +112,6 @@ impl fmt::Display for Outcome {
             self.sum.failed,
             self.took.as_secs_f64()
         )?;
-        if self.sum == Sum::default() {
-            formatter.write_str("; no test was executed")?;
-        }
         for failure in &self.failures {
             write!(formatter, "\n  {failure}")?;
         }
@@ -103,6 +141,18 @@ mod tests {
                 "test result: \u{1b}[32mok\u{1b}[m. 4 passed; 0 failed; 0 ignored\n",
                 sum(4, 0),
             ),
+            (
+                "     Summary [   0.271s] 29 tests run: 29 passed, 0 skipped\n",
+                sum(29, 0),
+            ),
+            (
+                "\u{1b}[31;1m     Summary\u{1b}[0m [   1.0s] \u{1b}[1m9\u{1b}[0m tests run: \u{1b}[1m7\u{1b}[0m \u{1b}[32;1mpassed\u{1b}[0m (1 slow), \u{1b}[1m2\u{1b}[0m \u{1b}[31;1mfailed\u{1b}[0m, 3 skipped\n",
+                sum(7, 2),
+            ),
+            (
+                "     Summary [   0.1s] 1/5 tests run: 0 passed, 1 failed, 0 skipped\n",
+                sum(0, 1),
+            ),
             ("test a_result ... ok\n", None),
             ("running 3 tests\n", None),
             ("the test result: ok. 1 passed; 0 failed\n", None),
@@ -113,19 +163,24 @@ mod tests {
 
     #[test]
     fn a_lane_fails_with_a_check_a_test_or_without_any_test() {
-        for (passed, failed, failures, expected) in [
-            (1, 0, vec![], true),
-            (0, 0, vec![], false),
-            (5, 1, vec![], false),
-            (5, 0, vec!["cargo fmt".to_owned()], false),
+        for (passed, failed, failures, success, failed_in_sum) in [
+            (1, 0, vec![], true, 0),
+            (0, 0, vec![], false, 1),
+            (5, 1, vec![], false, 1),
+            (5, 1, vec!["cargo fmt".to_owned()], false, 1),
         ] {
-            let outcome = Outcome {
-                lane: "unit",
-                sum: Sum { passed, failed },
-                failures,
-                took: Duration::from_millis(1500),
-            };
-            assert_eq!(outcome.is_success(), expected, "{outcome}");
+            let sum = Sum { passed, failed };
+            let outcome = Outcome::of("unit", sum, failures, Duration::from_millis(1500));
+            assert_eq!(outcome.is_success(), success, "{outcome}");
+            assert_eq!(outcome.sum.failed, failed_in_sum, "{outcome}");
+        }
+    }
+
+    #[test]
+    fn a_check_that_fails_counts_even_where_its_tests_pass() {
+        for (failed, expected) in [(0, 1), (1, 1), (3, 3)] {
+            let sum = Sum { passed: 2, failed };
+            assert_eq!(sum.of_failed_check().failed, expected);
         }
     }
 }

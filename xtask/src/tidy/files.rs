@@ -10,6 +10,10 @@ use crate::place;
 
 const MOST_LINES: usize = 700;
 const MANY_LINES: usize = 400;
+/// Comments beside code, in percent of the lines that are not empty; more is narration.
+const MOST_COMMENTS_PERCENT: usize = 8;
+/// A few comments in a short file say nothing about it.
+const FEW_COMMENTS: usize = 4;
 /// Names under which unrelated things gather.
 const DRAWERS: [&str; 10] = [
     "common", "helper", "helpers", "manager", "misc", "prelude", "shared", "types", "util", "utils",
@@ -89,6 +93,15 @@ impl File {
                     format!("{lines} lines, at most {MOST_LINES}; split it"),
                 );
             }
+            let (comments, all) = (comment_lines(&self.text), full_lines(&self.text));
+            if comments > FEW_COMMENTS && comments * 100 > all * MOST_COMMENTS_PERCENT {
+                breach(
+                    "comments",
+                    format!(
+                        "{comments} of {all} lines are comments, at most {MOST_COMMENTS_PERCENT} %; keep those with a reason"
+                    ),
+                );
+            }
             let drawer = self
                 .path
                 .trim_end_matches(".rs")
@@ -106,6 +119,26 @@ impl File {
         }
         breaches
     }
+}
+
+fn full_lines(text: &str) -> usize {
+    text.lines().filter(|line| !line.trim().is_empty()).count()
+}
+
+/// Lines of comments that are neither documentation nor the safety argument of a block.
+fn comment_lines(text: &str) -> usize {
+    let mut comments = 0;
+    let mut is_argument = false;
+    for line in text.lines().map(str::trim_start) {
+        let is_comment =
+            line.starts_with("//") && !line.starts_with("///") && !line.starts_with("//!");
+        is_argument = is_comment
+            && (is_argument
+                || line.starts_with("// SAFETY:")
+                || line.starts_with("// JUSTIFICATION:"));
+        comments += usize::from(is_comment && !is_argument);
+    }
+    comments
 }
 
 #[cfg(test)]
@@ -127,6 +160,12 @@ mod tests {
         check("agent/src/table.rs", &"\n".repeat(700), &[]);
         check("agent/src/table.rs", &"\n".repeat(701), &["length"]);
         check("docs/long.md", &"\n".repeat(701), &[]);
+        let narrated = "// Add one.\n\nx += 1;\n".repeat(5);
+        check("agent/src/table.rs", &narrated, &["comments"]);
+        check("agent/src/table.rs", &narrated[..narrated.len() / 5], &[]);
+        let argued = "// SAFETY: x is valid,\n// as it was made here.\nx();\n".repeat(5);
+        check("agent/src/sys/map.rs", &argued, &[]);
+        check("agent/src/table.rs", &"/// One.\nx;\n".repeat(9), &[]);
         check("agent/src/utils.rs", "", &["name"]);
         check("agent/src/common/mod.rs", "", &["name"]);
         check("agent/src/commons.rs", "", &[]);

@@ -13,7 +13,7 @@ struct Banned {
     message: &'static str,
 }
 
-const BANNED: [Banned; 7] = [
+const BANNED: [Banned; 8] = [
     Banned {
         rule: "word",
         texts: &[
@@ -41,6 +41,20 @@ const BANNED: [Banned; 7] = [
         files: &["rs", "md", "toml", "yaml", "yml", "sh", "run"],
         except: &[],
         message: "a path of one machine",
+    },
+    Banned {
+        rule: "registry-host",
+        texts: &[
+            "index.crates.io",
+            "static.crates.io",
+            "deb.debian.org",
+            "security.debian.org",
+            "pypi.org",
+            "registry.npmjs.org",
+        ],
+        files: &["rs", "md", "toml", "yaml", "yml", "sh", "run"],
+        except: &[],
+        message: "where packages come from is the machine's own configuration",
     },
     Banned {
         rule: "command",
@@ -236,6 +250,11 @@ mod tests {
             &[(1, "shared-lock"), (2, "unbounded")],
         );
         check("docs/a.md", "see /root/x", &[(1, "machine-path")]);
+        check(
+            "Cargo.toml",
+            "registry = \"https://index.crates.io/\"",
+            &[(1, "registry-host")],
+        );
         check("a.rs", "// ==========", &[(1, "banner")]);
         check("a.rs", "// TODO: more\n// TODO(#12): more", &[(1, "todo")]);
         check("a.md", "done \u{2705}", &[(1, "emoji")]);

@@ -1,0 +1,170 @@
+//! Junk in place of any part of an object: nothing panics, and nothing is lost without a word.
+
+use serde_json::{Value, json};
+
+use crate::Kind;
+use crate::k8s::reduce;
+
+/// An object of each kind in which every field that the model reads is set.
+fn samples() -> Vec<(Kind, Value)> {
+    let metadata = |labels: Value| json!({"namespace": "shop", "name": "web", "labels": labels});
+    let selector = json!({"matchLabels": {"app": "web"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["front"]}]});
+    vec![
+        (
+            Kind::Service,
+            json!({
+                "metadata": {"namespace": "shop", "name": "web", "creationTimestamp": "2026-01-02T03:04:05Z",
+                    "labels": {"service.kubernetes.io/service-proxy-name": "other"}},
+                "spec": {"type": "NodePort", "clusterIPs": ["10.96.0.1", "fd00::1"], "publishNotReadyAddresses": true,
+                    "ports": [{"name": "http", "protocol": "UDP", "port": 80, "nodePort": 30080}]},
+            }),
+        ),
+        (
+            Kind::Service,
+            json!({
+                "metadata": metadata(json!({"service.kubernetes.io/service-proxy-name": "other"})),
+                "spec": {"clusterIP": "10.96.0.1"},
+            }),
+        ),
+        (
+            Kind::EndpointSlice,
+            json!({
+                "metadata": metadata(json!({"kubernetes.io/service-name": "web"})),
+                "addressType": "IPv4",
+                "ports": [{"name": "http", "protocol": "UDP", "port": 8080}],
+                "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "node1",
+                    "conditions": {"ready": false, "serving": true, "terminating": true}}],
+            }),
+        ),
+        (
+            Kind::Node,
+            json!({
+                "metadata": {"name": "node1"},
+                "spec": {"podCIDRs": ["10.0.1.0/24"]},
+                "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+            }),
+        ),
+        (
+            Kind::Pod,
+            json!({
+                "metadata": metadata(json!({"app": "web"})),
+                "spec": {"nodeName": "node1", "hostNetwork": true,
+                    "containers": [{"ports": [{"name": "http", "containerPort": 80, "protocol": "UDP"}]}]},
+                "status": {"phase": "Failed", "podIPs": [{"ip": "10.0.0.1"}]},
+            }),
+        ),
+        (
+            Kind::Namespace,
+            json!({"metadata": {"name": "shop", "labels": {"a": "b"}}}),
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({
+                "metadata": {"namespace": "shop", "name": "web"},
+                "spec": {"podSelector": selector, "policyTypes": ["Egress"],
+                    "egress": [
+                        {"to": [{"podSelector": selector, "namespaceSelector": selector}], "ports": [{"protocol": "UDP"}]},
+                        {"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}],
+                            "ports": [{"protocol": "UDP", "port": 53, "endPort": 54}]},
+                    ]},
+            }),
+        ),
+        (
+            Kind::Secret,
+            json!({
+                "metadata": {"namespace": "shop", "name": "web"}, "type": "kubernetes.io/tls",
+                "data": {"tls.key": "c2VjcmV0"}, "stringData": {"password": "c2VjcmV0"},
+            }),
+        ),
+        (
+            Kind::Endpoints,
+            json!({"metadata": {"namespace": "shop", "name": "web", "annotations": {"a": "b"}}}),
+        ),
+    ]
+}
+
+/// The pointers to every part of a value but the whole.
+fn parts(value: &Value, at: &str, found: &mut Vec<String>) {
+    let members: Vec<(String, &Value)> = match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| (name.replace('~', "~0").replace('/', "~1"), value))
+            .collect(),
+        Value::Array(elements) => (0..)
+            .map(|index: usize| index.to_string())
+            .zip(elements)
+            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    for (name, value) in members {
+        let pointer = format!("{at}/{name}");
+        parts(value, &pointer, found);
+        found.push(pointer);
+    }
+}
+
+#[test]
+fn whatever_junk_costs_is_reported() {
+    for (kind, sample) in samples() {
+        let whole = reduce(kind, &sample);
+        assert_eq!(whole.problems, [], "{sample}");
+        let mut pointers = Vec::new();
+        parts(&sample, "", &mut pointers);
+        for pointer in pointers {
+            for junk in [
+                json!({"junk": 1}),
+                json!([["junk"]]),
+                json!([]),
+                json!(-70_000.5),
+                json!(true),
+                json!("j u n k"),
+            ] {
+                let mut object = sample.clone();
+                let part = object.pointer_mut(&pointer).unwrap();
+                // What is valid in itself, or an empty list where a list is expected, is no junk.
+                let same_type = std::mem::discriminant(part) == std::mem::discriminant(&junk);
+                let is_port = pointer.ends_with("/port") && junk.is_string();
+                if same_type || (is_port && kind == Kind::NetworkPolicy) {
+                    continue;
+                }
+                *part = junk;
+                let reduced = reduce(kind, &object);
+                assert_ne!(reduced.problems, [], "{kind} {pointer}: {object}");
+                assert!(
+                    reduced
+                        .problems
+                        .iter()
+                        .all(|problem| !problem.effect.is_empty()
+                            && !problem.message.contains("c2VjcmV0")),
+                    "{:?}",
+                    reduced.problems
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_that_is_null_is_absent() {
+    for (kind, sample) in samples() {
+        let mut pointers = Vec::new();
+        parts(&sample, "", &mut pointers);
+        for pointer in pointers {
+            let mut null = sample.clone();
+            *null.pointer_mut(&pointer).unwrap() = Value::Null;
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            let mut absent = sample.clone();
+            // An element of a list cannot be absent.
+            let Some(members) = absent.pointer_mut(parent).unwrap().as_object_mut() else {
+                let _total = reduce(kind, &null);
+                continue;
+            };
+            members.remove(&name.replace("~1", "/"));
+            let is_map = ["labels", "annotations", "matchLabels", "data", "stringData"];
+            if !is_map.iter().any(|name| parent.ends_with(name)) {
+                assert_eq!(reduce(kind, &null), reduce(kind, &absent), "{pointer}");
+            }
+        }
+    }
+}
