@@ -20,6 +20,9 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
     /// `endpoints`, one entry for each address.
     pub endpoints: Vec<Endpoint>,
+    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, in microseconds since 1970:
+    /// when a pod or the Service changed.
+    pub triggered_unix_micros: Option<i64>,
 }
 
 /// One entry of `ports`: applies to every endpoint of the slice.
@@ -42,6 +45,19 @@ pub struct Endpoint {
     pub conditions: EndpointConditions,
     /// `nodeName`.
     pub node_name: Option<Arc<str>>,
+    /// `zone`.
+    pub zone: Option<Arc<str>>,
+    /// `hints` (KEP-2433, KEP-3015).
+    pub hints: Option<Arc<Hints>>,
+}
+
+/// For whom an endpoint is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forZones[].name`.
+    pub zones: Vec<Arc<str>>,
+    /// `forNodes[].name`.
+    pub nodes: Vec<Arc<str>>,
 }
 
 /// Conditions of an endpoint (KEP-1672, KEP-1669). The API's defaults: absent `ready` means

@@ -23,7 +23,7 @@ mod workload;
 pub mod k8s;
 
 pub use cluster::{ChangeSet, Cluster};
-pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints};
 pub use event::{Event, Object, SourceState};
 pub use key::{Kind, KindSet, ObjectKey};
 pub use net::{IpFamily, PortName, Protocol};
@@ -33,5 +33,8 @@ pub use policy::{
     PortSelection, Requirement,
 };
 pub use problem::Problem;
-pub use service::{ClusterIps, Service, ServicePort, ServiceType};
-pub use workload::{EndpointsAnnotations, Labels, Namespace, Pod, Secret};
+pub use service::{
+    ClusterIps, Scheduler, Service, ServicePort, ServiceType, SessionAffinity, SourceRanges,
+    TrafficDistribution, TrafficPolicy, Tuning, WeightedPeer,
+};
+pub use workload::{EndpointsAnnotations, HostPort, Labels, Namespace, Pod, Secret};

@@ -28,6 +28,23 @@ pub struct Pod {
     pub finished: bool,
     /// Named container ports.
     pub ports: Vec<(PortName, Protocol, NonZeroU16)>,
+    /// Container ports that are served on the node's addresses too.
+    pub host_ports: Vec<HostPort>,
+    /// `metadata.creationTimestamp` in seconds since 1970, 0 where absent.
+    pub created_unix_seconds: i64,
+}
+
+/// One entry of `spec.containers[].ports` with a `hostPort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// `protocol`, TCP where absent.
+    pub protocol: Protocol,
+    /// `hostPort`.
+    pub host_port: NonZeroU16,
+    /// `containerPort`.
+    pub container_port: NonZeroU16,
+    /// `hostIP`; every address of the node where absent or unspecified.
+    pub host_ip: Option<IpAddr>,
 }
 
 /// `v1/Namespace`.

@@ -1,13 +1,16 @@
 //! `discovery.k8s.io/v1/EndpointSlice`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::read::{Field, Reader};
 use crate::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IpFamily, ObjectKey, PortName,
+    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, IpFamily, ObjectKey, PortName,
 };
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const NO_PORT: &str = "the slice's endpoints do not serve this port";
 const NO_TRAFFIC: &str = "this endpoint gets no traffic";
 
@@ -32,6 +35,7 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<EndpointSlice> {
             return None;
         }
     };
+    let mut zones = Shared::default();
     Some(EndpointSlice {
         key: reader.key.clone(),
         service: reader
@@ -46,8 +50,12 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<EndpointSlice> {
         endpoints: reader
             .mappings(&root, "endpoints", NO_TRAFFIC)
             .iter()
-            .flat_map(|entry| endpoints(reader, entry, family))
+            .flat_map(|entry| endpoints(reader, entry, family, &mut zones))
             .collect(),
+        triggered_unix_micros: reader
+            .annotation(TRIGGER_TIME, "its latency is not known")
+            .and_then(|field| reader.time(&field, "its latency is not known"))
+            .map(jiff::Timestamp::as_microsecond),
     })
 }
 
@@ -68,7 +76,54 @@ fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<EndpointPort> {
     })
 }
 
-fn endpoints(reader: &Reader<'_>, entry: &Field<'_>, family: IpFamily) -> Vec<Endpoint> {
+/// Texts that many endpoints have in common, each held once a slice.
+#[derive(Default)]
+struct Shared {
+    texts: BTreeSet<Arc<str>>,
+    hints: Option<Arc<Hints>>,
+}
+
+impl Shared {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+
+    fn hints(&mut self, hints: Hints) -> Arc<Hints> {
+        match &self.hints {
+            Some(last) if **last == hints => Arc::clone(last),
+            _ => Arc::clone(self.hints.insert(Arc::new(hints))),
+        }
+    }
+}
+
+fn hints(reader: &Reader<'_>, entry: &Field<'_>, shared: &mut Shared) -> Option<Arc<Hints>> {
+    let effect = "the endpoint counts as meant for nobody in particular";
+    let hints = reader.section_of(entry, "hints", effect)?;
+    let mut names = |name| -> Vec<Arc<str>> {
+        let entries = reader.mappings(&hints, name, effect);
+        let names = entries
+            .iter()
+            .filter_map(|entry| reader.text(&reader.required(entry, "name", effect)?, effect));
+        names.map(|name| shared.text(name)).collect()
+    };
+    let hints = Hints {
+        zones: names("forZones"),
+        nodes: names("forNodes"),
+    };
+    (hints != Hints::default()).then(|| shared.hints(hints))
+}
+
+fn endpoints(
+    reader: &Reader<'_>,
+    entry: &Field<'_>,
+    family: IpFamily,
+    shared: &mut Shared,
+) -> Vec<Endpoint> {
     let given = reader.section_of(entry, "conditions", "the defaults hold");
     let flag = |name: &str| reader.flag(given.as_ref()?, name, "its default holds");
     let ready = flag("ready").unwrap_or(true);
@@ -80,6 +135,12 @@ fn endpoints(reader: &Reader<'_>, entry: &Field<'_>, family: IpFamily) -> Vec<En
     let node_name = entry
         .get("nodeName")
         .and_then(|field| reader.text(&field, "the endpoint counts as remote"));
+    let node_name = node_name.map(|name| shared.text(name));
+    let zone = entry
+        .get("zone")
+        .and_then(|field| reader.text(&field, "the endpoint counts as in no zone"))
+        .map(|zone| shared.text(zone));
+    let hints = hints(reader, entry, shared);
     let addresses = reader.list(entry, "addresses", NO_TRAFFIC);
     let addresses = addresses.into_iter().filter_map(|field| {
         let address = reader.address(&field, NO_TRAFFIC)?;
@@ -94,7 +155,9 @@ fn endpoints(reader: &Reader<'_>, entry: &Field<'_>, family: IpFamily) -> Vec<En
         Some(Endpoint {
             address,
             conditions,
-            node_name: node_name.map(Into::into),
+            node_name: node_name.clone(),
+            zone: zone.clone(),
+            hints: hints.clone(),
         })
     });
     addresses.collect()

@@ -8,6 +8,7 @@ mod network_policy;
 mod node;
 mod read;
 mod service;
+mod tuning;
 mod workload;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::read::{Field, Reader};
 use crate::{Node, NodeAddress, NodeAddressType};
 
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 const NOT_SERVED: &str = "node ports are not served at this address";
 
 pub(super) fn reduce(reader: &Reader<'_>) -> Node {
@@ -25,6 +26,9 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Node {
             .filter_map(|entry| address(reader, entry))
             .collect(),
         pod_cidrs: cidrs.into_iter().filter_map(network).collect(),
+        zone: reader
+            .label(ZONE_LABEL, "the node counts as in no zone")
+            .map(Into::into),
     }
 }
 

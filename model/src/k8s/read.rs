@@ -269,11 +269,64 @@ impl<'a> Reader<'a> {
         Some(members.iter().map(member).collect())
     }
 
+    /// `metadata.creationTimestamp` in seconds since 1970, 0 where absent.
+    pub(super) fn created(&self) -> i64 {
+        let Some(field) = self.section("metadata").get("creationTimestamp") else {
+            return 0;
+        };
+        let parsed = self.time(&field, "the object counts as the oldest");
+        parsed.map_or(0, jiff::Timestamp::as_second)
+    }
+
+    /// A point in time (RFC 3339).
+    pub(super) fn time(&self, field: &Field<'a>, effect: &str) -> Option<jiff::Timestamp> {
+        let parse = |value: &Value| value.as_str()?.parse().ok();
+        self.parse(field, "a time as in 2006-01-02T15:04:05Z", effect, parse)
+    }
+
+    /// Elements of a member that are addresses.
+    pub(super) fn addresses(&self, parent: &Field<'a>, name: &str, effect: &str) -> Vec<IpAddr> {
+        let fields = self.list(parent, name, effect);
+        let usable = fields.iter().filter_map(|field| {
+            let address = self.address(field, effect)?;
+            if is_service_address(address) {
+                return Some(address);
+            }
+            let message = format!("is {address}, which cannot be a Service's");
+            self.problem(&field.path, message, effect);
+            None
+        });
+        let mut addresses = Vec::new();
+        for address in usable {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    /// An annotation of the object.
+    pub(super) fn annotation(&self, name: &str, effect: &str) -> Option<Field<'a>> {
+        let metadata = self.section("metadata");
+        let annotations = self.section_of(&metadata, "annotations", "none is known")?;
+        let field = annotations.get(name)?;
+        self.text(&field, effect).map(|_| field)
+    }
+
     /// A label of the object.
     pub(super) fn label(&self, name: &str, effect: &str) -> Option<&'a str> {
         let labels = self.section_of(&self.section("metadata"), "labels", "none is known")?;
         self.text(&labels.get(name)?, effect)
     }
+}
+
+/// Whether clients could reach a Service at the address.
+pub(super) fn is_service_address(address: IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || link_local)
 }
 
 fn as_port(value: &Value) -> Option<NonZeroU16> {

@@ -2,8 +2,12 @@
 
 use serde_json::Value;
 
-use super::read::{Field, Reader};
-use crate::{ClusterIps, PortName, Service, ServicePort, ServiceType};
+use super::read::{Field, Reader, is_service_address};
+use super::tuning;
+use crate::{
+    ClusterIps, PortName, Service, ServicePort, ServiceType, SessionAffinity, SourceRanges,
+    TrafficDistribution, TrafficPolicy,
+};
 
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
@@ -31,10 +35,19 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<Service> {
     );
     Some(Service {
         key: reader.key.clone(),
-        created_unix_seconds: created(reader),
+        created_unix_seconds: reader.created(),
         service_type,
         cluster_ips: cluster_ips(reader, &spec),
         ports,
+        external_ips: reader.addresses(&spec, "externalIPs", "this address is not served"),
+        load_balancer_ips: load_balancer_ips(reader, service_type),
+        source_ranges: source_ranges(reader, &spec),
+        session_affinity: session_affinity(reader, &spec),
+        internal_policy: policy(reader, &spec, "internalTrafficPolicy"),
+        external_policy: external_policy(reader, &spec),
+        health_check_node_port: health_check_node_port(reader, &spec),
+        distribution: distribution(reader, &spec),
+        tuning: tuning::of(reader).map(Box::new),
         publish_not_ready_addresses: publish.unwrap_or(false),
         proxy_name: reader
             .label(PROXY_NAME_LABEL, "the Service counts as nobody else's")
@@ -50,20 +63,6 @@ fn service_type(value: &Value) -> Option<ServiceType> {
         "ExternalName" => Some(ServiceType::ExternalName),
         _ => None,
     }
-}
-
-fn created(reader: &Reader<'_>) -> i64 {
-    let Some(field) = reader.section("metadata").get("creationTimestamp") else {
-        return 0;
-    };
-    let parse = |value: &Value| value.as_str()?.parse::<jiff::Timestamp>().ok();
-    let parsed = reader.parse(
-        &field,
-        "a time as in 2006-01-02T15:04:05Z",
-        "the object counts as the oldest",
-        parse,
-    );
-    parsed.map_or(0, jiff::Timestamp::as_second)
 }
 
 fn cluster_ips(reader: &Reader<'_>, spec: &Field<'_>) -> ClusterIps {
@@ -83,7 +82,7 @@ fn cluster_ips(reader: &Reader<'_>, spec: &Field<'_>) -> ClusterIps {
         let Some(address) = reader.address(field, effect) else {
             continue;
         };
-        if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        if !is_service_address(address) {
             reader.problem(
                 &field.path,
                 format!("is {address}, which cannot be a Service's"),
@@ -140,4 +139,134 @@ fn port(reader: &Reader<'_>, entry: &Field<'_>, earlier: &[ServicePort]) -> Opti
         port,
         node_port,
     })
+}
+
+/// Addresses that a load balancer wants nodes to serve.
+fn load_balancer_ips(reader: &Reader<'_>, service_type: ServiceType) -> Vec<std::net::IpAddr> {
+    const EFFECT: &str = "this address is not served";
+    const SKIP: &str = "kube-router.io/service.skiplbips";
+    let status = reader.section("status");
+    if service_type != ServiceType::LoadBalancer || reader.annotation(SKIP, EFFECT).is_some() {
+        return Vec::new();
+    }
+    let Some(balancer) = reader.section_of(&status, "loadBalancer", EFFECT) else {
+        return Vec::new();
+    };
+    let mut addresses = Vec::new();
+    for entry in reader.mappings(&balancer, "ingress", EFFECT) {
+        // A host name is served by whoever has its addresses.
+        let Some(field) = entry.get("ip").filter(|field| field.value != "") else {
+            continue;
+        };
+        // Traffic for a proxying balancer has to pass it.
+        if entry
+            .get("ipMode")
+            .is_some_and(|mode| mode.value == "Proxy")
+        {
+            continue;
+        }
+        match reader.address(&field, EFFECT) {
+            Some(address) if !is_service_address(address) => {
+                let message = format!("is {address}, which cannot be a Service's");
+                reader.problem(&field.path, message, EFFECT);
+            }
+            Some(address) if !addresses.contains(&address) => addresses.push(address),
+            _ => {}
+        }
+    }
+    addresses
+}
+
+fn source_ranges(reader: &Reader<'_>, spec: &Field<'_>) -> SourceRanges {
+    let effect = "this range may not use the load balancer's addresses";
+    match reader.try_list(spec, "loadBalancerSourceRanges", effect) {
+        Some(fields) if fields.is_empty() => SourceRanges::Everybody,
+        fields => SourceRanges::Only(
+            fields
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|field| {
+                    reader.parse(field, "a network as in 10.0.0.0/24", effect, |value| {
+                        value.as_str()?.trim().parse().ok()
+                    })
+                })
+                .collect(),
+        ),
+    }
+}
+
+fn session_affinity(reader: &Reader<'_>, spec: &Field<'_>) -> SessionAffinity {
+    /// The API's default and bounds of `timeoutSeconds`.
+    const DEFAULT: u64 = 10_800;
+    const LONGEST: u64 = 86_400;
+    let effect = "connections are chosen for one by one";
+    let is_client_ip = spec.get("sessionAffinity").and_then(|field| {
+        reader.parse(&field, "None or ClientIP", effect, |value| {
+            match value.as_str()? {
+                "ClientIP" => Some(true),
+                "None" | "" => Some(false),
+                _ => None,
+            }
+        })
+    });
+    if is_client_ip != Some(true) {
+        return SessionAffinity::None;
+    }
+    let seconds = (|| {
+        let effect = "the timeout is 3 hours";
+        let config = reader.section_of(spec, "sessionAffinityConfig", effect)?;
+        let client_ip = reader.section_of(&config, "clientIP", effect)?;
+        let field = client_ip.get("timeoutSeconds")?;
+        reader.parse(&field, "seconds from 1 to 86400", effect, |value| {
+            value
+                .as_u64()
+                .filter(|seconds| (1..=LONGEST).contains(seconds))
+        })
+    })();
+    SessionAffinity::ClientIp {
+        timeout: std::time::Duration::from_secs(seconds.unwrap_or(DEFAULT)),
+    }
+}
+
+fn policy(reader: &Reader<'_>, spec: &Field<'_>, name: &str) -> TrafficPolicy {
+    let effect = "every endpoint is used";
+    let policy = spec.get(name).and_then(|field| {
+        reader.parse(&field, "Cluster or Local", effect, |value| {
+            match value.as_str()? {
+                "Cluster" | "" => Some(TrafficPolicy::Cluster),
+                "Local" => Some(TrafficPolicy::Local),
+                _ => None,
+            }
+        })
+    });
+    policy.unwrap_or(TrafficPolicy::Cluster)
+}
+
+/// kube-router's annotation makes the external policy local.
+fn external_policy(reader: &Reader<'_>, spec: &Field<'_>) -> TrafficPolicy {
+    const LOCAL: &str = "kube-router.io/service.local";
+    match reader.annotation(LOCAL, "the policy of the spec holds") {
+        Some(field) if field.value == "true" => TrafficPolicy::Local,
+        _ => policy(reader, spec, "externalTrafficPolicy"),
+    }
+}
+
+fn health_check_node_port(reader: &Reader<'_>, spec: &Field<'_>) -> Option<std::num::NonZeroU16> {
+    let field = spec.get("healthCheckNodePort");
+    let field = field.filter(|field| field.value != 0)?;
+    reader.port(&field, "load balancers cannot ask for the Service's health")
+}
+
+fn distribution(reader: &Reader<'_>, spec: &Field<'_>) -> TrafficDistribution {
+    let effect = "only the hints of EndpointSlices count";
+    let expected = "PreferSameZone, PreferClose or PreferSameNode";
+    let given = spec.get("trafficDistribution").and_then(|field| {
+        reader.parse(&field, expected, effect, |value| match value.as_str()? {
+            "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::PreferSameZone),
+            "PreferSameNode" => Some(TrafficDistribution::PreferSameNode),
+            "" => Some(TrafficDistribution::Hints),
+            _ => None,
+        })
+    });
+    given.unwrap_or(TrafficDistribution::Hints)
 }

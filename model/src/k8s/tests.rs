@@ -32,6 +32,77 @@ fn check_service(object: &Value, expected: &Expect) {
     expected.assert_eq(&text);
 }
 
+/// What a Service asks of the balancer beyond its ports.
+#[track_caller]
+fn check_options(annotations: &Value, spec: &Value, expected: &Expect) {
+    let mut object = service(spec.clone());
+    object["metadata"]["annotations"] = annotations.clone();
+    object["status"] = spec["status"].clone();
+    let reduced = reduce(Kind::Service, &object);
+    let Some(Object::Service(service)) = &reduced.object else {
+        panic!("left out: {:?}", reduced.problems)
+    };
+    let mut text = format!(
+        "{:?} {:?}\n{:?}\n{:?} internal {:?} external {:?} health {:?} {:?}\n{:?}\n",
+        service.external_ips,
+        service.load_balancer_ips,
+        service.source_ranges,
+        service.session_affinity,
+        service.internal_policy,
+        service.external_policy,
+        service.health_check_node_port,
+        service.distribution,
+        service.tuning,
+    );
+    for problem in &reduced.problems {
+        text += &format!("! {problem}\n");
+    }
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn options_of_a_service_have_the_apis_defaults() {
+    check_options(&json!({}), &json!({}), &expect![[r#"
+        [] []
+        Everybody
+        None internal Cluster external Cluster health None Hints
+        None
+    "#]]);
+    check_options(
+        &json!({"kube-router.io/service.local": "true", "kube-router.io/service.scheduler": "sh"}),
+        &json!({"type": "LoadBalancer", "sessionAffinity": "ClientIP", "loadBalancerSourceRanges": ["192.0.2.0/24", "x"],
+            "trafficDistribution": "PreferClose", "healthCheckNodePort": 30999, "externalIPs": ["192.0.2.9", "127.0.0.1", "192.0.2.9"],
+            "status": {"loadBalancer": {"ingress": [
+                {"ip": "203.0.113.1", "ipMode": "VIP"}, {"ip": "203.0.113.2", "ipMode": "Proxy"},
+                {"hostname": "lb.example.org"}, {"ip": "169.254.0.1"}]}}}),
+        &expect![[r#"
+            [192.0.2.9] [203.0.113.1]
+            Only([192.0.2.0/24])
+            ClientIp { timeout: 10800s } internal Cluster external Local health Some(30999) PreferSameZone
+            Some(Tuning { scheduler: Some(SourceHash), direct_return: false, weights: [] })
+            ! Service shop/web: spec.externalIPs[1] is 127.0.0.1, which cannot be a Service's; this address is not served
+            ! Service shop/web: status.loadBalancer.ingress[3].ip is 169.254.0.1, which cannot be a Service's; this address is not served
+            ! Service shop/web: spec.loadBalancerSourceRanges[1] is "x", not a network as in 10.0.0.0/24; this range may not use the load balancer's addresses
+        "#]],
+    );
+    check_options(
+        &json!({"fairlead.io/weights": "10.0.0.1=2, node/n1=0,zone/=1,zone/a=101", "fairlead.io/scheduler": "fastest",
+            "kube-router.io/service.schedflags": "flag-2,sloppy"}),
+        &json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
+        &expect![[r#"
+            [] []
+            Everybody
+            ClientIp { timeout: 10800s } internal Cluster external Cluster health None Hints
+            Some(Tuning { scheduler: None, direct_return: false, weights: [(Address(10.0.0.1), 2), (Node("n1"), 0)] })
+            ! Service shop/web: spec.sessionAffinityConfig.clientIP.timeoutSeconds is 0, not seconds from 1 to 86400; the timeout is 3 hours
+            ! Service shop/web: metadata.annotations.kube-router.io/service.schedflags has `sloppy`, which is not flag-1, flag-2 or flag-3; it is ignored
+            ! Service shop/web: metadata.annotations.fairlead.io/scheduler is "fastest", not rr, lc, sh, dh, mh or random; backends are chosen at random
+            ! Service shop/web: metadata.annotations.fairlead.io/weights has `zone/=1`, not PEER=WEIGHT with ADDRESS, node/NAME, zone/NAME or * and 0 to 100; this entry is ignored
+            ! Service shop/web: metadata.annotations.fairlead.io/weights has `zone/a=101`, not PEER=WEIGHT with ADDRESS, node/NAME, zone/NAME or * and 0 to 100; this entry is ignored
+        "#]],
+    );
+}
+
 #[test]
 fn one_bad_port_costs_that_port_alone() {
     check_service(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use super::read::{Field, Reader};
-use crate::{EndpointsAnnotations, Namespace, Pod, PortName, Protocol, Secret};
+use crate::{EndpointsAnnotations, HostPort, Namespace, Pod, PortName, Protocol, Secret};
 
 const UNKNOWN_ADDRESS: &str = "no policy knows the pod by this address";
 const UNNAMED: &str = "the port cannot be referred to by its name";
@@ -42,7 +42,33 @@ pub(super) fn pod(reader: &Reader<'_>) -> Pod {
             .collect(),
         finished: matches!(phase, Some("Succeeded" | "Failed")),
         ports: ports(reader, &spec),
+        host_ports: host_ports(reader, &spec),
+        created_unix_seconds: reader.created(),
     }
+}
+
+fn host_ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<HostPort> {
+    const NOT_SERVED: &str = "the host port is not served";
+    let containers = reader.mappings(spec, "containers", UNNAMED);
+    let ports = containers
+        .iter()
+        .flat_map(|container| reader.mappings(container, "ports", UNNAMED));
+    let host_port = |entry: Field<'_>| {
+        // 0 stands for "none" in objects that went through a Go client.
+        let host_port = entry.get("hostPort").filter(|field| field.value != 0)?;
+        let host_ip = match entry.get("hostIP").filter(|field| field.value != "") {
+            Some(field) => Some(reader.address(&field, NOT_SERVED)?),
+            None => None,
+        };
+        let container_port = reader.required(&entry, "containerPort", NOT_SERVED)?;
+        Some(HostPort {
+            protocol: reader.protocol(&entry, NOT_SERVED)?,
+            host_port: reader.port(&host_port, NOT_SERVED)?,
+            container_port: reader.port(&container_port, NOT_SERVED)?,
+            host_ip: host_ip.filter(|address| !address.is_unspecified()),
+        })
+    };
+    ports.filter_map(host_port).collect()
 }
 
 fn ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<(PortName, Protocol, NonZeroU16)> {
