@@ -9,6 +9,7 @@
 )]
 
 use agent_abi::counters::Counter;
+use agent_abi::service::FRONTEND_SOURCE_RANGES;
 use agent_abi::{Address, IPPROTO_TCP, mapped_v4};
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -16,7 +17,7 @@ use aya_ebpf::programs::SockAddrContext;
 
 use crate::forward::words;
 use crate::kernel;
-use crate::maps::count;
+use crate::maps::{self, count};
 use crate::services::{self, Choice};
 
 const ALLOW: i32 = 1;
@@ -101,9 +102,15 @@ fn target(context: *mut bpf_sock_addr, destination: Address) -> Option<Target> {
     }
     let [first, second, ..] = field!(context.user_port).to_ne_bytes();
     let frontend = services::frontend(destination, [first, second], IPPROTO_TCP)?;
-    match services::choose(frontend.service) {
+    if frontend.flags & FRONTEND_SOURCE_RANGES != 0 {
+        return None;
+    }
+    match services::choose_at_connect(frontend) {
         Choice::Backend { backend, .. } => {
             count(Counter::SocketConnections);
+            if let Some(traffic) = maps::traffic(frontend.service) {
+                traffic.connections += 1;
+            }
             Some(Target::Backend {
                 address: backend.address,
                 port: backend.port,
@@ -114,8 +121,8 @@ fn target(context: *mut bpf_sock_addr, destination: Address) -> Option<Target> {
             kernel::set_return_value(ECONNREFUSED);
             Some(Target::Refused)
         }
-        // Unchanged, the connection is balanced by its first packet.
-        Choice::Unsettled => None,
+        // Unchanged, the connection is balanced, or dropped, by its first packet.
+        Choice::Unsettled | Choice::ByPacket | Choice::NoLocalEndpoint => None,
     }
 }
 

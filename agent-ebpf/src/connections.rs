@@ -1,41 +1,50 @@
-//! The connection table: finding, opening and keeping connections.
+//! The connection tables: finding, opening and keeping connections.
 //!
 //! A connection is a pair of entries. The pair is symmetric: the other entry's key is the answer to
 //! what this one rewrites to, and its `rewrite` is the answer to this one's key. Either entry can
 //! therefore restore the other when the LRU has evicted it.
+//!
+//! A pair begins in `OPENING_V2` and moves to `CONNECTIONS_V2` when both sides have sent, so that
+//! nobody who cannot receive drives out a connection that works.
 
 use agent_abi::IPPROTO_TCP;
-use agent_abi::connection::{CONNECTION_CLOSING, CONNECTION_FORWARD, ConnectionV1, TupleV1};
+use agent_abi::connection::{
+    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2,
+    TupleV1,
+};
 use agent_abi::counters::Counter;
-use agent_abi::service::{BackendV1, FrontendV1};
+use agent_abi::service::{
+    BACKEND_LOCAL, BackendV2, FRONTEND_DIRECT_RETURN, FRONTEND_SOURCE_RANGES, FrontendV2,
+};
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST};
 
 use crate::kernel;
-use crate::maps::{CONNECTIONS_V1, Scratch, count};
+use crate::maps::{self, CONNECTIONS_V2, OPENING_V2, Scratch, count};
 use crate::packet::{Hook, Packet, same_address};
 use crate::services::{self, Choice};
 use crate::source;
 
 const SECOND: u64 = 1_000_000_000;
-/// An idle TCP connection is forgotten after a day, as kube-proxy's conntrack setting has it.
-const TCP_LIFETIME: u64 = 86_400 * SECOND;
-/// An idle UDP flow gets a new backend after two minutes, as netfilter's `udp_timeout_stream`.
-const UDP_LIFETIME: u64 = 120 * SECOND;
-/// A closed connection keeps its source port for a while, for late segments.
-const CLOSING_LIFETIME: u64 = 10 * SECOND;
-/// Attempts to find a free source port; with half of all ports taken, one of 2^32 searches fails.
-const PORT_ATTEMPTS: u32 = 32;
+/// A connection that only one side has sent for holds its source port for this long; TCP gives up
+/// on its first SYNs later, and its next one opens anew.
+const OPENING_LIFETIME: u64 = 30 * SECOND;
+/// Attempts to find a free source port; with half of all ports taken, one of 65,536 searches fails.
+const PORT_ATTEMPTS: u32 = 16;
 
 /// What came of opening a connection.
 pub(crate) enum Opened {
-    Connection(&'static ConnectionV1),
+    Connection(&'static ConnectionV2),
     NoEndpoint,
 }
 
 /// The connection that a packet belongs to, unless the packet had better begin a new one.
 #[inline(always)]
-pub(crate) fn find(packet: &Packet, now: u64) -> Option<&'static mut ConnectionV1> {
-    let connection = lookup(&packet.tuple)?;
+pub(crate) fn find(scratch: &mut Scratch, now: u64) -> Option<&'static mut ConnectionV2> {
+    let packet = &scratch.packet;
+    let (connection, opening) = match lookup(&packet.tuple) {
+        Some(connection) => (connection, false),
+        None => (lookup_opening(&packet.tuple)?, true),
+    };
     if connection.flags & CONNECTION_FORWARD != 0
         && packet.opens()
         && must_reopen(packet, connection, now)
@@ -45,7 +54,59 @@ pub(crate) fn find(packet: &Packet, now: u64) -> Option<&'static mut ConnectionV
         remove(&packet.tuple);
         return None;
     }
+    if opening && is_answered(packet, connection, &mut scratch.reply_key) {
+        promote(scratch, connection, now);
+        // The entry that was moved may be another connection's by now.
+        return lookup(&scratch.packet.tuple).or_else(|| lookup_opening(&scratch.packet.tuple));
+    }
     Some(connection)
+}
+
+/// Whether both sides have sent, and the client has shown that it receives: its segment after the
+/// other side's. For what is no TCP, the other side's own packet is enough. Of a tunnelled
+/// connection the answers are not seen here.
+#[inline(always)]
+fn is_answered(packet: &Packet, connection: &mut ConnectionV2, forward_key: &mut TupleV1) -> bool {
+    let is_forward = connection.flags & CONNECTION_FORWARD != 0;
+    if packet.tuple.protocol != IPPROTO_TCP {
+        return !is_forward;
+    }
+    if is_forward {
+        let answered = connection.flags & (CONNECTION_ANSWERED | CONNECTION_TUNNEL) != 0;
+        return answered && !packet.opens() && !packet.closes();
+    }
+    reverse(&connection.rewrite, forward_key);
+    if let Some(forward) = lookup_opening(forward_key) {
+        forward.flags |= CONNECTION_ANSWERED;
+    }
+    false
+}
+
+/// Moves a pair to the table of connections that work.
+#[inline(never)]
+fn promote(scratch: &mut Scratch, connection: &ConnectionV2, now: u64) {
+    scratch.forward = *connection;
+    scratch.forward.last_seen = now;
+    scratch.forward.flags |= CONNECTION_ANSWERED;
+    let any = u64::from(BPF_ANY);
+    // Where the table refuses, the pair stays where it is, and works.
+    if CONNECTIONS_V2
+        .insert(&scratch.packet.tuple, &scratch.forward, any)
+        .is_err()
+    {
+        return;
+    }
+    if connection.flags & CONNECTION_TUNNEL == 0 {
+        reverse(&scratch.forward.rewrite, &mut scratch.reply_key);
+        scratch.reply = scratch.forward;
+        reverse(&scratch.packet.tuple, &mut scratch.reply.rewrite);
+        scratch.reply.flags ^= CONNECTION_FORWARD;
+        // The first entry restores the second where this fails.
+        let _other = CONNECTIONS_V2.insert(&scratch.reply_key, &scratch.reply, any);
+        remove_opening(&scratch.reply_key);
+    }
+    remove_opening(&scratch.packet.tuple);
+    count(Counter::ConnectionsPromoted);
 }
 
 /// Makes way for a TCP connection past every Service. A client may give it the source port of a
@@ -56,7 +117,7 @@ pub(crate) fn make_way(packet: &Packet, now: u64) {
         return;
     }
     let reply_key = packet.tuple.reversed();
-    let Some(reply) = lookup(&reply_key) else {
+    let Some(reply) = lookup(&reply_key).or_else(|| lookup_opening(&reply_key)) else {
         return;
     };
     let ended = reply.flags & CONNECTION_CLOSING != 0 || expired(&reply_key, reply, now);
@@ -68,7 +129,7 @@ pub(crate) fn make_way(packet: &Packet, now: u64) {
 
 /// Notes that a packet of the connection has passed.
 #[inline(always)]
-pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV1, now: u64) {
+pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV2, now: u64) {
     let packet = &scratch.packet;
     let closing = packet.closes() && connection.flags & CONNECTION_CLOSING == 0;
     if !closing && now.saturating_sub(connection.last_seen) < SECOND {
@@ -80,13 +141,17 @@ pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV1, now: u6
 /// Keeps both entries of the pair: marks them as used and closing, and restores the other one if
 /// it has been evicted.
 #[inline(never)]
-fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV1, closing: bool, now: u64) {
+fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV2, closing: bool, now: u64) {
     connection.last_seen = now;
     if closing {
         connection.flags |= CONNECTION_CLOSING;
     }
+    if connection.flags & CONNECTION_TUNNEL != 0 {
+        return;
+    }
     reverse(&connection.rewrite, &mut scratch.reply_key);
-    if let Some(other) = lookup(&scratch.reply_key) {
+    let other = lookup(&scratch.reply_key).or_else(|| lookup_opening(&scratch.reply_key));
+    if let Some(other) = other {
         other.last_seen = now;
         other.flags |= connection.flags & CONNECTION_CLOSING;
         return;
@@ -96,35 +161,46 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV1, closing: bool, 
     scratch.reply.flags ^= CONNECTION_FORWARD;
     // Another CPU may have restored it first, which is as good.
     let _restored =
-        CONNECTIONS_V1.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_NOEXIST));
+        CONNECTIONS_V2.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_NOEXIST));
 }
 
-/// Opens a connection to a backend of `frontend`.
+/// Opens a connection to a backend of `frontend`. A packet that came through a tunnel goes into no
+/// other.
 #[inline(always)]
 pub(crate) fn open(
     skb: *mut __sk_buff,
     hook: Hook,
     scratch: &mut Scratch,
-    frontend: &FrontendV1,
+    frontend: &FrontendV2,
+    tunnelled: bool,
     now: u64,
 ) -> Result<Opened, Counter> {
-    let (id, backend) = match services::choose(frontend.service) {
-        Choice::Backend { id, backend } => (id, backend),
-        Choice::NoEndpoint => return Ok(Opened::NoEndpoint),
-        Choice::Unsettled => return Err(Counter::DropNoBackend),
-    };
     let Scratch {
         packet,
+        affinity,
         forward,
         reply,
         reply_key,
         ..
     } = scratch;
-    aim(hook, packet, frontend, backend, &mut forward.rewrite);
+    let tuple = &packet.tuple;
+    if frontend.flags & FRONTEND_SOURCE_RANGES != 0
+        && !services::is_source_allowed(frontend.service, &tuple.source)
+    {
+        return Err(Counter::DropSourceRange);
+    }
+    let chosen = services::choose(frontend, hook.is_inside(), tuple, affinity, now);
+    let (id, backend) = match chosen {
+        Choice::Backend { id, backend } => (id, backend),
+        Choice::NoEndpoint => return Ok(Opened::NoEndpoint),
+        Choice::NoLocalEndpoint => return Err(Counter::DropNoLocalEndpoint),
+        Choice::Unsettled | Choice::ByPacket => return Err(Counter::DropNoBackend),
+    };
     forward.backend = id;
+    forward.service = frontend.service;
     forward.flags = CONNECTION_FORWARD;
     forward.last_seen = now;
-    forward._pad = [0; 6];
+    forward._pad = [0; 2];
     (forward.host_interface, forward.host_mac) = match hook {
         Hook::Egress => (
             kernel::interface(skb),
@@ -132,85 +208,142 @@ pub(crate) fn open(
         ),
         Hook::UplinkIngress | Hook::WorkloadIngress => (0, [0; 6]),
     };
-    *reply = *forward;
-    reverse(&packet.tuple, &mut reply.rewrite);
-    reply.flags = 0;
-
-    reserve(forward, reply, reply_key, now)?;
-    if CONNECTIONS_V1
+    let direct = frontend.flags & FRONTEND_DIRECT_RETURN != 0
+        && hook == Hook::UplinkIngress
+        && !tunnelled
+        && backend.flags & BACKEND_LOCAL == 0
+        && !same_address(&backend.node, &[0; 16]);
+    if direct {
+        forward.rewrite = packet.tuple;
+        forward.rewrite.destination = backend.node;
+        forward.flags |= CONNECTION_TUNNEL;
+    } else {
+        let keep_port = aim(hook, packet, frontend, backend, &mut forward.rewrite);
+        *reply = *forward;
+        reverse(&packet.tuple, &mut reply.rewrite);
+        reply.flags = 0;
+        reserve(forward, reply, reply_key, keep_port, now)?;
+    }
+    if OPENING_V2
         .insert(&packet.tuple, &*forward, u64::from(BPF_NOEXIST))
         .is_err()
     {
         // Another packet of the same connection was faster on another CPU: its choice holds.
-        if let Some(winner) = lookup(&packet.tuple) {
-            if !same(&winner.rewrite, &forward.rewrite) {
-                remove(reply_key);
+        let winner = lookup_opening(&packet.tuple).or_else(|| lookup(&packet.tuple));
+        if let Some(winner) = winner {
+            if !direct && !same(&winner.rewrite, &forward.rewrite) {
+                remove_opening(reply_key);
             }
             return Ok(Opened::Connection(winner));
         }
-        remove(reply_key);
+        if !direct {
+            remove_opening(reply_key);
+        }
         return Err(Counter::DropTableFull);
     }
     count(Counter::PacketConnections);
-    lookup(&packet.tuple)
+    if let Some(traffic) = maps::traffic(frontend.service) {
+        traffic.connections += 1;
+    }
+    lookup_opening(&packet.tuple)
         .map(|found| Opened::Connection(found))
         .ok_or(Counter::DropTableFull)
 }
 
-/// What the packet leaves as, before a free source port is found.
+/// What the packet leaves as, before a free source port is found; whether the port is the client's
+/// own, which is tried first.
 #[inline(always)]
 fn aim(
     hook: Hook,
     packet: &Packet,
-    frontend: &FrontendV1,
-    backend: &BackendV1,
+    frontend: &FrontendV2,
+    backend: &BackendV2,
     target: &mut TupleV1,
-) {
+) -> bool {
     *target = packet.tuple;
     target.destination = backend.address;
     target.destination_port = backend.port;
     match source::translation(hook, &packet.tuple, frontend, backend) {
-        source::Translation::Keep => {}
-        source::Translation::Hairpin => target.source = packet.tuple.destination,
+        source::Translation::Keep => true,
+        source::Translation::Hairpin => {
+            target.source = packet.tuple.destination;
+            true
+        }
         source::Translation::Node(address) => {
             target.source = address;
-            target.source_port = source::random_port();
+            false
         }
     }
 }
 
 /// Inserts the reply's entry. Where its key is taken by another connection (one backend behind two
 /// Services, or a port of the node in use), other source ports are tried.
-#[inline(always)]
+#[inline(never)]
 fn reserve(
-    forward: &mut ConnectionV1,
-    reply: &ConnectionV1,
+    forward: &mut ConnectionV2,
+    reply: &ConnectionV2,
     key: &mut TupleV1,
+    keep_port: bool,
     now: u64,
 ) -> Result<(), Counter> {
-    for _ in 0..PORT_ATTEMPTS {
+    let settings = maps::settings().ok_or(Counter::DropFailed)?;
+    let closing_lifetime = u64::from(settings.tcp_closing_seconds) * SECOND;
+    let lifetime = u64::from(if reply.rewrite.protocol == agent_abi::IPPROTO_UDP {
+        settings.udp_seconds
+    } else {
+        settings.tcp_seconds
+    }) * SECOND;
+    let ports = source::Ports::of(&reply.rewrite);
+    let mut free = false;
+    for attempt in 0..PORT_ATTEMPTS {
+        if attempt > 0 || !keep_port {
+            forward.rewrite.source_port = ports.nth(attempt);
+        }
         reverse(&forward.rewrite, key);
-        if CONNECTIONS_V1
-            .insert(&*key, reply, u64::from(BPF_NOEXIST))
-            .is_ok()
-        {
-            return Ok(());
-        }
-        let Some(holder) = lookup(key) else {
-            return Err(Counter::DropTableFull);
+        let holder = match lookup(key) {
+            Some(holder) => holder,
+            None => match lookup_opening(key) {
+                Some(holder) => holder,
+                None => {
+                    free = true;
+                    break;
+                }
+            },
         };
-        if same(&holder.rewrite, &reply.rewrite) || expired(key, holder, now) {
-            return CONNECTIONS_V1
-                .insert(&*key, reply, u64::from(BPF_ANY))
-                .map_err(|_| Counter::DropTableFull);
+        let idle = now.saturating_sub(holder.last_seen);
+        let waits = if holder.flags & CONNECTION_CLOSING != 0 {
+            closing_lifetime
+        } else if holder.flags & CONNECTION_ANSWERED == 0 {
+            // In the table of those that work, all have the bit.
+            OPENING_LIFETIME
+        } else {
+            lifetime
+        };
+        // The first may be what is left of this very connection.
+        if idle > waits || (attempt == 0 && same(&holder.rewrite, &reply.rewrite)) {
+            remove(key);
+            free = true;
+            break;
         }
-        forward.rewrite.source_port = source::random_port();
     }
-    Err(Counter::DropNoPort)
+    if !free {
+        return Err(Counter::DropNoPort);
+    }
+    if OPENING_V2
+        .insert(&*key, reply, u64::from(BPF_NOEXIST))
+        .is_ok()
+    {
+        return Ok(());
+    }
+    // Another packet of the same connection may have been faster on another CPU.
+    match lookup_opening(key) {
+        Some(holder) if same(&holder.rewrite, &reply.rewrite) => Ok(()),
+        _ => Err(Counter::DropTableFull),
+    }
 }
 
 #[inline(always)]
-fn must_reopen(packet: &Packet, connection: &ConnectionV1, now: u64) -> bool {
+fn must_reopen(packet: &Packet, connection: &ConnectionV2, now: u64) -> bool {
     if expired(&packet.tuple, connection, now) || connection.flags & CONNECTION_CLOSING != 0 {
         return true;
     }
@@ -222,32 +355,46 @@ fn must_reopen(packet: &Packet, connection: &ConnectionV1, now: u64) -> bool {
 }
 
 #[inline(always)]
-fn expired(key: &TupleV1, connection: &ConnectionV1, now: u64) -> bool {
-    let lifetime = if key.protocol != IPPROTO_TCP {
-        UDP_LIFETIME
-    } else if connection.flags & CONNECTION_CLOSING != 0 {
-        CLOSING_LIFETIME
-    } else {
-        TCP_LIFETIME
+fn expired(key: &TupleV1, connection: &ConnectionV2, now: u64) -> bool {
+    let Some(settings) = maps::settings() else {
+        return false;
     };
-    now.saturating_sub(connection.last_seen) > lifetime
+    let seconds = if key.protocol == agent_abi::IPPROTO_UDP {
+        settings.udp_seconds
+    } else if connection.flags & CONNECTION_CLOSING != 0 {
+        settings.tcp_closing_seconds
+    } else {
+        settings.tcp_seconds
+    };
+    now.saturating_sub(connection.last_seen) > u64::from(seconds) * SECOND
 }
 
 #[inline(always)]
-fn lookup(key: &TupleV1) -> Option<&'static mut ConnectionV1> {
-    CONNECTIONS_V1.get_ptr_mut(key).map(kernel::connection)
+pub(crate) fn lookup(key: &TupleV1) -> Option<&'static mut ConnectionV2> {
+    CONNECTIONS_V2.get_ptr_mut(key).map(kernel::connection)
+}
+
+#[inline(always)]
+pub(crate) fn lookup_opening(key: &TupleV1) -> Option<&'static mut ConnectionV2> {
+    OPENING_V2.get_ptr_mut(key).map(kernel::connection)
 }
 
 #[inline(always)]
 fn remove(key: &TupleV1) {
     // Gone already is as good.
-    let _removed = CONNECTIONS_V1.remove(key);
+    let _removed = CONNECTIONS_V2.remove(key);
+    remove_opening(key);
+}
+
+#[inline(always)]
+fn remove_opening(key: &TupleV1) {
+    let _removed = OPENING_V2.remove(key);
 }
 
 /// Writes the tuple of a packet that answers `tuple` to `answer`, field by field: a copy by value
 /// would take room on the stack.
 #[inline(always)]
-fn reverse(tuple: &TupleV1, answer: &mut TupleV1) {
+pub(crate) fn reverse(tuple: &TupleV1, answer: &mut TupleV1) {
     answer.source = tuple.destination;
     answer.destination = tuple.source;
     answer.source_port = tuple.destination_port;

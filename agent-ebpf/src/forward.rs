@@ -4,7 +4,7 @@
 //! stack would drop a packet that comes in with one of the node's own addresses as its source (a
 //! martian), and strict `rp_filter` would drop a reply whose source became a Service address.
 
-use agent_abi::connection::ConnectionV1;
+use agent_abi::connection::{ConnectionV2, TupleV1};
 use agent_abi::counters::Counter;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
@@ -18,26 +18,27 @@ use crate::packet::{Family, Hook, same_address};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// Sends a packet that has become `connection.rewrite` on its way; the answer is the verdict.
-#[inline(always)]
+/// Sends a packet that has become what `scratch.forward` says on its way; the answer is the verdict.
+#[inline(never)]
 pub(crate) fn forward(
     skb: *mut __sk_buff,
     hook: Hook,
     scratch: &mut Scratch,
-    connection: &ConnectionV1,
 ) -> Result<i32, Counter> {
-    let Scratch { packet, route, .. } = scratch;
+    let Scratch {
+        packet,
+        route,
+        forward: connection,
+        ..
+    } = scratch;
     // A reply of the node itself that leaves for the same destination as before is on its way.
     if hook == Hook::Egress
         && same_address(&connection.rewrite.destination, &packet.tuple.destination)
     {
         return Ok(TC_ACT_UNSPEC);
     }
-    ask(route, kernel::interface(skb), packet.family, connection);
-    let answer = kernel::fib_lookup(skb, route);
-    if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
-        || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
-    {
+    let answer = look_up(skb, route, packet.family, &connection.rewrite);
+    if is_route(answer) {
         return Ok(kernel::redirect_to_neighbour(route.ifindex));
     }
     if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) {
@@ -53,7 +54,7 @@ pub(crate) fn forward(
 
 /// The packet's destination is the node itself.
 #[inline(always)]
-fn to_the_node(skb: *mut __sk_buff, hook: Hook, connection: &ConnectionV1) -> Result<i32, Counter> {
+fn to_the_node(skb: *mut __sk_buff, hook: Hook, connection: &ConnectionV2) -> Result<i32, Counter> {
     let here = kernel::interface(skb);
     let (interface, mac) = match hook {
         // From the node to the node, by way of the interface it was about to leave.
@@ -69,9 +70,33 @@ fn to_the_node(skb: *mut __sk_buff, hook: Hook, connection: &ConnectionV1) -> Re
     Ok(kernel::redirect_in(interface))
 }
 
+/// Sends a packet to another machine; the answer is the verdict, `None` where no route leads there.
 #[inline(always)]
-fn ask(question: &mut FibLookup, interface: u32, family: Family, connection: &ConnectionV1) {
-    let (source, destination) = (&connection.rewrite.source, &connection.rewrite.destination);
+pub(crate) fn send(
+    skb: *mut __sk_buff,
+    route: &mut FibLookup,
+    family: Family,
+    tuple: &TupleV1,
+) -> Option<i32> {
+    let answer = look_up(skb, route, family, tuple);
+    is_route(answer).then(|| kernel::redirect_to_neighbour(route.ifindex))
+}
+
+#[inline(always)]
+fn is_route(answer: i64) -> bool {
+    answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
+}
+
+#[inline(always)]
+fn look_up(skb: *mut __sk_buff, route: &mut FibLookup, family: Family, tuple: &TupleV1) -> i64 {
+    ask(route, kernel::interface(skb), family, tuple);
+    kernel::fib_lookup(skb, route)
+}
+
+/// Fills in a question to the node's routes: the way of `tuple`, come in by `interface`.
+#[inline(always)]
+pub(crate) fn ask(question: &mut FibLookup, interface: u32, family: Family, tuple: &TupleV1) {
+    let (source, destination) = (&tuple.source, &tuple.destination);
     *question = kernel::zeroed();
     question.ifindex = interface;
     match family {

@@ -8,7 +8,8 @@
 use core::mem::MaybeUninit;
 use core::ptr::from_mut;
 
-use agent_abi::connection::ConnectionV1;
+use agent_abi::connection::{ConnectionV2, FragmentV1};
+use agent_abi::service::AffinityV1;
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibLookup};
 use aya_ebpf::helpers::generated;
 
@@ -21,17 +22,32 @@ const BPF_F_IPV6: u64 = 128;
 pub(crate) fn of_this_cpu<T>(value: *mut T) -> &'static mut T {
     // SAFETY: the pointer comes from a lookup of this program run in a per-CPU array whose values
     // live as long as the program; no other CPU sees the value, and a tc or cgroup program is not
-    // interrupted by another program that uses the same value.
+    // interrupted by another program that uses the same value. An XDP program runs where tc ingress
+    // does, in the softirq of reception, and ends before the packet's tc programs begin.
     unsafe { &mut *value }
 }
 
 /// A value of the connection table.
 #[inline(always)]
-pub(crate) fn connection(value: *mut ConnectionV1) -> &'static mut ConnectionV1 {
+pub(crate) fn connection(value: *mut ConnectionV2) -> &'static mut ConnectionV2 {
     // SAFETY: the pointer comes from a lookup of this program run; the kernel keeps the element's
     // memory until the run ends. Other CPUs may write the same fields: `rewrite` and `backend` are
     // never changed after insertion, a lost update of `flags` or `last_seen` costs one refresh.
     unsafe { &mut *value }
+}
+
+/// A value of the table of clients' backends.
+#[inline(always)]
+pub(crate) fn affinity(value: *mut AffinityV1) -> &'static mut AffinityV1 {
+    // SAFETY: as for `connection`; `backend` is never changed after insertion.
+    unsafe { &mut *value }
+}
+
+/// A value of the table of fragments.
+#[inline(always)]
+pub(crate) fn fragment(value: *const FragmentV1) -> FragmentV1 {
+    // SAFETY: the pointer comes from a lookup of this program run; entries are replaced whole.
+    unsafe { *value }
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
@@ -173,6 +189,35 @@ pub(crate) fn insert_after_link_header(skb: *mut __sk_buff, length: i32) -> Resu
     })
 }
 
+/// Puts an IP header's room in front of the packet's network header, for a tunnel. The segments of
+/// a TCP packet that is cut later are made shorter by as much.
+#[inline(always)]
+pub(crate) fn insert_tunnel_header(skb: *mut __sk_buff, length: u32, flag: u32) -> Result<(), i64> {
+    // SAFETY: `skb` is the program's context; packet pointers are not used in these programs.
+    checked(unsafe {
+        generated::bpf_skb_adjust_room(
+            skb,
+            length as i32,
+            aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+            u64::from(flag),
+        )
+    })
+}
+
+/// Takes a tunnel's IP header of `length` bytes off.
+#[inline(always)]
+pub(crate) fn remove_tunnel_header(skb: *mut __sk_buff, length: u32) -> Result<(), i64> {
+    // SAFETY: `skb` is the program's context; packet pointers are not used in these programs.
+    checked(unsafe {
+        generated::bpf_skb_adjust_room(
+            skb,
+            -(length as i32),
+            aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+            u64::from(aya_ebpf::bindings::BPF_F_ADJ_ROOM_FIXED_GSO),
+        )
+    })
+}
+
 /// Looks a destination up in the node's routes; the answer is one of `BPF_FIB_LKUP_RET_*`.
 #[inline(always)]
 pub(crate) fn fib_lookup(skb: *mut __sk_buff, question: &mut FibLookup) -> i64 {
@@ -238,6 +283,21 @@ pub(crate) fn ether_type(skb: *mut __sk_buff) -> [u8; 2] {
 pub(crate) fn length(skb: *mut __sk_buff) -> u32 {
     // SAFETY: `skb` is the program's context; the verifier rewrites the access.
     unsafe { (*skb).len }
+}
+
+/// Bytes of payload in each segment of a packet that is cut later; 0 where it is not.
+#[inline(always)]
+pub(crate) fn segment_size(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    unsafe { (*skb).gso_size }
+}
+
+/// Segments of the packet.
+#[inline(always)]
+pub(crate) fn segments(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    let segments = unsafe { (*skb).gso_segs };
+    if segments == 0 { 1 } else { segments }
 }
 
 #[inline(always)]

@@ -5,16 +5,23 @@
 //! | `connect4`, `connect6` | cgroup `connect` | 5.18 (`bpf_set_retval`) | allow (rewritten or not), refuse |
 //! | `uplink_ingress` | tc ingress of an uplink | 5.10 (`bpf_redirect_neigh`) | continue, redirect, drop |
 //! | `workload_ingress` | tc ingress of a pod's host-side interface | 5.10 | continue, redirect, drop |
+//! | `edge` | XDP of an uplink, in the driver | 5.10 | pass, transmit, redirect, drop |
 //! | `egress` | tc egress of either | 5.10 | continue, redirect, drop |
+//! | `baseline` | none: `fairlead-bench` runs it | 5.10 | continue |
 //!
 //! All maps are in [`maps`]; their layouts are `agent_abi`'s.
 
 #![no_std]
 #![no_main]
 
+mod baseline;
 mod connect;
 mod connections;
+mod error;
 mod forward;
+mod fragment;
+mod frame;
+mod icmp;
 mod kernel;
 mod maps;
 mod packet;
@@ -23,6 +30,8 @@ mod rewrite;
 mod services;
 mod source;
 mod tc;
+mod tunnel;
+mod xdp;
 
 /// Tells the kernel that GPL-only helpers may be used.
 #[expect(unsafe_code, reason = "the kernel reads the licence from this section")]

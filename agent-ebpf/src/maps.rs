@@ -2,42 +2,79 @@
 //!
 //! Sizes here are the least useful ones; the agent sets the real ones when it loads the programs.
 
-use agent_abi::connection::{ConnectionV1, TupleV1};
-use agent_abi::counters::{COUNTERS, Counter};
-use agent_abi::service::{BackendV1, FrontendKeyV1, FrontendV1, ServiceV1, SlotKeyV1};
-use agent_abi::settings::SettingsV1;
+use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV1, TupleV1};
+use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
+use agent_abi::crc32c;
+use agent_abi::service::{
+    ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, RingChunkV1,
+    RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
+};
+use agent_abi::settings::SettingsV2;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup as FibLookup};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::lpm_trie::LpmTrie;
+use aya_ebpf::maps::xdp::DevMapHash;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap};
 
 use crate::kernel;
 use crate::packet::{Packet, QUOTED_V4, QUOTED_V6};
 
 #[map]
-pub(crate) static FRONTENDS_V1: HashMap<FrontendKeyV1, FrontendV1> =
+pub(crate) static FRONTENDS_V2: HashMap<FrontendKeyV1, FrontendV2> =
     HashMap::pinned(1024, BPF_F_NO_PREALLOC);
 
 #[map]
-pub(crate) static SERVICES_V1: HashMap<u32, ServiceV1> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
+pub(crate) static SERVICES_V2: HashMap<u32, ServiceV2> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
 
 #[map]
-pub(crate) static SLOTS_V1: HashMap<SlotKeyV1, u32> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
+pub(crate) static SLOTS_V2: HashMap<SlotKeyV1, u32> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
 
 #[map]
-pub(crate) static BACKENDS_V1: HashMap<u32, BackendV1> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
+pub(crate) static RINGS_V2: HashMap<RingKeyV1, RingChunkV1> =
+    HashMap::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static BACKENDS_V2: HashMap<u32, BackendV2> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static SOURCES_V2: LpmTrie<SourceKeyV1, u32> = LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static AFFINITY_V2: LruHashMap<AffinityKeyV1, AffinityV1> = LruHashMap::pinned(1024, 0);
 
 /// Used by the agent alone; it lives here so that it is pinned with the maps whose ids it numbers.
 #[map]
-static ALLOCATOR_V1: Array<u32> = Array::pinned(2, 0);
+static ALLOCATOR_V2: Array<u32> = Array::pinned(ALLOCATORS, 0);
 
 #[map]
-pub(crate) static CONNECTIONS_V1: LruHashMap<TupleV1, ConnectionV1> = LruHashMap::pinned(1024, 0);
+pub(crate) static CONNECTIONS_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
 
 #[map]
-pub(crate) static SETTINGS_V1: Array<SettingsV1> = Array::pinned(1, 0);
+pub(crate) static OPENING_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
 
 #[map]
-static COUNTERS_V1: PerCpuArray<u64> = PerCpuArray::pinned(COUNTERS.len() as u32, 0);
+pub(crate) static FRAGMENTS_V2: LruHashMap<FragmentKeyV1, FragmentV1> = LruHashMap::pinned(1024, 0);
+
+/// The interfaces that `edge` is attached to: their drivers are ready to transmit what it redirects.
+/// Written by the agent. No node has more.
+#[map]
+pub(crate) static EDGE_DEVICES_V1: DevMapHash = DevMapHash::pinned(64, 0);
+
+/// Written by the agent when it loads the programs.
+#[map]
+pub(crate) static CRC32C_V1: Array<crc32c::Table> = Array::pinned(1, 0);
+
+#[map]
+pub(crate) static SETTINGS_V2: Array<SettingsV2> = Array::pinned(1, 0);
+
+#[map]
+static TAKEOVER_V2: Array<u32> = Array::pinned(1, 0);
+
+#[map]
+static COUNTERS_V2: PerCpuArray<u64> = PerCpuArray::pinned(COUNTERS.len() as u32, 0);
+
+#[map]
+static TRAFFIC_V2: PerCpuHashMap<u32, TrafficV1> = PerCpuHashMap::pinned(1024, BPF_F_NO_PREALLOC);
 
 /// Room for what does not fit the 512 bytes of stack.
 #[map]
@@ -48,10 +85,16 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 pub(crate) struct Scratch {
     /// The packet at hand.
     pub(crate) packet: Packet,
+    /// What an ICMP error quotes, or a tunnel carries.
+    pub(crate) inner: Packet,
+    /// Key of a cut packet.
+    pub(crate) fragment: FragmentKeyV1,
+    /// Key of a client's backend.
+    pub(crate) affinity: AffinityKeyV1,
     /// A new connection's entry.
-    pub(crate) forward: ConnectionV1,
+    pub(crate) forward: ConnectionV2,
     /// The entry of its replies.
-    pub(crate) reply: ConnectionV1,
+    pub(crate) reply: ConnectionV2,
     /// Key of the entry of the other direction.
     pub(crate) reply_key: TupleV1,
     /// What an ICMP error quotes.
@@ -65,9 +108,27 @@ pub(crate) struct Scratch {
 /// Adds one to a counter of this CPU.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
-    if let Some(value) = COUNTERS_V1.get_ptr_mut(counter as u32) {
+    if let Some(value) = COUNTERS_V2.get_ptr_mut(counter as u32) {
         *kernel::of_this_cpu(value) += 1;
     }
+}
+
+/// What passes through one service, as far as this CPU counts it.
+#[inline(always)]
+pub(crate) fn traffic(service: u32) -> Option<&'static mut TrafficV1> {
+    if let Some(found) = TRAFFIC_V2.get_ptr_mut(&service) {
+        return Some(kernel::of_this_cpu(found));
+    }
+    let nothing = TrafficV1 {
+        connections: 0,
+        packets_in: 0,
+        bytes_in: 0,
+        packets_out: 0,
+        bytes_out: 0,
+    };
+    // A full table costs the figures of a Service, no packet.
+    TRAFFIC_V2.insert(&service, &nothing, 0).ok()?;
+    TRAFFIC_V2.get_ptr_mut(&service).map(kernel::of_this_cpu)
 }
 
 /// The scratch space of this CPU.
@@ -76,8 +137,14 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(kernel::of_this_cpu)
 }
 
+/// Whether connections of another proxy are being taken over.
+#[inline(always)]
+pub(crate) fn is_taking_over() -> bool {
+    TAKEOVER_V2.get(0).is_some_and(|value| *value != 0)
+}
+
 /// The node's settings; absent until the agent has written them, which it does before it attaches.
 #[inline(always)]
-pub(crate) fn settings() -> Option<&'static SettingsV1> {
-    SETTINGS_V1.get(0)
+pub(crate) fn settings() -> Option<&'static SettingsV2> {
+    SETTINGS_V2.get(0)
 }

@@ -1,7 +1,9 @@
 //! What of a packet the programs look at.
 
 use agent_abi::connection::TupleV1;
-use agent_abi::{Address, IPPROTO_TCP, IPPROTO_UDP, mapped_v4};
+use agent_abi::{
+    Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, mapped_v4,
+};
 use aya_ebpf::bindings::__sk_buff;
 
 use crate::kernel;
@@ -12,6 +14,19 @@ pub(crate) const LINK_HEADER: u32 = 14;
 pub(crate) const V4_HEADER: u32 = 20;
 /// Length of the IPv6 header.
 pub(crate) const V6_HEADER: u32 = 40;
+
+/// IANA numbers of IP in IP (RFC 2003) and of IPv6 in IP (RFC 2473).
+pub(crate) const IPPROTO_IPIP: u8 = 4;
+pub(crate) const IPPROTO_IPV6: u8 = 41;
+
+/// Extension headers (RFC 8200 §4) that may stand before the transport header.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+/// No sender uses more.
+const MOST_EXTENSIONS: u32 = 6;
 
 /// What of the rejected packet an ICMP error carries: its network header and the ports.
 const QUOTED_TRANSPORT: u32 = 8;
@@ -35,6 +50,14 @@ pub(crate) enum Hook {
     Egress,
 }
 
+impl Hook {
+    /// Whether the client is on this node.
+    #[inline(always)]
+    pub(crate) fn is_inside(self) -> bool {
+        self != Self::UplinkIngress
+    }
+}
+
 /// Address family of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -42,17 +65,40 @@ pub(crate) enum Family {
     V6,
 }
 
-/// The headers of a TCP or UDP packet.
+/// What a packet turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// TCP, UDP or SCTP with its ports.
+    Transport,
+    /// A later fragment: the ports are not in it.
+    LaterFragment,
+    /// An ICMP error; the packet it quotes begins eight bytes after `transport`.
+    Error,
+    /// A packet in a packet.
+    Tunnel,
+    /// Nothing the programs know, or too short to be what it says.
+    Other,
+}
+
+/// The headers of a packet.
 #[repr(C)]
 pub(crate) struct Packet {
     pub(crate) tuple: TupleV1,
     pub(crate) family: Family,
+    /// Offset of the network header.
+    pub(crate) network: u32,
     /// Offset of the transport header.
     pub(crate) transport: u32,
-    /// TCP flags, 0 for UDP.
+    /// Bytes from the transport header on, as the network header says.
+    pub(crate) length: u32,
+    /// Identification of the packet this is a fragment of, network order.
+    pub(crate) identification: [u8; 4],
+    /// TCP flags, 0 for others.
     pub(crate) flags: u8,
-    /// First fragment of several: the others cannot be told from their headers.
+    /// A fragment, the first or a later one.
     pub(crate) fragmented: bool,
+    /// A fragment without the transport header.
+    pub(crate) later: bool,
 }
 
 impl Packet {
@@ -72,68 +118,139 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn checksum(&self) -> u32 {
         self.transport
-            + if self.tuple.protocol == IPPROTO_TCP {
-                16
-            } else {
-                6
+            + match self.tuple.protocol {
+                IPPROTO_TCP => 16,
+                IPPROTO_SCTP => 8,
+                _ => 6,
             }
     }
 }
 
-/// Reads the headers into `packet`. `None` for anything that is not TCP or UDP over IPv4 or IPv6,
-/// for later fragments (they carry no ports) and for packets too short to be what they say.
+/// Reads the headers of a packet whose network header is at `network` into `packet`.
 #[inline(always)]
-pub(crate) fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
-    match kernel::ether_type(skb) {
-        [0x08, 0x00] => parse_v4(skb, packet)?,
-        [0x86, 0xdd] => parse_v6(skb, packet)?,
-        _ => return None,
-    }
-    packet.tuple._pad = [0; 3];
+pub(crate) fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Parsed {
+    let family = match kernel::ether_type(skb) {
+        [0x08, 0x00] => Family::V4,
+        [0x86, 0xdd] => Family::V6,
+        _ => return Parsed::Other,
+    };
+    parse_at(skb, LINK_HEADER, family, packet).unwrap_or(Parsed::Other)
+}
+
+/// The same for a packet of a known family, wherever it begins.
+#[inline(never)]
+pub(crate) fn parse_at(
+    skb: *mut __sk_buff,
+    network: u32,
+    family: Family,
+    packet: &mut Packet,
+) -> Option<Parsed> {
+    packet.family = family;
+    packet.network = network;
     packet.flags = 0;
-    let [s0, s1, d0, d1] = kernel::load(skb, packet.transport)?;
-    packet.tuple.source_port = [s0, s1];
-    packet.tuple.destination_port = [d0, d1];
-    match packet.tuple.protocol {
-        IPPROTO_TCP => [packet.flags] = kernel::load(skb, packet.transport + 13)?,
-        IPPROTO_UDP => {}
-        _ => return None,
+    packet.tuple._pad = [0; 3];
+    packet.tuple.source_port = [0; 2];
+    packet.tuple.destination_port = [0; 2];
+    match family {
+        Family::V4 => parse_v4(skb, packet)?,
+        Family::V6 => parse_v6(skb, packet)?,
     }
-    Some(())
+    let is_error = match packet.tuple.protocol {
+        IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP => false,
+        IPPROTO_ICMP | IPPROTO_ICMPV6 => true,
+        IPPROTO_IPIP | IPPROTO_IPV6 => return Some(Parsed::Tunnel),
+        _ => return None,
+    };
+    if packet.later {
+        return Some(Parsed::LaterFragment);
+    }
+    let [first, second, third, fourth] = kernel::load(skb, packet.transport)?;
+    if is_error {
+        return is_icmp_error(packet.tuple.protocol, first).then_some(Parsed::Error);
+    }
+    packet.tuple.source_port = [first, second];
+    packet.tuple.destination_port = [third, fourth];
+    if packet.tuple.protocol == IPPROTO_TCP {
+        packet.flags = match kernel::load(skb, packet.transport + 13) {
+            Some([flags]) => flags,
+            // Of the quoted packet of an error, eight bytes may be all there is.
+            None if network != LINK_HEADER => 0,
+            None => return None,
+        };
+    }
+    Some(Parsed::Transport)
+}
+
+/// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 792, RFC 4443).
+#[inline(always)]
+fn is_icmp_error(protocol: u8, icmp_type: u8) -> bool {
+    if protocol == IPPROTO_ICMP {
+        matches!(icmp_type, 3 | 11 | 12)
+    } else {
+        matches!(icmp_type, 1..=4)
+    }
 }
 
 #[inline(always)]
 fn parse_v4(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
-    let header: [u8; V4_HEADER as usize] = kernel::load(skb, LINK_HEADER)?;
+    let header: [u8; V4_HEADER as usize] = kernel::load(skb, packet.network)?;
     let words = header[0] & 0x0f;
     if header[0] >> 4 != 4 || words < 5 {
         return None;
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
-    if fragment & 0x1fff != 0 {
-        return None;
-    }
     packet.tuple.source = mapped_v4([header[12], header[13], header[14], header[15]]);
     packet.tuple.destination = mapped_v4([header[16], header[17], header[18], header[19]]);
     packet.tuple.protocol = header[9];
-    packet.family = Family::V4;
-    packet.transport = LINK_HEADER + u32::from(words) * 4;
-    packet.fragmented = fragment & 0x2000 != 0;
+    packet.identification = [0, 0, header[4], header[5]];
+    let header_length = u32::from(words) * 4;
+    packet.transport = packet.network + header_length;
+    let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
+    packet.length = total.saturating_sub(header_length);
+    packet.fragmented = fragment & 0x3fff != 0;
+    packet.later = fragment & 0x1fff != 0;
     Some(())
 }
 
 #[inline(always)]
 fn parse_v6(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
-    let [version, _, _, _, _, _, next_header, _]: [u8; 8] = kernel::load(skb, LINK_HEADER)?;
+    let header: [u8; 8] = kernel::load(skb, packet.network)?;
+    let [version, _, _, _, l0, l1, mut next_header, _] = header;
     if version >> 4 != 6 {
         return None;
     }
-    packet.tuple.source = kernel::load(skb, LINK_HEADER + 8)?;
-    packet.tuple.destination = kernel::load(skb, LINK_HEADER + 24)?;
-    packet.tuple.protocol = next_header;
-    packet.family = Family::V6;
-    packet.transport = LINK_HEADER + V6_HEADER;
+    packet.tuple.source = kernel::load(skb, packet.network + 8)?;
+    packet.tuple.destination = kernel::load(skb, packet.network + 24)?;
     packet.fragmented = false;
+    packet.later = false;
+    packet.identification = [0; 4];
+    let mut offset = packet.network + V6_HEADER;
+    for _ in 0..MOST_EXTENSIONS {
+        let units = match next_header {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8,
+            AUTHENTICATION => 4,
+            FRAGMENT => 0,
+            _ => break,
+        };
+        let [next, length, o0, o1, i0, i1, i2, i3]: [u8; 8] = kernel::load(skb, offset)?;
+        offset += 8;
+        if units == 0 {
+            let fragment = u16::from_be_bytes([o0, o1]);
+            packet.identification = [i0, i1, i2, i3];
+            packet.fragmented = fragment & 0xfff9 != 0;
+            packet.later = fragment & 0xfff8 != 0;
+        } else {
+            offset += u32::from(length) * units;
+        }
+        next_header = next;
+        if packet.later {
+            break;
+        }
+    }
+    packet.tuple.protocol = next_header;
+    packet.transport = offset;
+    let end = packet.network + V6_HEADER + u32::from(u16::from_be_bytes([l0, l1]));
+    packet.length = end.saturating_sub(offset);
     Some(())
 }
 

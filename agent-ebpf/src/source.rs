@@ -4,8 +4,11 @@
 //! where the operator asked for it.
 
 use agent_abi::connection::TupleV1;
-use agent_abi::service::{BACKEND_LOCAL, BackendV1, FRONTEND_NODE_PORT, FrontendV1};
-use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV1};
+use agent_abi::hash::{finish, mix};
+use agent_abi::service::{
+    BACKEND_LOCAL, BackendV2, FRONTEND_EXTERNAL, FRONTEND_LOOPBACK, FRONTEND_NODE_PORT, FrontendV2,
+};
+use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV2};
 use agent_abi::{Address, is_v4};
 
 use crate::kernel;
@@ -31,8 +34,8 @@ pub(crate) enum Translation {
 pub(crate) fn translation(
     hook: Hook,
     tuple: &TupleV1,
-    frontend: &FrontendV1,
-    backend: &BackendV1,
+    frontend: &FrontendV2,
+    backend: &BackendV2,
 ) -> Translation {
     if same_address(&backend.address, &tuple.source) {
         return Translation::Hairpin;
@@ -49,12 +52,12 @@ pub(crate) fn translation(
         Hook::UplinkIngress => {
             backend.flags & BACKEND_LOCAL == 0
                 || settings.flags & SETTING_MASQUERADE_ALL != 0
-                || (frontend.flags & FRONTEND_NODE_PORT == 0
+                || (frontend.flags & (FRONTEND_NODE_PORT | FRONTEND_EXTERNAL) == 0
                     && is_off_cluster(settings, &tuple.source))
         }
         Hook::WorkloadIngress => settings.flags & SETTING_MASQUERADE_ALL != 0,
-        // The node's own packets already have its address.
-        Hook::Egress => false,
+        // The node's own packets already have its address, but for those to a loopback address.
+        Hook::Egress => frontend.flags & FRONTEND_LOOPBACK != 0,
     };
     if translate && !same_address(node, &[0; 16]) {
         Translation::Node(*node)
@@ -63,17 +66,47 @@ pub(crate) fn translation(
     }
 }
 
-/// A source port for [`Translation::Node`], network order.
-#[inline(always)]
-pub(crate) fn random_port() -> [u8; 2] {
-    let span = u32::from(LAST_PORT - FIRST_PORT) + 1;
-    let port = u32::from(FIRST_PORT) + kernel::random() % span;
-    [(port >> 8) as u8, port as u8]
+/// Where a connection looks for a free source port. The ports are cut into blocks; a client's
+/// address and port say which blocks it asks, so clients seldom meet, and a search is short.
+pub(crate) struct Ports {
+    seed: u32,
+}
+
+const BLOCK: u32 = 64;
+const BLOCKS: u32 = (LAST_PORT - FIRST_PORT) as u32 / BLOCK;
+/// Ports that are tried in a block before the next one.
+const PER_BLOCK: u32 = 8;
+
+impl Ports {
+    /// `reply` is what the backend's packets become: the client is its destination.
+    #[inline(always)]
+    pub(crate) fn of(reply: &TupleV1) -> Self {
+        let client = &reply.destination;
+        let [.., a, b, c, d] = *client;
+        let [_, _, _, _, e, f, g, h, ..] = *client;
+        let state = mix(
+            mix(kernel::random() & 7, u32::from_be_bytes([a, b, c, d])),
+            u32::from_be_bytes([e, f, g, h]),
+        );
+        let [p0, p1] = reply.destination_port;
+        Self {
+            seed: finish(mix(state, u32::from_be_bytes([0, 0, p0, p1]))),
+        }
+    }
+
+    /// The port of an attempt, network order.
+    #[inline(always)]
+    pub(crate) fn nth(&self, attempt: u32) -> [u8; 2] {
+        let block = (self.seed / BLOCK + attempt / PER_BLOCK * 181) % BLOCKS;
+        let within = (self.seed + attempt) % BLOCK;
+        let port = u32::from(FIRST_PORT) + block * BLOCK + within;
+        [(port >> 8) as u8, port as u8]
+    }
 }
 
 /// Whether `--cluster-cidr` is given for the family and does not hold the address.
 #[inline(always)]
-fn is_off_cluster(settings: &SettingsV1, address: &Address) -> bool {
+fn is_off_cluster(settings: &SettingsV2, address: &Address) -> bool {
     let (network, bits) = if is_v4(address) {
         (&settings.cluster_v4, settings.cluster_v4_bits)
     } else {

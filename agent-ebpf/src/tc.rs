@@ -1,7 +1,9 @@
 //! The tc programs: everything that arrives as packets.
 
-use agent_abi::connection::ConnectionV1;
+use agent_abi::IPPROTO_TCP;
+use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2};
 use agent_abi::counters::Counter;
+use agent_abi::service::FRONTEND_LOOPBACK;
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -9,10 +11,10 @@ use aya_ebpf::programs::TcContext;
 use crate::connections::{self, Opened};
 use crate::forward::forward;
 use crate::maps::{self, Scratch, count};
-use crate::packet::Hook;
+use crate::packet::{Hook, Parsed};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
-use crate::{kernel, packet, services};
+use crate::{fragment, icmp, kernel, packet, services, tunnel};
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
@@ -50,11 +52,26 @@ fn verdict(skb: *mut __sk_buff, hook: Hook) -> i32 {
 #[inline(always)]
 fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let scratch = maps::scratch().ok_or(Counter::DropFailed)?;
-    if packet::parse(skb, &mut scratch.packet).is_none() {
-        return Ok(TC_ACT_UNSPEC);
+    let mut parsed = packet::parse(skb, &mut scratch.packet);
+    let tunnelled =
+        parsed == Parsed::Tunnel && hook == Hook::UplinkIngress && tunnel::is_ours(&scratch.packet);
+    if tunnelled {
+        tunnel::leave(skb, scratch.packet.family)?;
+        parsed = packet::parse(skb, &mut scratch.packet);
+    }
+    match parsed {
+        Parsed::Transport => {}
+        Parsed::LaterFragment => {
+            if fragment::recall(scratch).is_none() {
+                return Ok(TC_ACT_UNSPEC);
+            }
+            count(Counter::FragmentsTranslated);
+        }
+        Parsed::Error => return icmp::translate(skb, hook, scratch),
+        Parsed::Tunnel | Parsed::Other => return Ok(TC_ACT_UNSPEC),
     }
     let now = kernel::now();
-    if let Some(connection) = connections::find(&scratch.packet, now) {
+    if let Some(connection) = connections::find(scratch, now) {
         connections::note(scratch, connection, now);
         return translate(skb, hook, scratch, connection);
     }
@@ -62,14 +79,16 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let tuple = &packet.tuple;
     let Some(frontend) =
         services::frontend(tuple.destination, tuple.destination_port, tuple.protocol)
+            .filter(|frontend| hook == Hook::Egress || frontend.flags & FRONTEND_LOOPBACK == 0)
     else {
         connections::make_way(packet, now);
         return Ok(TC_ACT_UNSPEC);
     };
-    if packet.fragmented {
-        return Err(Counter::DropUnsupported);
+    let begins = tuple.protocol == IPPROTO_TCP && packet.opens();
+    if !begins && maps::is_taking_over() {
+        return Ok(TC_ACT_UNSPEC);
     }
-    match connections::open(skb, hook, scratch, frontend, now)? {
+    match connections::open(skb, hook, scratch, frontend, tunnelled, now)? {
         Opened::Connection(connection) => translate(skb, hook, scratch, connection),
         Opened::NoEndpoint => reject(skb, hook, scratch),
     }
@@ -80,9 +99,34 @@ fn translate(
     skb: *mut __sk_buff,
     hook: Hook,
     scratch: &mut Scratch,
-    connection: &ConnectionV1,
+    connection: &ConnectionV2,
 ) -> Result<i32, Counter> {
+    if scratch.packet.fragmented && !scratch.packet.later {
+        fragment::remember(scratch);
+    }
+    account(skb, connection);
+    if connection.flags & CONNECTION_TUNNEL != 0 {
+        return tunnel::enter(skb, hook, scratch, connection);
+    }
     rewrite(skb, &scratch.packet, &connection.rewrite)?;
     count(Counter::PacketsTranslated);
-    forward(skb, hook, scratch, connection)
+    scratch.forward = *connection;
+    forward(skb, hook, scratch)
+}
+
+/// Counts a packet for its Service.
+#[inline(always)]
+fn account(skb: *mut __sk_buff, connection: &ConnectionV2) {
+    let Some(traffic) = maps::traffic(connection.service) else {
+        return;
+    };
+    let packets = u64::from(kernel::segments(skb));
+    let bytes = u64::from(kernel::length(skb).saturating_sub(packet::LINK_HEADER));
+    if connection.flags & CONNECTION_FORWARD != 0 {
+        traffic.packets_in += packets;
+        traffic.bytes_in += bytes;
+    } else {
+        traffic.packets_out += packets;
+        traffic.bytes_out += bytes;
+    }
 }

@@ -4,6 +4,7 @@
 //! It knows no kernel facility; [`Facility`] does. It runs on a thread of its own, since system
 //! calls block, and a slow kernel must not delay the watch.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,16 +14,27 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::desired::{Desired, LbServiceKey};
+use crate::histogram::Histogram;
 
 /// A failed apply is tried again after this long, then after twice as long, and so on …
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// … but at least this often.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
+/// Between two steps of the audit, each of which looks at a few Services.
+const AUDIT_STEP: Duration = Duration::from_secs(1);
+
 /// One part of the kernel that is brought in line with `Desired`.
 pub trait Facility: Send + 'static {
     /// Brings it in line. With [`Pass::Everything`] its present content is read back first.
     fn apply(&mut self, desired: &Desired, pass: Pass) -> Outcome;
+
+    /// Compares a little of it with what was written, and mends what differs; with `strangers`,
+    /// looks for what was never written too. The answer is what was found.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; the next apply reads everything back.
+    fn audit(&mut self, strangers: bool) -> Result<Divergences, String>;
 }
 
 /// How much is looked at.
@@ -56,6 +68,31 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// What was found wrong, by map and by what was wrong.
+pub type Divergences = BTreeMap<(&'static str, Divergence), u64>;
+
+/// What was wrong with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Divergence {
+    /// It was not there.
+    Missing,
+    /// It had another value.
+    Different,
+    /// It should not have been there.
+    Extra,
+}
+
+impl Divergence {
+    /// As a label of a metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Different => "different",
+            Self::Extra => "extra",
+        }
+    }
+}
+
 /// Fullness of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
@@ -76,8 +113,12 @@ pub struct Applied {
     pub outcome: Outcome,
     /// When the last apply ended.
     pub at: Option<SystemTime>,
-    /// How long it took.
+    /// When the last apply that succeeded in full ended.
+    pub succeeded_at: Option<SystemTime>,
+    /// How long the last apply took.
     pub took: Duration,
+    /// How long applies took.
+    pub durations: Histogram,
     /// Applies so far.
     pub applies_total: u64,
     /// Applies that failed, in whole or for some unit.
@@ -86,6 +127,8 @@ pub struct Applied {
     pub operations_total: u64,
     /// Writes that mended what somebody else had changed.
     pub repaired_total: u64,
+    /// The same by map and by what was wrong.
+    pub divergences: Divergences,
 }
 
 impl Applied {
@@ -107,14 +150,31 @@ pub fn run(
     runtime: &Handle,
 ) {
     let mut retry = Retry::default();
-    let mut audited = Instant::now();
+    let mut searched = Instant::now();
     loop {
-        let due = retry.due().unwrap_or(audited + audit_period);
+        let due = retry.due();
+        let due = due.unwrap_or_else(|| Instant::now() + AUDIT_STEP.min(audit_period));
         let Some(wake) = runtime.block_on(wait(&mut desired, due, cancel)) else {
             return;
         };
         let current = desired.borrow_and_update().clone();
         let Some(current) = current else { continue };
+        let is_applied = status.borrow().generation == Some(current.generation);
+        if matches!(wake, Wake::Due) && retry.due().is_none() && is_applied {
+            let strangers = searched.elapsed() >= audit_period;
+            if strangers {
+                searched = Instant::now();
+            }
+            match facility.audit(strangers) {
+                Ok(found) if found.is_empty() => {}
+                Ok(found) => mended(found, status),
+                Err(error) => {
+                    tracing::error!(error, "the tables cannot be compared; they are read back");
+                    retry.at = Some(Instant::now());
+                }
+            }
+            continue;
+        }
         let started = Instant::now();
         let applied_before = status.borrow().generation == Some(current.generation);
         let pass = match wake {
@@ -122,20 +182,17 @@ pub fn run(
             Wake::Changed => Pass::Changes,
             Wake::Due => Pass::Everything,
         };
-        if pass == Pass::Everything {
-            audited = started;
-        }
         let outcome = facility.apply(&current, pass);
         retry.note(&outcome, Instant::now());
         status.send_modify(|status| {
             let good = outcome.error.is_none() && outcome.failures.is_empty();
-            status.generation = if good {
-                Some(current.generation)
-            } else {
-                status.generation
-            };
             status.at = Some(SystemTime::now());
+            if good {
+                status.generation = Some(current.generation);
+                status.succeeded_at = status.at;
+            }
             status.took = started.elapsed();
+            status.durations.observe(status.took);
             status.applies_total += 1;
             status.failed_total += u64::from(!good);
             status.operations_total += outcome.operations;
@@ -148,6 +205,20 @@ pub fn run(
             status.outcome = outcome;
         });
     }
+}
+
+fn mended(found: Divergences, status: &watch::Sender<Applied>) {
+    for ((map, divergence), count) in &found {
+        let kind = divergence.as_str();
+        tracing::warn!(map, kind, count, "somebody else changed the tables; mended");
+    }
+    status.send_modify(|status| {
+        for (what, count) in found {
+            status.repaired_total += count;
+            status.operations_total += count;
+            *status.divergences.entry(what).or_default() += count;
+        }
+    });
 }
 
 enum Wake {
@@ -204,8 +275,8 @@ fn log(outcome: &Outcome, generation: u64, took: Duration) {
         );
     }
     for failure in &outcome.failures {
-        let LbServiceKey { service, port, .. } = &failure.key;
-        tracing::error!(%service, %port, reason = failure.reason, "not applied; everything else is, and it is tried again");
+        let LbServiceKey { owner, port, .. } = &failure.key;
+        tracing::error!(%owner, %port, reason = failure.reason, "not applied; everything else is, and it is tried again");
     }
     if operations > 0 {
         tracing::debug!(generation, operations, ?took, "applied");

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use crate::config::Paths;
 use crate::config::arguments::Arguments;
 use crate::lb::ebpf::attach;
+use crate::lb::ebpf::takeover::{self, HandedBack};
 use crate::ownership::{Ownership, OwnershipError, Sysctl};
 use crate::sys::lock::{Lock, LockError};
 use crate::sys::{bpffs, links, qdisc, sysctl};
@@ -118,7 +119,8 @@ pub fn plan(
         }
     }
     items.extend(record.sysctls.into_iter().map(Item::Sysctl));
-    let files = record.sockets.into_iter().chain([holder]);
+    let files = record.sockets.into_iter().chain(record.files);
+    let files = files.chain([holder]);
     items.extend(files.filter(|path| path.exists()).map(Item::File));
     // The inner before the outer, what is mounted before the directory it is mounted on.
     let directories = record.directories.into_iter().filter(|path| path.is_dir());
@@ -214,6 +216,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    hand_back(&paths, &mut out)?;
     let record = Item::File(Ownership::place(&paths.state_dir));
     let (mut code, mut lock) = (ExitCode::SUCCESS, lock);
     for item in &items {
@@ -241,6 +244,25 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// Gives the connections to the kernel, where another proxy's rules have it translate.
+fn hand_back(paths: &Paths, out: &mut impl io::Write) -> io::Result<()> {
+    let pins = paths.bpf_root.join(MAPS);
+    if takeover::is_first_start(&pins) {
+        return Ok(());
+    }
+    match takeover::hand_back(&pins) {
+        Ok(HandedBack {
+            carried: 0,
+            left: 0,
+        }) => Ok(()),
+        Ok(HandedBack { carried, left }) => writeln!(
+            out,
+            "handed back   {carried} connections to the kernel; {left} it would not take"
+        ),
+        Err(error) => writeln!(out, "handed back   no connection: {error}"),
+    }
+}
+
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, CleanupError> {
     let unreadable = |source| CleanupError::Unreadable {
         path: directory.into(),
@@ -257,6 +279,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, CleanupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bootstrap;
 
     #[test]
     fn only_what_is_recorded_or_in_its_place_is_planned() {
@@ -314,6 +337,7 @@ mod tests {
             fs::create_dir_all(at(name)).unwrap();
         }
         fs::write(at("run/agent.sock"), "").unwrap();
+        fs::write(at("state/api-servers.json"), "").unwrap();
         let paths = Paths {
             state_dir: at("state"),
             bpf_root: at("sys/bpf/fairlead"),
@@ -328,6 +352,7 @@ mod tests {
                     .map(at)
                     .into();
                 record.sockets = [at("run/agent.sock"), at("run/older.sock")].into();
+                record.files = bootstrap::files(&bootstrap::place(&at("state"))).into();
                 record.qdiscs = ["eth0".into(), "gone".into()].into();
             })
             .unwrap();
@@ -339,6 +364,7 @@ mod tests {
                     interface: "eth0".into()
                 },
                 Item::File(at("run/agent.sock")),
+                Item::File(at("state/api-servers.json")),
                 Item::Directory(at("sys/bpf/fairlead")),
                 Item::Mount(at("sys/bpf")),
                 Item::Directory(at("sys/bpf")),

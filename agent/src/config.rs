@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod duration;
+mod memory;
 
 #[cfg(test)]
 mod tests;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use model_watch::{Source, kube_source};
 
-use crate::lb::ebpf::facility::Translation;
+use crate::desired::node::{Exposure, NodePortAddresses};
+use crate::lb::ebpf::facility::{Timeouts, Translation};
 use crate::lb::ebpf::programs::Limits;
-use arguments::Arguments;
+use arguments::{Arguments, NodePortAddress};
 
 /// What the agent runs with.
 #[derive(Clone, Debug)]
@@ -27,18 +29,24 @@ pub struct Config {
     pub source: Source,
     /// Whether Services are balanced.
     pub run_service_proxy: bool,
+    /// Addresses that are served.
+    pub exposure: Arc<Exposure>,
     /// Source translation.
     pub translation: Translation,
     /// Sizes of the tables.
     pub limits: Limits,
     /// Interfaces that lead to other machines; found where empty.
     pub devices: Vec<String>,
+    /// Uplinks that get the edge path.
+    pub xdp_devices: Vec<String>,
     /// How often everything is read back.
     pub config_sync_period: Duration,
     /// Where things are kept.
     pub paths: Paths,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub health_addr: Option<SocketAddr>,
+    /// Whether metrics have kube-router's names too.
+    pub kube_router_metrics: bool,
     /// Flags that were given and change nothing.
     pub without_effect: Vec<String>,
 }
@@ -64,6 +72,11 @@ pub enum ConfigError {
         "--cluster-cidr: {0} and {1} are of one family; give one IPv4 and one IPv6 network at most"
     )]
     ClusterCidr(IpNet, IpNet),
+    /// Two answers to one question.
+    #[error(
+        "--nodeport-addresses: `primary` goes with no network, and neither with --nodeport-bindon-all-ip; give one of them"
+    )]
+    NodePortAddresses,
     /// No name.
     #[error("the node's name is not known: the host name is empty; set --hostname-override NAME")]
     NoName,
@@ -93,13 +106,23 @@ impl Config {
             run_service_proxy,
             masquerade_all,
             cluster_cidr,
+            nodeport_addresses,
+            nodeport_bindon_all_ip,
+            localhost_nodeports,
+            service_external_ip_range,
+            strict_external_ip_validation,
+            service_tcp_timeout,
+            service_tcpfin_timeout,
+            service_udp_timeout,
             dataplane: arguments::Dataplane::Auto | arguments::Dataplane::Ebpf,
             devices,
+            xdp_devices,
             max_services,
             max_backends,
             max_connections,
             paths,
             health_addr,
+            kube_router_metrics,
             cleanup_config: _,
             dry_run,
             log_format: _,
@@ -114,6 +137,8 @@ impl Config {
         {
             return Err(ConfigError::ClusterCidr(*first, *second));
         }
+        let max_connections =
+            max_connections.unwrap_or_else(|| memory::connections(memory::total()));
         let sizes = [
             ("max-services", max_services),
             ("max-backends", max_backends),
@@ -122,15 +147,6 @@ impl Config {
         if let Some((flag, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(ConfigError::Empty(flag));
         }
-        let source = match manifests {
-            Some(directory) => Source::Manifests { directory },
-            None => Source::Kube(kube_source::Options {
-                master,
-                kubeconfig,
-                config_sync_period,
-                ..Default::default()
-            }),
-        };
         let given = hostname_override
             .or(node_name_from_environment)
             .filter(|name| !name.is_empty());
@@ -143,14 +159,36 @@ impl Config {
         if name.is_empty() {
             return Err(ConfigError::NoName);
         }
+        // As kubelet does it.
+        let node_name: Arc<str> = name.trim().to_lowercase().into();
+        let source = match manifests {
+            Some(directory) => Source::Manifests { directory },
+            None => Source::Kube(kube_source::Options {
+                master,
+                kubeconfig,
+                config_sync_period,
+                pods_of_node: Some(Arc::clone(&node_name)),
+                ..Default::default()
+            }),
+        };
         Ok(Self {
-            // As kubelet does it.
-            node_name: name.trim().to_lowercase().into(),
+            node_name,
             source,
             run_service_proxy,
+            exposure: Arc::new(Exposure {
+                node_ports: node_ports(&nodeport_addresses, nodeport_bindon_all_ip)?,
+                loopback: localhost_nodeports,
+                external_ranges: service_external_ip_range,
+                any_external: !strict_external_ip_validation,
+            }),
             translation: Translation {
                 masquerade_all,
                 cluster_cidrs: cluster_cidr,
+                timeouts: timeouts(
+                    service_tcp_timeout,
+                    service_tcpfin_timeout,
+                    service_udp_timeout,
+                ),
             },
             limits: Limits {
                 services: max_services,
@@ -158,10 +196,39 @@ impl Config {
                 connections: max_connections,
             },
             devices,
+            xdp_devices,
             config_sync_period,
             paths: paths.into(),
             health_addr: health_addr.0,
+            kube_router_metrics,
             without_effect,
         })
+    }
+}
+
+fn node_ports(given: &[NodePortAddress], all: bool) -> Result<NodePortAddresses, ConfigError> {
+    let networks: Vec<IpNet> = given
+        .iter()
+        .filter_map(|address| match address {
+            NodePortAddress::Primary => None,
+            NodePortAddress::Within(network) => Some(*network),
+        })
+        .collect();
+    match (networks.len(), all) {
+        (0, false) => Ok(NodePortAddresses::Primary),
+        (0, true) => Ok(NodePortAddresses::All),
+        (count, false) if count == given.len() => Ok(NodePortAddresses::Within(networks)),
+        _ => Err(ConfigError::NodePortAddresses),
+    }
+}
+
+/// 0 keeps the default, as in kube-router.
+fn timeouts(tcp: Duration, tcp_closing: Duration, udp: Duration) -> Timeouts {
+    let default = Timeouts::default();
+    let or = |given: Duration, default| if given.is_zero() { default } else { given };
+    Timeouts {
+        tcp: or(tcp, default.tcp),
+        tcp_closing: or(tcp_closing, default.tcp_closing),
+        udp: or(udp, default.udp),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::applier::Applied;
 use crate::desired::Desired;
 use crate::lb::ebpf::attach::{AttachError, Attachments, Side, Target};
+use crate::lb::ebpf::layout;
 use crate::lb::ebpf::programs::Programs;
+use crate::lb::ebpf::takeover;
+use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
 use crate::sys::links::{Link, LinkKind};
 use crate::sys::qdisc;
@@ -35,8 +40,21 @@ pub struct Device {
     pub name: String,
     /// What it is to the agent.
     pub role: Role,
+    /// Whether its driver runs the edge path.
+    pub xdp: Xdp,
     /// Why the programs are not there.
     pub error: Option<String>,
+}
+
+/// The edge path of one interface. Without it, packets take the way through tc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Xdp {
+    /// `--xdp-devices` does not name the interface.
+    NotWanted,
+    /// The driver runs it.
+    Attached,
+    /// It does not, and why.
+    Refused(String),
 }
 
 /// Decides what an interface is. Behind a veth or a bridge there are pods, unless it has an address
@@ -69,8 +87,14 @@ pub struct Devices {
     pub programs: Programs,
     /// What they are attached to.
     pub attachments: Attachments,
+    /// Where the edge path is.
+    pub edge: Edge,
     /// `--devices`.
     pub uplinks: Vec<String>,
+    /// Directory of the maps, where connections of another proxy are to be taken over.
+    pub takeover: Option<PathBuf>,
+    /// `--xdp-devices`.
+    pub xdp_devices: Vec<String>,
     /// Where the qdiscs are recorded that filters need; absent where there are links instead.
     pub qdiscs: Option<Ownership>,
 }
@@ -80,15 +104,31 @@ pub fn run(
     Devices {
         mut programs,
         mut attachments,
+        mut edge,
         uplinks,
+        takeover,
+        xdp_devices,
         mut qdiscs,
     }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
+    applied: watch::Receiver<Applied>,
     status: &watch::Sender<Option<Vec<Device>>>,
     cancel: &CancellationToken,
     runtime: &Handle,
 ) {
+    // Programs without tables would only be in the way of another proxy's.
+    let mut applied = applied;
+    let first_apply = async {
+        tokio::select! {
+            () = cancel.cancelled() => false,
+            done = applied.wait_for(|applied| applied.applies_total > 0) => done.is_ok(),
+        }
+    };
+    if !runtime.block_on(first_apply) {
+        return;
+    }
+    let mut takeover = takeover;
     loop {
         let known = links.borrow_and_update().clone();
         let node = desired
@@ -105,7 +145,16 @@ pub fn run(
                 record_qdiscs(ownership, &targets, attachments.attached());
             }
             let errors = attachments.follow(&mut programs, &targets);
-            let seen = report(&roles, &errors);
+            if let Some(pins) = takeover.take() {
+                finish_takeover(&pins, &node);
+            }
+            let at_the_edge: Vec<Target> = targets
+                .into_iter()
+                .filter(|target| target.side == Side::Uplink && xdp_devices.contains(&target.name))
+                .collect();
+            let refused = edge.follow(&mut programs, &at_the_edge);
+            let mut seen = report(&roles, &errors);
+            add_xdp(&mut seen, &xdp_devices, &at_the_edge, refused);
             status.send_if_modified(|before| {
                 let differs = before.as_ref() != Some(&seen);
                 *before = Some(seen);
@@ -128,6 +177,25 @@ pub fn run(
         if !go_on {
             return;
         }
+    }
+}
+
+fn finish_takeover(pins: &Path, node: &[IpAddr]) {
+    match takeover::finish(pins, node) {
+        Ok(0) => {}
+        Ok(connections) => {
+            tracing::info!(
+                connections,
+                "took over from the kernel's connection tracking"
+            );
+        }
+        Err(error) => tracing::warn!(
+            %error,
+            "connections of another proxy may break: they could not be taken over"
+        ),
+    }
+    if let Err(error) = layout::remove_older(pins) {
+        tracing::warn!(%error, "maps of an older build stay");
     }
 }
 
@@ -173,9 +241,37 @@ fn report(roles: &[(&Link, Role)], errors: &[AttachError]) -> Vec<Device> {
     let device = |(link, role): &(&Link, Role)| Device {
         name: link.name.clone(),
         role: *role,
+        xdp: Xdp::NotWanted,
         error: of(&link.name).map(|error| format!("{error}: {}", error.cause())),
     };
     roles.iter().map(device).collect()
+}
+
+/// Says of each of `names` what became of the edge path there. `targets` could have it, all but
+/// those in `refused` do.
+fn add_xdp(
+    devices: &mut Vec<Device>,
+    names: &[String],
+    targets: &[Target],
+    refused: &BTreeMap<u32, String>,
+) {
+    for name in names {
+        let target = targets.iter().find(|target| target.name == *name);
+        let xdp = match target.map(|target| refused.get(&target.index)) {
+            Some(None) => Xdp::Attached,
+            Some(Some(reason)) => Xdp::Refused(reason.clone()),
+            None => Xdp::Refused("not an uplink".to_owned()),
+        };
+        match devices.iter_mut().find(|device| device.name == *name) {
+            Some(device) => device.xdp = xdp,
+            None => devices.push(Device {
+                name: name.clone(),
+                role: Role::Ignore("not there, but named by --xdp-devices"),
+                xdp: Xdp::NotWanted,
+                error: None,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +287,7 @@ mod tests {
             ethernet: kind != LinkKind::Loopback,
             addresses,
             default_route,
+            mtu: 1500,
         }
     }
 
@@ -249,5 +346,50 @@ mod tests {
         assert!(matches!(role(&tunnel, &node, &[]), Role::Ignore(_)));
         let loopback = link(LinkKind::Loopback, "127.0.0.1", false);
         assert_eq!(role(&loopback, &node, &[]), Role::Attach(Side::Loopback));
+    }
+
+    #[test]
+    fn every_interface_named_for_xdp_says_what_became_of_it() {
+        let device = |name: &str, side, xdp| Device {
+            name: name.into(),
+            role: Role::Attach(side),
+            xdp,
+            error: None,
+        };
+        let target = |index, name: &str| Target {
+            index,
+            name: name.into(),
+            side: Side::Uplink,
+        };
+        let mut devices = vec![
+            device("eth0", Side::Uplink, Xdp::NotWanted),
+            device("eth1", Side::Uplink, Xdp::NotWanted),
+            device("eth2", Side::Uplink, Xdp::NotWanted),
+            device("pod", Side::Workload, Xdp::NotWanted),
+        ];
+        let reason = "Operation not supported".to_owned();
+        add_xdp(
+            &mut devices,
+            &["eth0", "eth1", "pod", "eth9"].map(str::to_owned),
+            &[target(1, "eth0"), target(2, "eth1")],
+            &[(2, reason.clone())].into(),
+        );
+        let absent = Device {
+            name: "eth9".into(),
+            role: Role::Ignore("not there, but named by --xdp-devices"),
+            xdp: Xdp::NotWanted,
+            error: None,
+        };
+        let not_an_uplink = Xdp::Refused("not an uplink".into());
+        assert_eq!(
+            devices,
+            [
+                device("eth0", Side::Uplink, Xdp::Attached),
+                device("eth1", Side::Uplink, Xdp::Refused(reason)),
+                device("eth2", Side::Uplink, Xdp::NotWanted),
+                device("pod", Side::Workload, not_an_uplink),
+                absent,
+            ]
+        );
     }
 }

@@ -1,11 +1,15 @@
 //! The node agent as a library; `main.rs` is its thin binary.
 
 pub mod applier;
+pub mod bootstrap;
 pub mod cleanup;
 pub mod config;
 pub mod control;
 pub mod desired;
 pub mod devices;
+pub mod explain;
+pub mod histogram;
+pub mod latency;
 pub mod lb;
 pub mod ownership;
 pub mod probe;

@@ -2,11 +2,13 @@
 //! it is made, so that cleanup can take it back however the agent ended.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::sys::file;
 
 const FILE: &str = "ownership.json";
 
@@ -22,6 +24,8 @@ pub struct Record {
     pub sysctls: Vec<Sysctl>,
     /// Unix sockets.
     pub sockets: BTreeSet<PathBuf>,
+    /// Files.
+    pub files: BTreeSet<PathBuf>,
     /// bpffs mounts.
     pub mounts: BTreeSet<PathBuf>,
     /// Directories that were not there.
@@ -121,15 +125,7 @@ impl Ownership {
     }
 
     fn write(&self, record: &Record) -> io::Result<()> {
-        let fresh = self.path.with_extension("json.new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec_pretty(record)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        // The rename itself must survive a power cut too.
-        self.path
-            .parent()
-            .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        file::replace(&self.path, &serde_json::to_vec_pretty(record)?)
     }
 }
 

@@ -4,15 +4,20 @@
 //! depends on the cluster alone, not on how its events came.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Cluster, Event, Kind, KindSet, Problem, SourceState};
+use model::{Cluster, Event, Kind, KindSet, ObjectKey, Problem, SourceState};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::desired::{Desired, NodeContext};
+use crate::bootstrap;
+use crate::desired::Desired;
+use crate::desired::node::{self, Exposure, NodeContext};
+use crate::latency::{self, Triggered};
+use crate::sys::links::Link;
 
 /// How long to wait for more events.
 #[derive(Clone, Copy, Debug)]
@@ -41,30 +46,93 @@ pub struct ClusterView {
     pub states: BTreeMap<Kind, SourceState>,
     /// What is wrong with objects.
     pub problems: Vec<Problem>,
+    /// Where the API server's own Service leads.
+    pub api_servers: Vec<SocketAddr>,
     /// Services in the cluster.
     pub services: usize,
     /// EndpointSlices in the cluster.
     pub endpoint_slices: usize,
+    /// The cluster itself.
+    pub cluster: Cluster,
+}
+
+impl AsRef<[Problem]> for ClusterView {
+    fn as_ref(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+/// Where the agent is.
+#[derive(Debug)]
+pub struct Place {
+    /// Name of the node.
+    pub node_name: Arc<str>,
+    /// Addresses that are served.
+    pub exposure: Arc<Exposure>,
+    /// Interfaces of the node.
+    pub links: watch::Receiver<Option<Vec<Link>>>,
+}
+
+impl Place {
+    fn context(&self, cluster: &Cluster) -> NodeContext {
+        let links = self.links.borrow();
+        let links = || links.iter().flatten();
+        let own = links()
+            .flat_map(|link| link.addresses.iter().copied())
+            .collect();
+        let key = ObjectKey::cluster_scoped(&self.node_name);
+        let addresses = node::addresses_of(cluster, &key);
+        let is_uplink = |link: &&Link| link.addresses.iter().any(|own| addresses.contains(own));
+        let mtu = links().filter(is_uplink).map(|link| link.mtu).min();
+        NodeContext::of(
+            cluster,
+            &self.node_name,
+            &self.exposure,
+            &own,
+            mtu.unwrap_or(0),
+        )
+    }
+
+    /// Waits for a change of the interfaces.
+    async fn changed(&mut self) {
+        if self.links.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What comes of the cluster, and where to.
+#[derive(Debug)]
+pub struct Published {
+    /// What the node should balance.
+    pub desired: watch::Sender<Option<Arc<Desired>>>,
+    /// What is known of the cluster.
+    pub view: watch::Sender<ClusterView>,
+    /// What set off the changes of each generation after the first.
+    pub triggered: mpsc::Sender<Triggered>,
 }
 
 /// Follows `events` until `cancel`, or until the source ends.
 pub async fn run(
-    node_name: Arc<str>,
+    place: Place,
     kinds: KindSet,
     mut events: mpsc::Receiver<Event>,
     debounce: Debounce,
-    desired: watch::Sender<Option<Arc<Desired>>>,
-    view: watch::Sender<ClusterView>,
+    published: Published,
     cancel: CancellationToken,
 ) {
+    let mut place = place;
     let mut cluster = Cluster::default();
+    let mut before = None;
     loop {
-        let first = tokio::select! {
+        tokio::select! {
             () = cancel.cancelled() => return,
-            first = events.recv() => first,
-        };
-        let Some(first) = first else { return };
-        cluster.apply(first);
+            () = place.changed() => {}
+            first = events.recv() => match first {
+                Some(first) => cluster.apply(first),
+                None => return,
+            },
+        }
         let first_at = Instant::now();
         while let Ok(more) =
             tokio::time::timeout_at(deadline(first_at, debounce), events.recv()).await
@@ -74,9 +142,11 @@ pub async fn run(
         }
         let synced = cluster.is_synced(&kinds);
         if synced {
-            publish(&mut cluster, &node_name, &desired);
+            publish(&mut cluster, &place, &published, before.as_ref());
+            before = Some(cluster.clone());
         }
-        let problems_of_services = desired
+        let problems_of_services = published
+            .desired
             .borrow()
             .as_ref()
             .map(|desired| desired.problems().cloned().collect());
@@ -85,13 +155,15 @@ pub async fn run(
             .cloned()
             .chain::<Vec<Problem>>(problems_of_services.unwrap_or_default())
             .collect();
-        report(&view.borrow().problems, &problems);
-        view.send_replace(ClusterView {
+        report(&published.view.borrow().problems, &problems);
+        published.view.send_replace(ClusterView {
             synced,
             states: cluster.source_states().clone(),
             problems,
+            api_servers: bootstrap::api_servers(&cluster),
             services: cluster.services().count(),
             endpoint_slices: cluster.endpoint_slices().count(),
+            cluster: cluster.clone(),
         });
     }
 }
@@ -100,20 +172,27 @@ fn deadline(first: Instant, debounce: Debounce) -> Instant {
     (Instant::now() + debounce.quiet).min(first + debounce.longest)
 }
 
-fn publish(
-    cluster: &mut Cluster,
-    node_name: &Arc<str>,
-    desired: &watch::Sender<Option<Arc<Desired>>>,
-) {
+/// Compiles and publishes; `before` is the cluster of the last time.
+fn publish(cluster: &mut Cluster, place: &Place, published: &Published, before: Option<&Cluster>) {
     let changes = cluster.take_changes();
-    desired.send_if_modified(|desired| {
-        let next = match desired.as_ref() {
-            Some(known) => known.follow(cluster, &changes),
-            None => Desired::compile(cluster, NodeContext::of(cluster, node_name)),
-        };
-        let differs = desired
-            .as_ref()
-            .is_none_or(|known| known.generation != next.generation);
+    let node = place.context(cluster);
+    let known = published.desired.borrow().clone();
+    let next = match &known {
+        Some(known) => known.follow(cluster, &changes, node),
+        None => Desired::compile(cluster, node),
+    };
+    let differs = known.is_none_or(|known| known.generation != next.generation);
+    let at = before.map_or(Vec::new(), |before| {
+        latency::triggers(before, cluster, &changes)
+    });
+    if differs && !at.is_empty() {
+        let generation = next.generation;
+        // Before the generation itself, so that it is not in force earlier.
+        if let Err(error) = published.triggered.try_send(Triggered { generation, at }) {
+            tracing::debug!(generation, %error, "the latency of this generation is not measured");
+        }
+    }
+    published.desired.send_if_modified(|desired| {
         *desired = Some(Arc::new(next));
         differs
     });

@@ -4,7 +4,7 @@
 //! source ──Event──► reconcile ──Desired──┬─► applier (thread) ──Applied──┐
 //!                       │                └─► devices (thread) ──Device──┤
 //!                  ClusterView       links ──Link──┘                    │
-//!                       └───────────────────────────────────► socket, health
+//!                       └───────────────────────────────────► socket, health, Events, learned addresses, latency
 //! ```
 //!
 //! One token stops them all. The first that fails or panics ends the process with an error; the
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use model::{Kind, KindSet};
+use model_watch::Source;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -24,18 +25,24 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::applier::{self, Applied};
+use crate::bootstrap;
 use crate::cleanup::{HOLDER, LINKS, MAPS};
 use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
-use crate::control::{health, server};
+use crate::control::{health, health_check, kernel, server};
 use crate::devices;
+use crate::histogram::Histogram;
+use crate::latency;
 use crate::lb::ebpf::OBJECT;
 use crate::lb::ebpf::attach::{Attachments, Mode};
 use crate::lb::ebpf::facility::ServiceMaps;
+use crate::lb::ebpf::layout;
 use crate::lb::ebpf::programs::Programs;
+use crate::lb::ebpf::takeover;
+use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::{Ownership, Sysctl};
 use crate::probe::Capabilities;
-use crate::reconcile::{self, ClusterView, Debounce};
+use crate::reconcile::{self, ClusterView, Debounce, Place, Published};
 use crate::sys::{bpffs, cgroup, links, lock::Lock, sysctl};
 
 /// Events on their way to the cluster. A list of 10,000 objects is one event; a watch that runs
@@ -45,13 +52,18 @@ const EVENTS: usize = 1024;
 /// How long the tasks have to end; a scrape that hangs must not keep the process.
 const LEAVE_AFTER: Duration = Duration::from_secs(5);
 
+/// Who reports, in Kubernetes Events.
+const COMPONENT: &str = "fairlead-agent";
+
 /// Settings the programs rely on. A node's packets are forwarded between its interfaces; so every
 /// Kubernetes node has them. Replies to the node's own packets to its own node ports come back to
-/// it by the loopback interface, from one of its own addresses.
-const SETTINGS: [&str; 3] = [
+/// it by the loopback interface, from one of its own addresses, or from a loopback address that
+/// they were asked at.
+const SETTINGS: [&str; 4] = [
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
     "net.ipv4.conf.lo.accept_local",
+    "net.ipv4.conf.lo.route_localnet",
 ];
 
 /// Runs the agent until it is told to stop.
@@ -61,14 +73,17 @@ const SETTINGS: [&str; 3] = [
 pub async fn run(config: Config) -> Result<()> {
     let Config {
         node_name,
-        source,
+        mut source,
         run_service_proxy,
+        exposure,
         translation,
         limits,
         devices: uplinks,
+        xdp_devices,
         config_sync_period,
         paths,
         health_addr,
+        kube_router_metrics,
         without_effect,
     } = config;
     if !run_service_proxy {
@@ -86,6 +101,11 @@ pub async fn run(config: Config) -> Result<()> {
     let socket = server::listen(&paths.socket)?;
     // After, since what is there already may be another agent's.
     ownership.remember(|record| _ = record.sockets.insert(paths.socket.clone()))?;
+    let learned = bootstrap::place(&paths.state_dir);
+    if let Source::Kube(options) = &mut source {
+        options.learned = bootstrap::read(&learned);
+        ownership.remember(|record| record.files.extend(bootstrap::files(&learned)))?;
+    }
     let health = match health_addr {
         Some(address) => Some(health::listen(address).await?),
         None => None,
@@ -97,7 +117,13 @@ pub async fn run(config: Config) -> Result<()> {
     enable_settings(&mut ownership)?;
 
     let pins = paths.bpf_root.join(MAPS);
+    layout::check(&pins)?;
+    let takeover_due = takeover::is_due(&pins)?;
     let mut programs = Programs::load(object, &pins, limits)?;
+    if takeover_due {
+        enable(&mut ownership, takeover::LIBERAL)?;
+        takeover::begin(&pins)?;
+    }
     let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode)
         .context("links cannot be pinned; check --bpf-root")?;
     let connect = attach_connect(
@@ -111,44 +137,78 @@ pub async fn run(config: Config) -> Result<()> {
     tracing::info!(node = %node_name, ?mode, connect, "started");
 
     let cancel = CancellationToken::new();
-    let kinds = KindSet::from([Kind::Service, Kind::EndpointSlice, Kind::Node]);
+    let kinds = KindSet::from([Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::Pod]);
     let (events, heard) = mpsc::channel(EVENTS);
     let (desired_tx, desired) = watch::channel(None);
     let (view_tx, view) = watch::channel(ClusterView::default());
     let (applied_tx, applied) = watch::channel(Applied::default());
     let (links_tx, links) = watch::channel(None);
     let (devices_tx, device_list) = watch::channel(None);
+    let (triggered_tx, triggered) = mpsc::channel(latency::WAITING);
+    let (latency_tx, latencies) = watch::channel(Histogram::default());
     let watched = Watched {
         started: Instant::now(),
         node: Arc::clone(&node_name),
         connect: connect.into(),
         without_effect: without_effect.into(),
-        pins,
-        view,
+        pins: pins.clone(),
+        view: view.clone(),
         desired: desired.clone(),
-        applied,
+        applied: applied.clone(),
         devices: device_list,
+        latency: latencies,
+        kube_router_metrics,
     };
 
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    if let Source::Kube(options) = &source {
+        let (options, node) = (options.clone(), Arc::clone(&node_name));
+        let (token, to_learn) = (cancel.clone(), view.clone());
+        tasks.spawn(async move {
+            model_watch::post_events(options, COMPONENT, node, view, token).await;
+            Ok(())
+        });
+        let token = cancel.clone();
+        tasks.spawn(async move {
+            bootstrap::run(learned, to_learn, token).await;
+            Ok(())
+        });
+    }
     let (kinds_of_source, token) = (kinds.clone(), cancel.clone());
     tasks.spawn(async move { Ok(model_watch::run(source, kinds_of_source, events, token).await?) });
+    let place = Place {
+        node_name,
+        exposure,
+        links: links.clone(),
+    };
+    let published = Published {
+        desired: desired_tx,
+        view: view_tx,
+        triggered: triggered_tx,
+    };
     let token = cancel.clone();
     tasks.spawn(async move {
-        reconcile::run(
-            node_name,
-            kinds,
-            heard,
-            Debounce::default(),
-            desired_tx,
-            view_tx,
-            token,
-        )
-        .await;
+        reconcile::run(place, kinds, heard, Debounce::default(), published, token).await;
+        Ok(())
+    });
+    let token = cancel.clone();
+    let to_measure = applied.clone();
+    tasks.spawn(async move {
+        latency::run(triggered, to_measure, latency_tx, token).await;
+        Ok(())
+    });
+    let token = cancel.clone();
+    tasks.spawn(async move {
+        kernel::sweep_traffic(pins, config_sync_period, token).await;
         Ok(())
     });
     let token = cancel.clone();
     tasks.spawn(async move { Ok(links::follow(links_tx, token).await?) });
+    let (token, checked) = (cancel.clone(), desired.clone());
+    tasks.spawn(async move {
+        health_check::run(checked, token).await;
+        Ok(())
+    });
     let (token, to_apply) = (cancel.clone(), desired.clone());
     spawn_thread(&mut tasks, "applier", move |runtime| {
         applier::run(
@@ -163,12 +223,23 @@ pub async fn run(config: Config) -> Result<()> {
     let to_attach = devices::Devices {
         programs,
         attachments,
+        edge: Edge::new(paths.bpf_root.join(LINKS)),
         uplinks,
+        takeover: takeover_due.then(|| watched.pins.clone()),
+        xdp_devices,
         qdiscs: (mode == Mode::Clsact).then_some(ownership),
     };
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {
-        devices::run(to_attach, links, desired, &devices_tx, &token, runtime);
+        devices::run(
+            to_attach,
+            links,
+            desired,
+            applied,
+            &devices_tx,
+            &token,
+            runtime,
+        );
     })?;
     let (token, of_socket) = (cancel.clone(), watched.clone());
     tasks.spawn(async move { Ok(server::serve(socket, of_socket, token).await?) });
@@ -279,24 +350,27 @@ fn missing(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn enable_settings(ownership: &mut Ownership) -> Result<()> {
-    for name in SETTINGS {
-        let needs = || format!("{name} cannot be set to 1, so packets would not find their way");
-        let Some(before) = sysctl::get(name)
-            .with_context(needs)?
-            .filter(|value| value == "0")
-        else {
-            continue;
-        };
-        ownership.remember(|record| {
-            record.sysctls.retain(|sysctl| sysctl.name != name);
-            record.sysctls.push(Sysctl {
-                name: name.to_owned(),
-                before,
-            });
-        })?;
-        sysctl::set(name, "1").with_context(needs)?;
-        tracing::info!(sysctl = name, "set to 1");
-    }
+    SETTINGS
+        .into_iter()
+        .try_for_each(|name| enable(ownership, name))
+}
+
+/// Sets one setting to 1, where the kernel has it; what it was is recorded.
+fn enable(ownership: &mut Ownership, name: &str) -> Result<()> {
+    let needs = || format!("{name} cannot be set to 1, so packets would not find their way");
+    let before = sysctl::get(name).with_context(needs)?;
+    let Some(before) = before.filter(|value| value == "0") else {
+        return Ok(());
+    };
+    ownership.remember(|record| {
+        record.sysctls.retain(|sysctl| sysctl.name != name);
+        record.sysctls.push(Sysctl {
+            name: name.to_owned(),
+            before,
+        });
+    })?;
+    sysctl::set(name, "1").with_context(needs)?;
+    tracing::info!(sysctl = name, "set to 1");
     Ok(())
 }
 

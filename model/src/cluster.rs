@@ -43,7 +43,8 @@ impl ChangeSet {
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     objects: BTreeMap<Kind, Objects>,
-    slices_of: RedBlackTreeMapSync<ObjectKey, Arc<BTreeSet<ObjectKey>>>,
+    /// In order; a list, since most Services have one or two.
+    slices_of: RedBlackTreeMapSync<ObjectKey, Arc<[ObjectKey]>>,
     problems: RedBlackTreeMapSync<(Kind, ObjectKey), Arc<[Problem]>>,
     states: BTreeMap<Kind, SourceState>,
     synced: KindSet,
@@ -215,27 +216,25 @@ impl Cluster {
         if before == after {
             return;
         }
+        let known = |slices_of: &RedBlackTreeMapSync<_, Arc<[ObjectKey]>>, owner: &ObjectKey| {
+            let slices = slices_of.get(owner).map(AsRef::as_ref);
+            let others = slices.into_iter().flatten().filter(|other| *other != slice);
+            others.cloned().collect::<BTreeSet<_>>()
+        };
         if let Some(owner) = before {
-            let mut slices = self
-                .slices_of
-                .get(owner)
-                .map(|slices| (**slices).clone())
-                .unwrap_or_default();
-            slices.remove(slice);
+            let slices = known(&self.slices_of, owner);
             if slices.is_empty() {
                 self.slices_of.remove_mut(owner);
             } else {
-                self.slices_of.insert_mut(owner.clone(), Arc::new(slices));
+                let slices = slices.into_iter().collect();
+                self.slices_of.insert_mut(owner.clone(), slices);
             }
         }
         if let Some(owner) = after {
-            let mut slices = self
-                .slices_of
-                .get(owner)
-                .map(|slices| (**slices).clone())
-                .unwrap_or_default();
+            let mut slices = known(&self.slices_of, owner);
             slices.insert(slice.clone());
-            self.slices_of.insert_mut(owner.clone(), Arc::new(slices));
+            let slices = slices.into_iter().collect();
+            self.slices_of.insert_mut(owner.clone(), slices);
         }
     }
 

@@ -24,6 +24,9 @@ struct Figure {
     target: Option<f64>,
     better: Better,
     met: bool,
+    /// One of many that fairlead-bench shows in a matrix.
+    #[serde(default)]
+    detail: bool,
     rounds: Vec<f64>,
 }
 
@@ -55,8 +58,9 @@ pub(crate) fn bench(name: &str, arguments: &[OsString]) -> Result<ExitCode> {
     }
     let text = fs::read_to_string(&figures)
         .with_context(|| format!("{}: cannot be read", figures.display()))?;
-    let list: Vec<Figure> = serde_json::from_str(&text)
+    let mut list: Vec<Figure> = serde_json::from_str(&text)
         .with_context(|| format!("{}: not a list of figures", figures.display()))?;
+    list.retain(|figure| !figure.detail);
     anstream::println!("{}", table(&list));
     let drawing = figures.with_extension("svg");
     plot::draw(&drawing, name, &list)?;

@@ -10,8 +10,16 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::Address;
 
-/// LRU hash: [`TupleV1`] → [`ConnectionV1`].
-pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V1";
+/// LRU hash: [`TupleV1`] → [`ConnectionV2`].
+pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V2";
+/// The same for connections that only one side has sent for. They are apart, so that a flood of
+/// them drives out one another and no connection that works.
+pub const OPENING_MAP: &str = "OPENING_V2";
+/// LRU hash: [`FragmentKeyV1`] → [`FragmentV1`].
+pub const FRAGMENTS_MAP: &str = "FRAGMENTS_V2";
+
+/// The layout before this one; [`ConnectionV2`] says what became of it.
+pub const OLD_CONNECTIONS_MAP: &str = "CONNECTIONS_V1";
 
 /// A five-tuple, in the direction of the packet. Aligned, so that the programs copy it by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
@@ -46,10 +54,10 @@ impl TupleV1 {
     }
 }
 
-/// Value of [`CONNECTIONS_MAP`].
+/// Value of [`CONNECTIONS_MAP`] and [`OPENING_MAP`]. Version 1 had zeros for `service`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct ConnectionV1 {
+pub struct ConnectionV2 {
     /// What the packet leaves as.
     pub rewrite: TupleV1,
     /// Backend the connection was given to.
@@ -62,7 +70,9 @@ pub struct ConnectionV1 {
     /// Link-layer address of that interface.
     pub host_mac: [u8; 6],
     /// Zero.
-    pub _pad: [u8; 6],
+    pub _pad: [u8; 2],
+    /// Service the connection was made to; 0 where that is not known.
+    pub service: u32,
     /// `CLOCK_MONOTONIC` nanoseconds of the last packet that was noted (at most one a second is).
     pub last_seen: u64,
 }
@@ -72,5 +82,38 @@ pub const CONNECTION_FORWARD: u32 = 1;
 /// A FIN or RST has been seen; the next SYN of the same tuple is a new connection.
 pub const CONNECTION_CLOSING: u32 = 2;
 
+/// The packets leave for the backend's node as they are, in a tunnel; `rewrite.destination` is the
+/// node.
+pub const CONNECTION_TUNNEL: u32 = 4;
+/// Both sides have sent.
+pub const CONNECTION_ANSWERED: u32 = 8;
+
+/// Key of [`FRAGMENTS_MAP`] (RFC 791 §3.2, RFC 8200 §4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FragmentKeyV1 {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Identification of the packet that was cut, network order; 16 bits of it in IPv4.
+    pub identification: [u8; 4],
+    /// IANA number.
+    pub protocol: u8,
+    /// Zero.
+    pub _pad: [u8; 3],
+}
+
+/// Value of [`FRAGMENTS_MAP`]: what the first fragment said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FragmentV1 {
+    /// Source port, network order.
+    pub source_port: [u8; 2],
+    /// Destination port, network order.
+    pub destination_port: [u8; 2],
+}
+
+const _: () = assert!(size_of::<FragmentKeyV1>() == 40 && size_of::<FragmentV1>() == 4);
 const _: () = assert!(size_of::<TupleV1>() == 40 && offset_of!(TupleV1, protocol) == 36);
-const _: () = assert!(size_of::<ConnectionV1>() == 72 && offset_of!(ConnectionV1, last_seen) == 64);
+const _: () = assert!(size_of::<ConnectionV2>() == 72 && offset_of!(ConnectionV2, last_seen) == 64);

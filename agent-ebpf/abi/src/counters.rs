@@ -1,7 +1,9 @@
 //! What the programs count, per CPU.
 
+use bytemuck::{Pod, Zeroable};
+
 /// Per-CPU array of `u64`, indexed by [`Counter`].
-pub const COUNTERS_MAP: &str = "COUNTERS_V1";
+pub const COUNTERS_MAP: &str = "COUNTERS_V2";
 
 /// Index into [`COUNTERS_MAP`]. New counters are appended; numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,10 +33,30 @@ pub enum Counter {
     DropUnsupported = 10,
     /// Dropped: no route to the backend or back to the client.
     DropNoRoute = 11,
+    /// Dropped: traffic policy Local, and no endpoint of the Service is on this node.
+    DropNoLocalEndpoint = 12,
+    /// Dropped: the client is in none of the Service's `loadBalancerSourceRanges`.
+    DropSourceRange = 13,
+    /// ICMP errors translated.
+    ErrorsTranslated = 14,
+    /// Later fragments translated.
+    FragmentsTranslated = 15,
+    /// Dropped: a later fragment whose first one was not seen.
+    DropFragment = 16,
+    /// Packets sent to the backend's node as they are.
+    TunnelSent = 17,
+    /// Packets received so.
+    TunnelReceived = 18,
+    /// Dropped: does not fit the tunnel; the sender was told.
+    DropTooBig = 19,
+    /// Connections that both sides have sent for.
+    ConnectionsPromoted = 20,
+    /// Packets sent to the backend's node before the stack saw them.
+    XdpSent = 21,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 12] = [
+pub const COUNTERS: [(Counter, &str); 22] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -47,8 +69,38 @@ pub const COUNTERS: [(Counter, &str); 12] = [
     (Counter::DropFailed, "drop_failed"),
     (Counter::DropUnsupported, "drop_unsupported"),
     (Counter::DropNoRoute, "drop_no_route"),
+    (Counter::DropNoLocalEndpoint, "drop_no_local_endpoint"),
+    (Counter::DropSourceRange, "drop_source_range"),
+    (Counter::ErrorsTranslated, "errors_translated"),
+    (Counter::FragmentsTranslated, "fragments_translated"),
+    (Counter::DropFragment, "drop_fragment"),
+    (Counter::TunnelSent, "tunnel_sent"),
+    (Counter::TunnelReceived, "tunnel_received"),
+    (Counter::DropTooBig, "drop_too_big"),
+    (Counter::ConnectionsPromoted, "connections_established"),
+    (Counter::XdpSent, "xdp_sent"),
 ];
 
+/// Per-CPU hash: service id (`u32`) → [`TrafficV1`].
+pub const TRAFFIC_MAP: &str = "TRAFFIC_V2";
+
+/// What passed through one service. Packets of connections balanced at `connect` do not pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct TrafficV1 {
+    /// Connections begun.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Their bytes, network header and up.
+    pub bytes_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+}
+
+const _: () = assert!(size_of::<TrafficV1>() == 40);
 const _: () = {
     let mut index = 0;
     while index < COUNTERS.len() {

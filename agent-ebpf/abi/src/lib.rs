@@ -7,10 +7,12 @@
 //! Addresses are 16 bytes, IPv4 mapped (`::ffff:a.b.c.d`), so one code path serves both families.
 //! Fields of type `[u8; 2]` are in network order, everything else is in host order.
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
 pub mod connection;
 pub mod counters;
+pub mod crc32c;
+pub mod hash;
 pub mod service;
 pub mod settings;
 
@@ -22,6 +24,8 @@ pub const IPPROTO_TCP: u8 = 6;
 pub const IPPROTO_UDP: u8 = 17;
 /// IANA number of ICMPv6.
 pub const IPPROTO_ICMPV6: u8 = 58;
+/// IANA number of SCTP.
+pub const IPPROTO_SCTP: u8 = 132;
 
 /// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 §2.5.5.2).
 pub type Address = [u8; 16];

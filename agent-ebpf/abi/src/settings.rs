@@ -6,13 +6,15 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::Address;
 
-/// Array of one [`SettingsV1`].
-pub const SETTINGS_MAP: &str = "SETTINGS_V1";
+/// Array of one [`SettingsV2`].
+pub const SETTINGS_MAP: &str = "SETTINGS_V2";
+/// Hash of devices: index of an interface that `edge` is attached to → the same.
+pub const EDGE_DEVICES_MAP: &str = "EDGE_DEVICES_V1";
 
 /// Value of [`SETTINGS_MAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct SettingsV1 {
+pub struct SettingsV2 {
     /// The node's IPv4 address for source translation, all zero where it has none.
     pub node_v4: Address,
     /// The node's IPv6 address for source translation, all zero where it has none.
@@ -27,11 +29,23 @@ pub struct SettingsV1 {
     pub cluster_v6_bits: u32,
     /// `SETTING_*` bits.
     pub flags: u32,
+    /// Seconds after which an idle TCP connection is forgotten.
+    pub tcp_seconds: u32,
+    /// Seconds after which a closed TCP connection is forgotten.
+    pub tcp_closing_seconds: u32,
+    /// Seconds after which an idle flow of another protocol is forgotten.
+    pub udp_seconds: u32,
+    /// Largest IPv4 or IPv6 packet that fits the uplink, in bytes; 0 where not known.
+    pub mtu: u32,
     /// Zero.
     pub _pad: u32,
 }
 
+/// Array of one `u32`: 1 while connections of another proxy are being taken over. Packets of
+/// connections that are not known then pass to the kernel, which still translates them.
+pub const TAKEOVER_MAP: &str = "TAKEOVER_V2";
+
 /// `--masquerade-all`: translate the source of everything that goes through a Service.
 pub const SETTING_MASQUERADE_ALL: u32 = 1;
 
-const _: () = assert!(size_of::<SettingsV1>() == 80 && offset_of!(SettingsV1, flags) == 72);
+const _: () = assert!(size_of::<SettingsV2>() == 96 && offset_of!(SettingsV2, flags) == 72);

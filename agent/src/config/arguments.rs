@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use model::Protocol;
+use serde::{Deserialize, Serialize};
 
 use super::{Paths, duration};
+use crate::explain::ask::{Destination, Sender};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +21,7 @@ Examples:
   fairlead-agent --manifests examples/cluster               the same from a directory of YAML
   fairlead-agent status                                     what a running agent has done
   fairlead-agent services shop/web                          one Service, as the kernel has it
+  fairlead-agent explain --from shop/cart --to shop/web     where a pod's connections go, and why
   fairlead-agent --cleanup-config --dry-run                 what a removal would remove";
 
 /// Balances the Services of a Kubernetes cluster on this node, through eBPF.
@@ -67,6 +71,46 @@ pub struct Arguments {
     /// node's source address
     #[arg(long, value_name = "CIDR", value_delimiter = ',', num_args = 1..=2, help_heading = "Services")]
     pub cluster_cidr: Vec<IpNet>,
+    /// Where node ports are served: `primary` for the Node's addresses, or networks whose addresses
+    /// on the node's interfaces serve them
+    #[arg(
+        long,
+        value_name = "primary|CIDR",
+        default_value = "primary",
+        value_delimiter = ',',
+        help_heading = "Services"
+    )]
+    pub nodeport_addresses: Vec<NodePortAddress>,
+    /// Serve node ports on every address of the node's interfaces
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Services")]
+    pub nodeport_bindon_all_ip: bool,
+    /// Serve node ports on 127.0.0.1 and ::1 too
+    #[arg(long, alias = "iptables-localhost-nodeports", value_name = "BOOL", default_value_t = true,
+        default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set, help_heading = "Services")]
+    pub localhost_nodeports: bool,
+    /// Networks that externalIPs may be of; without any, none is served
+    #[arg(
+        long,
+        value_name = "CIDR",
+        value_delimiter = ',',
+        help_heading = "Services"
+    )]
+    pub service_external_ip_range: Vec<IpNet>,
+    /// Serve externalIPs of --service-external-ip-range only; without it, whoever may write a
+    /// Service can draw any address to it
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Services")]
+    pub strict_external_ip_validation: bool,
+    /// Forget a TCP connection that was silent for this long; 0s for a day
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse, help_heading = "Services")]
+    pub service_tcp_timeout: Duration,
+    /// Forget a TCP connection this long after its end; 0s for 10 s
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse, help_heading = "Services")]
+    pub service_tcpfin_timeout: Duration,
+    /// Forget a flow of another protocol that was silent for this long; 0s for 2 minutes
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse, help_heading = "Services")]
+    pub service_udp_timeout: Duration,
     /// Dataplane
     #[arg(long, value_enum, default_value_t = Dataplane::Auto, help_heading = "Services")]
     pub dataplane: Dataplane,
@@ -78,6 +122,16 @@ pub struct Arguments {
         help_heading = "Services"
     )]
     pub devices: Vec<String>,
+    /// Uplinks whose driver runs the path of direct server return before the stack has a packet;
+    /// where it refuses, `status` says why, and packets take the way through tc. A veth sends so
+    /// only while its other end has GRO on, or XDP
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Services"
+    )]
+    pub xdp_devices: Vec<String>,
     /// Most Service ports (one of each family); fixed when the tables are made
     #[arg(
         long,
@@ -94,14 +148,10 @@ pub struct Arguments {
         help_heading = "Services"
     )]
     pub max_backends: u32,
-    /// Entries of the connection table, two a connection; fixed when the table is made
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 262_144,
-        help_heading = "Services"
-    )]
-    pub max_connections: u32,
+    /// Entries of the connection table, two a connection; fixed when the table is made [default: by
+    /// the machine's memory, 262144 for 16 GiB]
+    #[arg(long, value_name = "N", help_heading = "Services")]
+    pub max_connections: Option<u32>,
 
     /// Where things are kept.
     #[command(flatten)]
@@ -114,6 +164,10 @@ pub struct Arguments {
         help_heading = "Operation"
     )]
     pub health_addr: HealthAddr,
+    /// Show the traffic of Services in /metrics under kube-router's names too
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Operation")]
+    pub kube_router_metrics: bool,
     /// Remove everything the agent has put on this node, and end
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = ArgAction::Set, help_heading = "Operation")]
@@ -147,6 +201,44 @@ pub enum Command {
         #[command(flatten)]
         view: View,
     },
+    /// Explain what becomes of a connection, step by step, from the kernel's tables
+    Explain {
+        /// Client: NAMESPACE/POD of this node, or ADDRESS; with :PORT for one connection
+        #[arg(long, value_name = "CLIENT")]
+        from: Sender,
+        /// What it asks for: NAMESPACE/SERVICE[:PORT], or ADDRESS:PORT
+        #[arg(long, value_name = "SERVICE")]
+        to: Destination,
+        /// Protocol; else that of the Service's port, or TCP
+        #[arg(long = "proto", value_enum)]
+        protocol: Option<Transport>,
+        /// How to show it.
+        #[command(flatten)]
+        view: View,
+    },
+}
+
+/// Protocol of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+}
+
+impl Transport {
+    /// As the model has it.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Tcp => Protocol::Tcp,
+            Self::Udp => Protocol::Udp,
+            Self::Sctp => Protocol::Sctp,
+        }
+    }
 }
 
 /// How to ask a running agent.
@@ -210,7 +302,7 @@ pub struct PathArguments {
     /// hierarchy
     #[arg(long, value_name = "DIR", help_heading = "Operation")]
     pub cgroup_root: Option<PathBuf>,
-    /// Unix socket for `status` and `services`
+    /// Unix socket for `status`, `services` and `explain`
     #[arg(
         long,
         value_name = "PATH",
@@ -235,6 +327,29 @@ impl From<PathArguments> for Paths {
             cgroup_root,
             socket,
         }
+    }
+}
+
+/// One value of `--nodeport-addresses`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePortAddress {
+    /// The Node's addresses.
+    Primary,
+    /// Addresses of a network.
+    Within(IpNet),
+}
+
+impl FromStr for NodePortAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "primary" {
+            return Ok(Self::Primary);
+        }
+        let network = text.parse();
+        network.map(Self::Within).map_err(|_| {
+            format!("`{text}` is neither `primary` nor a network such as 192.0.2.0/24")
+        })
     }
 }
 
@@ -291,6 +406,27 @@ pub struct Compatibility {
     /// BGP: not in this build
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub nodes_full_mesh: Option<bool>,
+    /// Endpoints that terminate always finish what they have begun
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipvs_graceful_termination: Option<bool>,
+    /// A terminating endpoint keeps its connections for as long as it is in an EndpointSlice
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ipvs_graceful_period: Option<Duration>,
+    /// Ports of a Service's address that no Service has are not answered
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipvs_permit_all: Option<bool>,
+    /// IPVS: nothing of others is touched
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub excluded_cidrs: Vec<IpNet>,
+    /// Direct server return needs no container runtime
+    #[arg(long, value_name = "PATH")]
+    pub runtime_endpoint: Option<String>,
+    /// Cluster IPs are known from the Services
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// Node ports are known from the Services
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub service_node_port_range: Option<String>,
     /// A pod always reaches itself through its Services
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub hairpin_mode: Option<bool>,
@@ -310,6 +446,13 @@ impl Compatibility {
             peer_asn,
             peer_router,
             nodes_full_mesh,
+            ipvs_graceful_termination,
+            ipvs_graceful_period,
+            ipvs_permit_all,
+            excluded_cidrs,
+            runtime_endpoint,
+            service_cluster_ip_range,
+            service_node_port_range,
             hairpin_mode,
         } = self;
         // What turns a missing part off asks for nothing.
@@ -325,6 +468,22 @@ impl Compatibility {
             ("--peer-asn", peer_asn.is_some()),
             ("--peer-router", !peer_router.is_empty()),
             ("--nodes-full-mesh", wanted(nodes_full_mesh)),
+            (
+                "--ipvs-graceful-termination",
+                *ipvs_graceful_termination == Some(false),
+            ),
+            ("--ipvs-graceful-period", ipvs_graceful_period.is_some()),
+            ("--ipvs-permit-all", *ipvs_permit_all == Some(false)),
+            ("--excluded-cidrs", !excluded_cidrs.is_empty()),
+            ("--runtime-endpoint", runtime_endpoint.is_some()),
+            (
+                "--service-cluster-ip-range",
+                !service_cluster_ip_range.is_empty(),
+            ),
+            (
+                "--service-node-port-range",
+                service_node_port_range.is_some(),
+            ),
             ("--hairpin-mode", *hairpin_mode == Some(false)),
         ];
         flags

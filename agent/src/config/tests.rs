@@ -110,12 +110,25 @@ fn the_name_of_the_node_is_as_kubelet_has_it() {
 fn the_page_of_flags_is_up_to_date() {
     let command = Arguments::command();
     let mut page = "# Flags of fairlead-agent\n".to_owned();
+    write_flags(&mut page, &command, "Other");
+    for subcommand in command.get_subcommands() {
+        write_flags(
+            &mut page,
+            subcommand,
+            &format!("Of `{}`", subcommand.get_name()),
+        );
+    }
+    expect_file!["../../../docs/flags.md"].assert_eq(&page);
+}
+
+/// Writes the flags of a command; `bare` stands over those without a heading.
+fn write_flags(page: &mut String, command: &clap::Command, bare: &str) {
     let mut heading = None;
     for flag in command
         .get_arguments()
         .filter(|flag| !flag.is_hide_set() && flag.get_long().is_some())
     {
-        let group = flag.get_help_heading().unwrap_or("Other");
+        let group = flag.get_help_heading().unwrap_or(bare);
         if heading != Some(group) {
             write!(
                 page,
@@ -145,5 +158,4 @@ fn the_page_of_flags_is_up_to_date() {
         )
         .unwrap();
     }
-    expect_file!["../../../docs/flags.md"].assert_eq(&page);
 }

@@ -41,10 +41,9 @@ pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError
     })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.split(' ').nth(1) != Some("200") {
-        return Err(AskError::Refused(format!(
-            "{} {body}",
-            head.lines().next().unwrap_or_default()
-        )));
+        let first = head.lines().next().unwrap_or_default();
+        let reason = if body.is_empty() { first } else { body };
+        return Err(AskError::Refused(reason.to_owned()));
     }
     Ok(serde_json::from_str(body)?)
 }

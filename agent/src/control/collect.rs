@@ -6,21 +6,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use agent_abi::service::BackendV1;
+use agent_abi::service::{BackendV2, POOL_CLUSTER};
 use model::SourceState;
 use tokio::sync::watch;
 
+use super::kernel;
+use super::metrics::Measured;
 use super::report::{
-    Apply, BackendRow, CounterRow, DeviceRow, FrontendRow, MapRow, ProblemRow, ServiceRow,
+    Apply, BackendRow, DeviceRow, DivergenceRow, FrontendRow, NoteRow, ProblemRow, ServiceRow,
     Services, SourceRow, Status,
 };
 use crate::applier::Applied;
-use crate::desired::{Desired, LbService, LbServiceKey, Scope};
-use crate::devices::{Device, Role};
+use crate::desired::{Desired, LbService, LbServiceKey, Pool, Pools};
+use crate::devices::{Device, Role, Xdp};
+use crate::explain::lookups::Kernel;
+use crate::explain::{Connect, ExplainError, Explanation, Facts, Question, explain};
+use crate::histogram::Histogram;
 use crate::lb::ebpf::attach::Side;
-use crate::lb::ebpf::facility::observe;
 use crate::lb::ebpf::image::{Held, Tables, address, frontend_key};
-use crate::lb::ebpf::maps::{self, Maps};
+use crate::lb::ebpf::maps::Maps;
 use crate::reconcile::ClusterView;
 use crate::sys::map::TableError;
 
@@ -45,11 +49,25 @@ pub struct Watched {
     pub applied: watch::Receiver<Applied>,
     /// Interfaces.
     pub devices: watch::Receiver<Option<Vec<Device>>>,
+    /// From changes of endpoints until they were in force.
+    pub latency: watch::Receiver<Histogram>,
+    /// Whether metrics have kube-router's names too.
+    pub kube_router_metrics: bool,
 }
 
 impl Watched {
-    /// The answer to `status`.
+    /// The answer to `status`. Reads the kernel's tables.
     pub fn status(&self) -> Status {
+        let applied = self.applied.borrow().clone();
+        Status {
+            maps: kernel::usage(&self.pins, &applied.outcome.usage),
+            counters: kernel::counters(&self.pins),
+            ..self.told()
+        }
+    }
+
+    /// The answer to `status` without what is in the kernel's tables, which takes long to count.
+    pub fn told(&self) -> Status {
         let view = self.view.borrow().clone();
         let applied = self.applied.borrow().clone();
         Status {
@@ -66,11 +84,44 @@ impl Watched {
                 .map(|(kind, state)| source(kind.as_str(), state))
                 .collect(),
             apply: self.apply(&applied),
-            maps: self.maps(&applied),
+            maps: Vec::new(),
             devices: self.devices.borrow().iter().flatten().map(device).collect(),
-            counters: self.counters(),
+            counters: Vec::new(),
             problems: view.problems.iter().map(problem).collect(),
+            notes: self.notes(),
             flags_without_effect: self.without_effect.to_vec(),
+        }
+    }
+
+    /// What is measured. Reads the kernel's tables.
+    pub fn measured(&self) -> Measured {
+        let applied = self.applied.borrow().clone();
+        let desired = self.desired.borrow().clone();
+        let (services, endpoint_slices) = {
+            let view = self.view.borrow();
+            (view.services, view.endpoint_slices)
+        };
+        let traffic = desired
+            .as_ref()
+            .map(|desired| kernel::traffic(&self.pins, desired));
+        let traffic = traffic.unwrap_or(Ok(Vec::new())).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the traffic of Services cannot be read; it is left out");
+            Vec::new()
+        });
+        let units = desired.iter().flat_map(|desired| desired.services.values());
+        Measured {
+            status: self.status(),
+            durations: applied.durations,
+            latency: self.latency.borrow().clone(),
+            succeeded_at: applied.succeeded_at,
+            services,
+            endpoint_slices,
+            service_ports: desired
+                .as_ref()
+                .map_or(0, |desired| desired.services.size()),
+            endpoints: units.map(|unit| unit.backends.len()).sum(),
+            traffic,
+            kube_router: self.kube_router_metrics,
         }
     }
 
@@ -80,11 +131,12 @@ impl Watched {
     /// # Errors
     /// Where the kernel's tables cannot be read.
     pub fn services(&self, name: Option<&str>) -> Result<Services, TableError> {
-        let tables = observe(&Maps::open(&self.pins)?)?;
+        let tables = Maps::open(&self.pins)?.read()?;
         let desired = self.desired.borrow().clone();
         let units = desired.iter().flat_map(|desired| &desired.services);
         let wanted = |key: &LbServiceKey| {
-            name.is_none_or(|name| *key.service.name == *name || key.service.to_string() == name)
+            let object = key.owner.key();
+            name.is_none_or(|name| *object.name == *name || object.to_string() == name)
         };
         let rows = units
             .filter(|(key, _)| wanted(key))
@@ -94,22 +146,39 @@ impl Watched {
         })
     }
 
+    /// The answer to `explain`.
+    ///
+    /// # Errors
+    /// Where the question names what is not there, or the kernel's tables cannot be read.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
+        let view = self.view.borrow().clone();
+        let applied = self.applied.borrow().clone();
+        let desired = self.desired.borrow().clone();
+        let desired = desired.ok_or(ExplainError::NotSynced)?;
+        let (attached, detail) = self
+            .connect
+            .split_once(": ")
+            .unwrap_or(("no", &self.connect));
+        let facts = Facts {
+            lookups: &Kernel::open(&self.pins)?,
+            cluster: &view.cluster,
+            desired: &desired,
+            connect: match attached {
+                "yes" => Connect::Attached(detail),
+                _ => Connect::Absent(detail),
+            },
+            failures: &applied.outcome.failures,
+            problems: &view.problems,
+        };
+        explain(question, &facts)
+    }
+
     fn apply(&self, applied: &Applied) -> Apply {
         let ago = applied
             .at
             .and_then(|at| SystemTime::now().duration_since(at).ok());
-        let failure = |failure: &crate::applier::Failure| {
-            let LbServiceKey {
-                service,
-                port,
-                protocol,
-                ..
-            } = &failure.key;
-            format!(
-                "Service {service} port `{port}`/{protocol}: {}",
-                failure.reason
-            )
-        };
+        let failure =
+            |failure: &crate::applier::Failure| format!("{}: {}", failure.key, failure.reason);
         Apply {
             desired_generation: self
                 .desired
@@ -122,6 +191,15 @@ impl Watched {
             operations: applied.outcome.operations,
             operations_total: applied.operations_total,
             repaired_total: applied.repaired_total,
+            divergences: applied
+                .divergences
+                .iter()
+                .map(|((map, divergence), count)| DivergenceRow {
+                    map: (*map).to_owned(),
+                    kind: divergence.as_str().to_owned(),
+                    count: *count,
+                })
+                .collect(),
             applies_total: applied.applies_total,
             failed_total: applied.failed_total,
             error: applied.outcome.error.clone(),
@@ -129,34 +207,13 @@ impl Watched {
         }
     }
 
-    fn maps(&self, applied: &Applied) -> Vec<MapRow> {
-        let row = |usage: &crate::applier::Usage| MapRow {
-            map: usage.map.to_owned(),
-            used: usage.used,
-            max: usage.max,
-        };
-        let mut rows: Vec<MapRow> = applied.outcome.usage.iter().map(row).collect();
-        if let Ok((used, max)) = maps::connections(&self.pins) {
-            let map = agent_abi::connection::CONNECTIONS_MAP.to_owned();
-            rows.push(MapRow {
-                map,
-                used: used.into(),
-                max: max.into(),
-            });
-        }
-        rows
-    }
-
-    fn counters(&self) -> Vec<CounterRow> {
-        let counters = maps::counters(&self.pins).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the programs' counters cannot be read; they are left out");
-            Vec::new()
-        });
-        counters
-            .into_iter()
-            .map(|(_, name, value)| CounterRow {
-                name: name.to_owned(),
-                value,
+    fn notes(&self) -> Vec<NoteRow> {
+        let desired = self.desired.borrow().clone();
+        let notes = desired.iter().flat_map(|desired| desired.notes());
+        notes
+            .map(|(owner, note)| NoteRow {
+                object: owner.to_string(),
+                note: note.to_owned(),
             })
             .collect()
     }
@@ -184,7 +241,11 @@ fn device(device: &Device) -> DeviceRow {
     };
     DeviceRow {
         name: device.name.clone(),
-        role: role.to_owned(),
+        role: match &device.xdp {
+            Xdp::NotWanted => role.to_owned(),
+            Xdp::Attached => format!("{role}, xdp"),
+            Xdp::Refused(reason) => format!("{role} (xdp refused: {reason})"),
+        },
         error: device.error.clone(),
     }
 }
@@ -207,12 +268,7 @@ fn service(key: &LbServiceKey, unit: &LbService, tables: &Tables) -> ServiceRow 
         .iter()
         .map(|frontend| FrontendRow {
             address: SocketAddr::new(frontend.address, frontend.port.get()).to_string(),
-            scope: if frontend.scope == Scope::ClusterIp {
-                "ClusterIP"
-            } else {
-                "NodePort"
-            }
-            .to_owned(),
+            scope: frontend.scope.as_str().to_owned(),
             in_kernel: tables
                 .frontends()
                 .get(&frontend_key(frontend))
@@ -220,7 +276,8 @@ fn service(key: &LbServiceKey, unit: &LbService, tables: &Tables) -> ServiceRow 
         })
         .collect();
     let backends = backends(unit, held);
-    let slots = held.and_then(|held| held.slots_in_use);
+    let slots = held.and_then(|held| held.value);
+    let slots = slots.map(|value| value.pools[POOL_CLUSTER].slots);
     let missing = frontends
         .iter()
         .filter(|frontend| !frontend.in_kernel)
@@ -230,12 +287,13 @@ fn service(key: &LbServiceKey, unit: &LbService, tables: &Tables) -> ServiceRow 
         .filter(|backend| backend.desired != backend.id.is_some())
         .count();
     let state = match (missing, differing) {
-        (0, 0) if unit.backends.is_empty() => "rejecting: no endpoint".to_owned(),
+        (0, 0) if unit.pool(Pool::Cluster).next().is_none() => "rejecting: no endpoint".to_owned(),
         (0, 0) => "ok".to_owned(),
         _ => format!("differs: {missing} frontends missing, {differing} backends"),
     };
     ServiceRow {
-        service: key.service.to_string(),
+        service: key.owner.key().to_string(),
+        owner: key.owner.kind().to_string(),
         port: key.port.to_string(),
         protocol: key.protocol.to_string(),
         frontends,
@@ -247,7 +305,7 @@ fn service(key: &LbServiceKey, unit: &LbService, tables: &Tables) -> ServiceRow 
 }
 
 fn backends(unit: &LbService, held: Option<&Held>) -> Vec<BackendRow> {
-    let mut in_kernel: BTreeMap<_, (u32, &BackendV1)> = held
+    let mut in_kernel: BTreeMap<_, (u32, &BackendV2)> = held
         .into_iter()
         .flat_map(|held| &held.backends)
         .map(|(id, value)| ((value.address, value.port), (*id, value)))
@@ -258,6 +316,7 @@ fn backends(unit: &LbService, held: Option<&Held>) -> Vec<BackendRow> {
         .map(|backend| BackendRow {
             address: backend.to_string(),
             local: backend.local,
+            draining: backend.pools == Pools::default(),
             desired: true,
             id: in_kernel
                 .remove(&(address(backend.address), backend.port.get().to_be_bytes()))
@@ -272,6 +331,7 @@ fn backends(unit: &LbService, held: Option<&Held>) -> Vec<BackendRow> {
             )
             .to_string(),
             local: value.flags & agent_abi::service::BACKEND_LOCAL != 0,
+            draining: false,
             desired: false,
             id: Some(id),
         }

@@ -1,14 +1,19 @@
 //! What operators and machines see of a running agent.
 //!
-//! [`report`] is the answer as values; [`server`] serves it on the Unix socket, [`health`] on TCP;
-//! [`client`] asks, [`view`] shows the answer, to people through [`table`].
+//! [`report`] is the answer as values; [`server`] serves it on the Unix socket, [`health`] on TCP,
+//! there with [`metrics`]; [`health_check`] answers load balancers; [`client`] asks, [`view`] shows the answer, to people through [`table`].
 
 pub mod client;
 pub mod collect;
 pub mod health;
+pub mod health_check;
+pub mod kernel;
+pub mod metrics;
+mod page;
 pub mod report;
 pub mod server;
 pub mod table;
+mod traffic;
 pub mod view;
 
 #[cfg(test)]

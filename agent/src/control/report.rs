@@ -31,6 +31,9 @@ pub struct Status {
     pub counters: Vec<CounterRow>,
     /// What is wrong with objects of the cluster.
     pub problems: Vec<ProblemRow>,
+    /// How something that was asked for is done.
+    #[serde(default)]
+    pub notes: Vec<NoteRow>,
     /// Flags that were given and change nothing.
     pub flags_without_effect: Vec<String>,
 }
@@ -52,6 +55,9 @@ pub struct Apply {
     pub operations_total: u64,
     /// Writes that mended what somebody else had changed.
     pub repaired_total: u64,
+    /// The same by map and by what was wrong.
+    #[serde(default)]
+    pub divergences: Vec<DivergenceRow>,
     /// Applies since the agent's start.
     pub applies_total: u64,
     /// Applies that failed, in whole or in part.
@@ -60,6 +66,17 @@ pub struct Apply {
     pub error: Option<String>,
     /// What of it is not in force, and why.
     pub failures: Vec<String>,
+}
+
+/// Entries of one map that were wrong in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DivergenceRow {
+    /// Name of the map.
+    pub map: String,
+    /// `missing`, `different` or `extra`.
+    pub kind: String,
+    /// How many, since the agent's start.
+    pub count: u64,
 }
 
 /// One kind.
@@ -89,7 +106,7 @@ pub struct MapRow {
 pub struct DeviceRow {
     /// Name.
     pub name: String,
-    /// `uplink`, `workload`, or why it is ignored.
+    /// `uplink`, `workload`, or why it is ignored; with `xdp` where the driver runs the edge path.
     pub role: String,
     /// Why the programs are not there.
     pub error: Option<String>,
@@ -119,6 +136,15 @@ pub struct ProblemRow {
     pub effect: String,
 }
 
+/// A remark about an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteRow {
+    /// Kind, namespace and name.
+    pub object: String,
+    /// The remark.
+    pub note: String,
+}
+
 /// Answer to `services`: one entry a Service port and family.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Services {
@@ -131,6 +157,8 @@ pub struct Services {
 pub struct ServiceRow {
     /// `namespace/name`.
     pub service: String,
+    /// Kind of that object: a Service, or a Pod with host ports.
+    pub owner: String,
     /// Name of the port.
     pub port: String,
     /// Protocol.
@@ -152,7 +180,7 @@ pub struct ServiceRow {
 pub struct FrontendRow {
     /// Address and port.
     pub address: String,
-    /// `ClusterIP` or `NodePort`.
+    /// Kind of address: `ClusterIP`, `NodePort`, `LoadBalancer` and so on.
     pub scope: String,
     /// Whether the kernel has it.
     pub in_kernel: bool,
@@ -165,6 +193,8 @@ pub struct BackendRow {
     pub address: String,
     /// Whether it runs on this node.
     pub local: bool,
+    /// Whether it only finishes what it has begun.
+    pub draining: bool,
     /// Whether it is wanted.
     pub desired: bool,
     /// Backend id in the kernel.

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::collect::Watched;
 use super::report::{Services, Status};
+use crate::config::arguments::Transport;
+use crate::explain::{ExplainError, Explanation, Question};
 
 /// Why the socket is not served.
 #[derive(Debug, thiserror::Error)]
@@ -69,14 +71,18 @@ pub async fn serve(
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
+        .route("/v1/explain", get(explain))
         .with_state(watched);
     axum::serve(listener, router)
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
 }
 
-async fn status(State(watched): State<Watched>) -> Json<Status> {
-    Json(watched.status())
+async fn status(State(watched): State<Watched>) -> Result<Json<Status>, (StatusCode, String)> {
+    let answer = tokio::task::spawn_blocking(move || watched.status()).await;
+    answer
+        .map(Json)
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,4 +102,37 @@ async fn services(
         .map_err(|error| failed(&error))?
         .map(Json)
         .map_err(|error| failed(&error))
+}
+
+#[derive(Debug, Deserialize)]
+struct Asked {
+    from: String,
+    to: String,
+    proto: Option<Transport>,
+}
+
+async fn explain(
+    State(watched): State<Watched>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Explanation>, (StatusCode, String)> {
+    let failed = |code, error: &dyn std::fmt::Display| (code, error.to_string());
+    let unreadable = |error: &dyn std::fmt::Display| failed(StatusCode::BAD_REQUEST, error);
+    let question = Question {
+        from: asked.from.parse().map_err(|error| unreadable(&error))?,
+        to: asked.to.parse().map_err(|error| unreadable(&error))?,
+        protocol: asked.proto.map(Transport::protocol),
+    };
+    // A large pool is a system call an endpoint.
+    let answer = tokio::task::spawn_blocking(move || watched.explain(&question)).await;
+    let answer = answer.map_err(|error| failed(StatusCode::INTERNAL_SERVER_ERROR, &error))?;
+    answer.map(Json).map_err(|error| match &error {
+        ExplainError::Table(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        ExplainError::NotSynced => failed(StatusCode::SERVICE_UNAVAILABLE, &error),
+        ExplainError::UnknownPod(_)
+        | ExplainError::PodElsewhere { .. }
+        | ExplainError::PodWithoutAddress(_)
+        | ExplainError::UnknownService(_)
+        | ExplainError::WhichPort { .. }
+        | ExplainError::Families { .. } => failed(StatusCode::NOT_FOUND, &error),
+    })
 }

@@ -6,6 +6,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
 use super::report::{ServiceRow, Services, Status};
+use crate::explain::Explanation;
 
 /// `status`.
 pub fn status(status: &Status) -> String {
@@ -118,6 +119,9 @@ pub fn status(status: &Status) -> String {
         &["OBJECT", "FIELD", "FOUND", "EFFECT"],
         problems,
     );
+    let notes = status.notes.iter();
+    let notes = notes.map(|row| vec![row.object.clone(), row.note.clone()]);
+    text += &section("Notes", &["OBJECT", "HOW IT IS DONE"], notes);
     text += &section(
         "Flags without effect in this build",
         &["FLAG"],
@@ -135,7 +139,7 @@ pub fn services(services: &Services, detail: bool) -> String {
         let wanted = row
             .backends
             .iter()
-            .filter(|backend| backend.desired)
+            .filter(|backend| backend.desired && !backend.draining)
             .count();
         row.frontends.iter().map(move |frontend| {
             vec![
@@ -175,7 +179,12 @@ fn endpoints(row: &ServiceRow) -> String {
         vec![
             backend.address.clone(),
             if backend.local { "local" } else { "remote" }.to_owned(),
-            if backend.desired { "yes" } else { "no" }.to_owned(),
+            match (backend.desired, backend.draining) {
+                (true, false) => "yes",
+                (true, true) => "draining",
+                (false, _) => "no",
+            }
+            .to_owned(),
             backend.id.map_or("-".to_owned(), |id| id.to_string()),
         ]
     });
@@ -186,6 +195,32 @@ fn endpoints(row: &ServiceRow) -> String {
         &["ENDPOINT", "WHERE", "WANTED", "ID IN KERNEL"],
         rows,
     )
+}
+
+/// `explain`.
+pub fn explanation(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    for (index, step) in explanation.steps.iter().enumerate() {
+        let mark = if step.differs { "  DIFFERS" } else { "" };
+        writeln_to(
+            &mut text,
+            &format!("{:>2}. {}{mark}", index + 1, step.topic.as_str()),
+        );
+        let lines = [
+            ("looked at", Some(&step.looked_at)),
+            ("found", Some(&step.found)),
+            ("so", Some(&step.follows)),
+            ("because of", step.object.as_ref()),
+        ];
+        for (name, line) in lines {
+            if let Some(line) = line {
+                writeln_to(&mut text, &format!("    {name:<10}  {line}"));
+            }
+        }
+    }
+    writeln_to(&mut text, "");
+    writeln_to(&mut text, &explanation.result);
+    text
 }
 
 fn section(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {

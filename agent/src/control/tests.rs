@@ -16,11 +16,13 @@ use super::report::{
 use super::server::{self, SocketError};
 use super::table;
 use crate::applier::Applied;
+use crate::histogram::Histogram;
 use crate::reconcile::ClusterView;
 
 fn row(id: Option<u32>, slots: Option<u32>, state: &str) -> ServiceRow {
     ServiceRow {
         service: "shop/web".into(),
+        owner: "Service".into(),
         port: "http".into(),
         protocol: "TCP".into(),
         frontends: vec![FrontendRow {
@@ -32,12 +34,14 @@ fn row(id: Option<u32>, slots: Option<u32>, state: &str) -> ServiceRow {
             BackendRow {
                 address: "10.244.1.2:8080".into(),
                 local: true,
+                draining: false,
                 desired: true,
                 id: id.map(|_| 7),
             },
             BackendRow {
                 address: "10.244.2.2:8080".into(),
                 local: false,
+                draining: false,
                 desired: false,
                 id: Some(8),
             },
@@ -210,6 +214,8 @@ fn watched(pins: &std::path::Path) -> Watched {
         desired: watch::channel(None).1,
         applied: watch::channel(Applied::default()).1,
         devices: watch::channel(None).1,
+        latency: watch::channel(Histogram::default()).1,
+        kube_router_metrics: false,
     }
 }
 
@@ -242,7 +248,7 @@ async fn the_socket_answers_replaces_a_stale_file_and_is_not_shared() {
         ("node1", &["--run-router".to_owned()][..])
     );
     let error = services.unwrap_err().to_string();
-    assert!(error.contains("FRONTENDS_V1"), "{error}");
+    assert!(error.contains("FRONTENDS_V2"), "{error}");
     assert!(matches!(
         server::listen(&path),
         Err(SocketError::InUse(found)) if found == path

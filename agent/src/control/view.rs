@@ -9,6 +9,7 @@ use super::client::{self, AskError};
 use super::report::{Services, Status};
 use super::table;
 use crate::config::arguments::{Command, Output, View};
+use crate::explain::Explanation;
 
 /// Why nothing is shown.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,23 @@ pub fn show(command: &Command) -> Result<(), ViewError> {
                     table::services(services, name.is_some())
                 }),
             }
+        }
+        Command::Explain {
+            from,
+            to,
+            protocol,
+            view: View { socket, output },
+        } => {
+            let text = |text: String| client::encoded(&text);
+            let proto = protocol.map(|protocol| format!("&proto={}", protocol.protocol()));
+            let path = format!(
+                "/v1/explain?from={}&to={}{}",
+                text(from.to_string()),
+                text(to.to_string()),
+                proto.unwrap_or_default()
+            );
+            let explanation: Explanation = client::ask(socket, &path)?;
+            print(*output, &explanation, table::explanation)
         }
     }
 }

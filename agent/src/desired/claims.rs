@@ -1,10 +1,11 @@
 //! Who owns an address and port that several Services claim: the oldest, then the first by name.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use model::{Kind, Problem, Protocol};
+use model::{Problem, Protocol};
 use rpds::RedBlackTreeMapSync;
 
 use super::service::Compiled;
@@ -19,7 +20,8 @@ type Claim = (i64, LbServiceKey);
 /// Every claim in the cluster.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
-    by_address: RedBlackTreeMapSync<Address, BTreeSet<Claim>>,
+    /// In order; a list, since most addresses have one.
+    by_address: RedBlackTreeMapSync<Address, Box<[Claim]>>,
 }
 
 impl Claims {
@@ -34,10 +36,11 @@ impl Claims {
         let own = [old, new]
             .into_iter()
             .flatten()
-            .flat_map(|compiled| compiled.units.keys().cloned());
+            .flat_map(|compiled| compiled.units.iter().map(|(key, _)| key.clone()));
         let mut affected: BTreeSet<LbServiceKey> = own.collect();
         for (address, claim) in before.symmetric_difference(&after) {
-            let mut claims = self.by_address.get(address).cloned().unwrap_or_default();
+            let known = self.by_address.get(address).into_iter().flatten();
+            let mut claims: BTreeSet<Claim> = known.cloned().collect();
             affected.extend(claims.iter().map(|(_, key)| key.clone()));
             if after.contains(&(*address, claim.clone())) {
                 claims.insert(claim.clone());
@@ -47,6 +50,7 @@ impl Claims {
             if claims.is_empty() {
                 self.by_address.remove_mut(address);
             } else {
+                let claims = claims.into_iter().collect();
                 self.by_address.insert_mut(*address, claims);
             }
         }
@@ -57,22 +61,25 @@ impl Claims {
     pub(super) fn won_by(
         &self,
         key: &LbServiceKey,
-        frontends: &BTreeSet<Frontend>,
-    ) -> (BTreeSet<Frontend>, Vec<Problem>) {
-        let mut won = BTreeSet::new();
+        frontends: &Arc<[Frontend]>,
+    ) -> (Arc<[Frontend]>, Vec<Problem>) {
+        let mut won = Vec::new();
         let mut problems = Vec::new();
-        for frontend in frontends {
+        for frontend in frontends.iter() {
             let owner = self
                 .by_address
                 .get(&address_of(frontend))
-                .and_then(BTreeSet::first)
+                .and_then(|claims| claims.first())
                 .map(|(_, owner)| owner);
             match owner {
                 Some(owner) if owner != key => problems.push(lost(key, frontend, owner)),
-                _ => drop(won.insert(*frontend)),
+                _ => won.push(*frontend),
             }
         }
-        (won, problems)
+        if problems.is_empty() {
+            return (Arc::clone(frontends), problems);
+        }
+        (won.into(), problems)
     }
 }
 
@@ -97,15 +104,11 @@ fn address_of(frontend: &Frontend) -> Address {
 }
 
 fn lost(key: &LbServiceKey, frontend: &Frontend, owner: &LbServiceKey) -> Problem {
-    let socket = SocketAddr::new(frontend.address, frontend.port.get());
     Problem::new(
-        Kind::Service,
-        key.service.clone(),
+        key.owner.kind(),
+        key.owner.key().clone(),
         "spec.ports",
-        format!(
-            "{socket}/{} belongs to the older Service {}",
-            frontend.protocol, owner.service
-        ),
+        format!("{frontend} belongs to the older {}", owner.owner),
         format!(
             "port `{}` is not served at this address; give one of the two another address or port",
             key.port

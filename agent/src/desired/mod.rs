@@ -5,6 +5,10 @@
 //! heard in one piece or in a thousand, the result is the same.
 
 mod claims;
+mod endpoints;
+mod frontends;
+mod host_port;
+pub mod node;
 pub mod service;
 
 #[cfg(test)]
@@ -16,56 +20,55 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use model::{ChangeSet, Cluster, IpFamily, Kind, ObjectKey, PortName, Problem, Protocol};
+use model::{
+    ChangeSet, Cluster, IpFamily, Kind, ObjectKey, PortName, Problem, Protocol, SessionAffinity,
+    SourceRanges,
+};
 use rpds::RedBlackTreeMapSync;
 
 use claims::Claims;
+pub use node::NodeContext;
 
 /// Generations whose changes are remembered: an applier that skipped more compares everything.
 const REMEMBERED: usize = 64;
 
-/// What of the node matters to the result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeContext {
-    /// The node's name.
-    pub name: Arc<str>,
-    /// Its addresses, on which node ports are served; internal ones first, else in the Node's order.
-    pub addresses: Vec<IpAddr>,
+/// Who asks for a unit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A Service.
+    Service(ObjectKey),
+    /// A pod with host ports.
+    Pod(ObjectKey),
 }
 
-impl NodeContext {
-    /// The context of the node `name`, with no addresses where the cluster does not know it.
-    pub fn of(cluster: &Cluster, name: &Arc<str>) -> Self {
-        let node = cluster.node(&ObjectKey::cluster_scoped(name));
-        let mut addresses: Vec<_> = node
-            .into_iter()
-            .flat_map(|node| node.addresses.clone())
-            .collect();
-        addresses.sort_by_key(|address| address.address_type);
-        let addresses = addresses
-            .into_iter()
-            .map(|address| address.address)
-            .collect();
-        Self {
-            name: Arc::clone(name),
-            addresses,
+impl Owner {
+    /// Namespace and name.
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Service(key) | Self::Pod(key) => key,
         }
     }
 
-    /// The first address of a family, for source translation.
-    pub fn address(&self, family: IpFamily) -> Option<IpAddr> {
-        self.addresses
-            .iter()
-            .copied()
-            .find(|address| IpFamily::of(*address) == family)
+    /// Kind of the object.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::Pod(_) => Kind::Pod,
+        }
     }
 }
 
-/// One port of one Service in one family: what is balanced as a unit.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.key())
+    }
+}
+
+/// One port of one Service or pod in one family: what is balanced as a unit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LbServiceKey {
-    /// The Service.
-    pub service: ObjectKey,
+    /// Whose it is.
+    pub owner: Owner,
     /// Name of the port.
     pub port: PortName,
     /// Protocol of the port.
@@ -74,13 +77,65 @@ pub struct LbServiceKey {
     pub family: IpFamily,
 }
 
-/// Where clients of a unit find it, and what is behind.
+impl fmt::Display for LbServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} port `{}`/{}", self.owner, self.port, self.protocol)
+    }
+}
+
+/// Where clients of a unit find it, what is behind, and how that is chosen from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LbService {
-    /// Addresses and ports, without those that an older Service has.
-    pub frontends: BTreeSet<Frontend>,
-    /// Targets. With none, connections are rejected.
-    pub backends: BTreeSet<Backend>,
+    /// Addresses and ports in order, without those that an older owner has.
+    pub frontends: Arc<[Frontend]>,
+    /// Targets in order, those that only finish what they have begun among them.
+    pub backends: Arc<[Backend]>,
+    /// How a new connection's backend is chosen.
+    pub choice: Choice,
+    /// Whether a client stays with its backend.
+    pub affinity: SessionAffinity,
+    /// Who may use a load balancer's addresses.
+    pub sources: SourceRanges,
+}
+
+impl LbService {
+    /// The members of a pool, in order.
+    pub fn pool(&self, pool: Pool) -> impl Iterator<Item = &Backend> {
+        self.backends
+            .iter()
+            .filter(move |backend| backend.pools.contains(pool))
+    }
+
+    /// Whether some client's connections go to this node's endpoints alone.
+    pub fn uses_local_pool(&self) -> bool {
+        let mut frontends = self.frontends.iter();
+        frontends.any(|frontend| frontend.inside == Pool::Local || frontend.outside == Pool::Local)
+    }
+}
+
+/// How a new connection's backend is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// At random, by weight.
+    Random,
+    /// By consistent hashing of parts of the packet.
+    Hash {
+        /// The client's address.
+        source: bool,
+        /// The client's port.
+        port: bool,
+        /// The Service's address and port.
+        destination: bool,
+    },
+}
+
+/// Which endpoints a frontend leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pool {
+    /// Traffic policy Cluster.
+    Cluster,
+    /// Traffic policy Local.
+    Local,
 }
 
 /// One address, port and protocol that clients use.
@@ -94,6 +149,12 @@ pub struct Frontend {
     pub protocol: Protocol,
     /// What kind of address it is.
     pub scope: Scope,
+    /// For clients on this node and its pods.
+    pub inside: Pool,
+    /// For clients on other machines.
+    pub outside: Pool,
+    /// Whether replies to other machines leave from the backend's node.
+    pub direct_return: bool,
 }
 
 impl fmt::Display for Frontend {
@@ -114,6 +175,28 @@ pub enum Scope {
     ClusterIp,
     /// An address of this node.
     NodePort,
+    /// A loopback address, on a node port.
+    Loopback,
+    /// An address of this node, on a pod's host port.
+    HostPort,
+    /// One of `spec.externalIPs`.
+    ExternalIp,
+    /// An address of a load balancer.
+    LoadBalancer,
+}
+
+impl Scope {
+    /// As people know it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::Loopback => "NodePort (loopback)",
+            Self::HostPort => "hostPort",
+            Self::ExternalIp => "externalIP",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
 }
 
 /// One target.
@@ -125,6 +208,31 @@ pub struct Backend {
     pub port: NonZeroU16,
     /// Whether it runs on this node.
     pub local: bool,
+    /// Where new connections find it.
+    pub pools: Pools,
+    /// Its share of new connections, against the others'.
+    pub weight: u16,
+    /// Address of its node, where clients' packets are sent as they are.
+    pub node: Option<IpAddr>,
+}
+
+/// Pools a backend is in. In none, it only finishes what it has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pools {
+    /// [`Pool::Cluster`].
+    pub cluster: bool,
+    /// [`Pool::Local`].
+    pub local: bool,
+}
+
+impl Pools {
+    /// Whether `pool` is one of them.
+    pub fn contains(self, pool: Pool) -> bool {
+        match pool {
+            Pool::Cluster => self.cluster,
+            Pool::Local => self.local,
+        }
+    }
 }
 
 impl fmt::Display for Backend {
@@ -151,7 +259,7 @@ pub struct Desired {
     pub node: NodeContext,
     /// The units.
     pub services: RedBlackTreeMapSync<LbServiceKey, Arc<LbService>>,
-    units: RedBlackTreeMapSync<ObjectKey, Arc<service::Compiled>>,
+    units: RedBlackTreeMapSync<Owner, Arc<service::Compiled>>,
     claims: Claims,
     conflicts: RedBlackTreeMapSync<LbServiceKey, Arc<[Problem]>>,
     recent: VecDeque<(u64, Arc<BTreeSet<LbServiceKey>>)>,
@@ -174,30 +282,59 @@ impl Desired {
     /// What the whole cluster asks for.
     pub fn compile(cluster: &Cluster, node: NodeContext) -> Self {
         let mut desired = Self::empty(node);
-        let all = cluster.services().map(|(key, _)| key.clone()).collect();
-        let differing = desired.recompile(cluster, &all);
+        let differing = desired.recompile(cluster, &every_owner(cluster));
         desired.advance(differing);
         desired
     }
 
-    /// What the cluster asks for now, by looking only at what `changes` may have touched. The
-    /// generation is the same where nothing differs for the kernel.
+    /// What the cluster asks for now, on `node`, by looking only at what `changes` may have
+    /// touched. The generation is the same where nothing differs for the kernel.
     #[must_use]
-    pub fn follow(&self, cluster: &Cluster, changes: &ChangeSet) -> Self {
+    pub fn follow(&self, cluster: &Cluster, changes: &ChangeSet, node: NodeContext) -> Self {
         let mut next = self.clone();
-        let mut touched: BTreeSet<ObjectKey> = changes.services().clone();
-        if changes.get(&Kind::Node).is_some() {
-            let node = NodeContext::of(cluster, &self.node.name);
-            if node != self.node {
-                next.node = node;
-                touched.extend(cluster.services().map(|(key, _)| key.clone()));
-            }
+        let mut touched: BTreeSet<Owner> = changes
+            .services()
+            .iter()
+            .cloned()
+            .map(Owner::Service)
+            .collect();
+        let pods = changes.get(&Kind::Pod).into_iter().flatten();
+        touched.extend(pods.cloned().map(Owner::Pod));
+        if node != self.node {
+            next.node = node;
+            touched.extend(every_owner(cluster));
+        } else if changes.get(&Kind::Node).is_some() {
+            // Where packets are sent to the backend's node, its address counts.
+            let direct = cluster
+                .services()
+                .filter(|(_, service)| service::is_direct(service));
+            touched.extend(direct.map(|(key, _)| Owner::Service(key.clone())));
         }
         let differing = next.recompile(cluster, &touched);
         if !differing.is_empty() || next.node != self.node {
             next.advance(differing);
         }
         next
+    }
+
+    /// Health that load balancers ask for, by port: the Service and its local endpoints.
+    pub fn health_checks(&self) -> BTreeMap<NonZeroU16, HealthCheck> {
+        let checks = self.units.values().filter_map(|compiled| {
+            let check = compiled.health_check.clone()?;
+            Some((check.port, check))
+        });
+        checks.collect()
+    }
+
+    /// What is worth knowing about how units are balanced, in order.
+    pub fn notes(&self) -> impl Iterator<Item = (&Owner, &str)> {
+        let with_notes = self.units.iter();
+        with_notes.flat_map(|(owner, compiled)| {
+            compiled
+                .notes
+                .iter()
+                .map(move |note| (owner, note.as_str()))
+        })
     }
 
     /// Findings about the Services, in order.
@@ -222,25 +359,25 @@ impl Desired {
         Changed::Keys(since.flat_map(|(_, keys)| keys.iter().cloned()).collect())
     }
 
-    /// Compiles some Services again; the answer are the units that differ.
-    fn recompile(
-        &mut self,
-        cluster: &Cluster,
-        services: &BTreeSet<ObjectKey>,
-    ) -> BTreeSet<LbServiceKey> {
+    /// Compiles some units again; the answer are those that differ.
+    fn recompile(&mut self, cluster: &Cluster, owners: &BTreeSet<Owner>) -> BTreeSet<LbServiceKey> {
         let mut affected = BTreeSet::new();
-        for key in services {
-            let compiled = cluster.service(key).map(|service| {
-                let slices: Vec<_> = cluster.slices_of(key).map(AsRef::as_ref).collect();
-                service::compile(service, &slices, &self.node)
-            });
+        for owner in owners {
+            let compiled = match owner {
+                Owner::Service(key) => cluster
+                    .service(key)
+                    .map(|service| service::compile(service, cluster, &self.node)),
+                Owner::Pod(key) => cluster
+                    .pod(key)
+                    .and_then(|pod| host_port::compile(pod, &self.node)),
+            };
             affected.extend(
                 self.claims
-                    .replace(self.units.get(key).map(AsRef::as_ref), compiled.as_ref()),
+                    .replace(self.units.get(owner).map(AsRef::as_ref), compiled.as_ref()),
             );
             match compiled {
-                Some(compiled) => self.units.insert_mut(key.clone(), Arc::new(compiled)),
-                None => drop(self.units.remove_mut(key)),
+                Some(compiled) => self.units.insert_mut(owner.clone(), Arc::new(compiled)),
+                None => drop(self.units.remove_mut(owner)),
             }
         }
         affected.retain(|key| self.settle(key));
@@ -260,8 +397,8 @@ impl Desired {
     fn settle(&mut self, key: &LbServiceKey) -> bool {
         let unit = self
             .units
-            .get(&key.service)
-            .and_then(|compiled| compiled.units.get(key));
+            .get(&key.owner)
+            .and_then(|compiled| compiled.unit(key));
         let Some(unit) = unit else {
             self.conflicts.remove_mut(key);
             return self.services.remove_mut(key);
@@ -274,7 +411,7 @@ impl Desired {
         }
         let settled = LbService {
             frontends,
-            backends: unit.backends.clone(),
+            ..unit.clone()
         };
         if self
             .services
@@ -288,5 +425,21 @@ impl Desired {
     }
 }
 
-/// Units by key, as [`service::compile`] makes them.
-pub type Units = BTreeMap<LbServiceKey, LbService>;
+fn every_owner(cluster: &Cluster) -> BTreeSet<Owner> {
+    let services = cluster
+        .services()
+        .map(|(key, _)| Owner::Service(key.clone()));
+    let pods = cluster.pods().map(|(key, _)| Owner::Pod(key.clone()));
+    services.chain(pods).collect()
+}
+
+/// What a load balancer is told that asks a `healthCheckNodePort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The port.
+    pub port: NonZeroU16,
+    /// The Service.
+    pub service: ObjectKey,
+    /// Endpoints on this node that get new connections and are not terminating.
+    pub local_endpoints: usize,
+}

@@ -1,29 +1,47 @@
 //! One Service and its EndpointSlices, to units of balancing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::num::NonZeroU16;
-
 use model::{
-    ClusterIps, Endpoint, EndpointSlice, IpFamily, Problem, Service, ServicePort, ServiceType,
+    Cluster, ClusterIps, IpFamily, Problem, Scheduler, Service, ServiceType, SessionAffinity,
+    SourceRanges, TrafficPolicy,
 };
 
-use super::{Backend, Frontend, LbService, LbServiceKey, NodeContext, Scope, Units};
+use super::endpoints::{backends, ready_here};
+use super::frontends::{frontends, refused};
+use super::{Choice, HealthCheck, LbService, LbServiceKey, NodeContext, Owner};
 
-/// What one Service asks for, before others' claims are considered.
+/// What one Service or pod asks for, before others' claims are considered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    /// Age of the Service, which decides conflicts.
+    /// Age of the object, which decides conflicts.
     pub created_unix_seconds: i64,
-    /// Its units.
-    pub units: Units,
+    /// Its units, in order. A list, since most have one: a map's node has room for eleven.
+    pub units: Vec<(LbServiceKey, LbService)>,
+    /// Health that load balancers ask for.
+    pub health_check: Option<HealthCheck>,
     /// Findings about it.
     pub problems: Vec<Problem>,
+    /// How something that was asked for is done.
+    pub notes: Vec<String>,
+}
+
+impl Compiled {
+    /// One of its units.
+    pub fn unit(&self, key: &LbServiceKey) -> Option<&LbService> {
+        let found = self.units.binary_search_by(|(own, _)| own.cmp(key)).ok()?;
+        self.units.get(found).map(|(_, unit)| unit)
+    }
+
+    /// Puts the units in order, in no more room than they need.
+    pub(super) fn settle(&mut self) {
+        self.units.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.units.dedup_by(|(a, _), (b, _)| a == b);
+        self.units.shrink_to_fit();
+    }
 }
 
 /// Compiles one Service. Headless and ExternalName Services, those without an address yet, and
 /// those that a label gives to another proxy ask for nothing.
-pub fn compile(service: &Service, slices: &[&EndpointSlice], node: &NodeContext) -> Compiled {
+pub fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) -> Compiled {
     let mut compiled = Compiled {
         created_unix_seconds: service.created_unix_seconds,
         ..Compiled::default()
@@ -31,9 +49,14 @@ pub fn compile(service: &Service, slices: &[&EndpointSlice], node: &NodeContext)
     let ClusterIps::Assigned(cluster_ips) = &service.cluster_ips else {
         return compiled;
     };
-    if service.proxy_name.is_some() || service.service_type == ServiceType::ExternalName {
+    let foreign = service.proxy_name.as_deref();
+    if foreign.is_some_and(|name| name != "kube-router" && name != "fairlead")
+        || service.service_type == ServiceType::ExternalName
+    {
         return compiled;
     }
+    let (choice, note) = choice(service);
+    compiled.notes.extend(note);
     for port in &service.ports {
         for family in [IpFamily::V4, IpFamily::V6] {
             let frontends = frontends(service, cluster_ips, port, family, node);
@@ -41,105 +64,92 @@ pub fn compile(service: &Service, slices: &[&EndpointSlice], node: &NodeContext)
                 continue;
             }
             let key = LbServiceKey {
-                service: service.key.clone(),
+                owner: Owner::Service(service.key.clone()),
                 port: port.name.clone(),
                 protocol: port.protocol,
                 family,
             };
-            let backends = backends(slices, port, family, node);
-            compiled.units.insert(
-                key,
-                LbService {
-                    frontends,
-                    backends,
-                },
-            );
+            let unit = LbService {
+                frontends: frontends.into_iter().collect(),
+                backends: backends(service, cluster, port, family, node),
+                choice,
+                affinity: service.session_affinity,
+                sources: sources(service, family),
+            };
+            compiled.units.push((key, unit));
         }
     }
+    compiled.settle();
+    compiled.problems = refused(service, node);
+    compiled.health_check = service
+        .health_check_node_port
+        .filter(|_| {
+            service.service_type == ServiceType::LoadBalancer
+                && service.external_policy == TrafficPolicy::Local
+        })
+        .map(|port| HealthCheck {
+            port,
+            service: service.key.clone(),
+            local_endpoints: ready_here(service, cluster, node),
+        });
     compiled
 }
 
-fn frontends(
-    service: &Service,
-    cluster_ips: &[IpAddr],
-    port: &ServicePort,
-    family: IpFamily,
-    node: &NodeContext,
-) -> BTreeSet<Frontend> {
-    let at = |address: IpAddr, port_number: NonZeroU16, scope| Frontend {
-        address,
-        port: port_number,
-        protocol: port.protocol,
-        scope,
+/// Whether replies of its external addresses are to go to clients directly.
+pub(super) fn is_direct(service: &Service) -> bool {
+    service
+        .tuning
+        .as_ref()
+        .is_some_and(|tuning| tuning.direct_return)
+}
+
+/// How backends are chosen, and what to say where that is only the nearest to what was asked for.
+fn choice(service: &Service) -> (Choice, Option<String>) {
+    let hash = |source, port, destination| Choice::Hash {
+        source,
+        port,
+        destination,
     };
-    let of_family = |address: &&IpAddr| IpFamily::of(**address) == family;
-    let mut frontends: BTreeSet<Frontend> = cluster_ips
-        .iter()
-        .filter(of_family)
-        .map(|address| at(*address, port.port, Scope::ClusterIp))
-        .collect();
-    // Kubernetes gives a Service its families by its cluster IPs; node ports follow them.
-    let on_nodes = matches!(
-        service.service_type,
-        ServiceType::NodePort | ServiceType::LoadBalancer
-    );
-    if on_nodes
-        && !frontends.is_empty()
-        && let Some(node_port) = port.node_port
-    {
-        frontends.extend(
-            node.addresses
+    let scheduler = service.tuning.as_ref().and_then(|tuning| tuning.scheduler);
+    if let SessionAffinity::ClientIp { .. } = service.session_affinity {
+        let note =
+            scheduler.map(|_| "sessionAffinity decides; the scheduler is ignored".to_owned());
+        return (hash(true, false, false), note);
+    }
+    let nearest = |name: &str| {
+        Some(format!(
+            "scheduler {name}: chosen at random, which is nearest"
+        ))
+    };
+    match scheduler {
+        // Every node has to choose alike, or a flow that moves to another node would break.
+        None if is_direct(service) => (hash(true, true, true), None),
+        None | Some(Scheduler::Random) if !is_direct(service) => (Choice::Random, None),
+        Some(Scheduler::RoundRobin) if !is_direct(service) => (Choice::Random, nearest("rr")),
+        Some(Scheduler::LeastConnections) if !is_direct(service) => (Choice::Random, nearest("lc")),
+        Some(Scheduler::SourceHash) => (hash(true, false, false), None),
+        Some(Scheduler::DestinationHash) => (hash(false, false, true), None),
+        Some(Scheduler::Maglev { with_port }) => (hash(true, with_port, false), None),
+        None | Some(Scheduler::Random | Scheduler::RoundRobin | Scheduler::LeastConnections) => (
+            hash(true, true, true),
+            Some(
+                "direct server return: chosen by consistent hashing of addresses and ports"
+                    .to_owned(),
+            ),
+        ),
+    }
+}
+
+/// The ranges of a family. Where none of the family is given, nobody of it may come.
+fn sources(service: &Service, family: IpFamily) -> SourceRanges {
+    match &service.source_ranges {
+        SourceRanges::Everybody => SourceRanges::Everybody,
+        SourceRanges::Only(ranges) => SourceRanges::Only(
+            ranges
                 .iter()
-                .filter(of_family)
-                .map(|address| at(*address, node_port, Scope::NodePort)),
-        );
+                .filter(|range| IpFamily::of(range.addr()) == family)
+                .copied()
+                .collect(),
+        ),
     }
-    frontends
-}
-
-/// The endpoints that may get new connections (KEP-1669): the ready ones; where there is none,
-/// those that still serve while they terminate.
-fn backends(
-    slices: &[&EndpointSlice],
-    port: &ServicePort,
-    family: IpFamily,
-    node: &NodeContext,
-) -> BTreeSet<Backend> {
-    let mut ready = BTreeMap::new();
-    let mut draining = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.family == family) {
-        let ports = slice
-            .ports
-            .iter()
-            .filter(|p| p.name == port.name && p.protocol == port.protocol);
-        for number in ports.filter_map(|p| p.port) {
-            for endpoint in &slice.endpoints {
-                let conditions = endpoint.conditions;
-                let group = if conditions.ready {
-                    &mut ready
-                } else if conditions.serving && conditions.terminating {
-                    &mut draining
-                } else {
-                    continue;
-                };
-                // While the controller moves an endpoint it is in two slices; it is local if
-                // either says so.
-                *group.entry((endpoint.address, number)).or_insert(false) |=
-                    is_local(endpoint, node);
-            }
-        }
-    }
-    let chosen = if ready.is_empty() { draining } else { ready };
-    chosen
-        .into_iter()
-        .map(|((address, port), local)| Backend {
-            address,
-            port,
-            local,
-        })
-        .collect()
-}
-
-fn is_local(endpoint: &Endpoint, node: &NodeContext) -> bool {
-    endpoint.node_name.as_deref() == Some(&*node.name)
 }

@@ -1,9 +1,14 @@
 //! Clusters as text, and what is wanted for them as text.
 //!
 //! `service: NAME ADDRESS PORT/PROTOCOL [node=N] [created=N] [type=T] [proxy=NAME]`, followed by
-//! its endpoints: `endpoint: ADDRESS PORT [serving] [terminating] [notready] [on=NODE] [slice=S]`.
+//! its endpoints: `endpoint: ADDRESS PORT [serving] [terminating] [notready] [on=NODE] [slice=S]`,
+//! with `zone=Z`, `forzone=Z+Z`, `fornode=N`. A service's `spec=JSON` and `status=JSON` (without
+//! blanks) are put in as they are; `scheduler=`, `dsr=` and `weights=` are annotations.
 
-use std::collections::BTreeMap;
+mod choice;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 use model::k8s::reduce;
@@ -17,7 +22,7 @@ use super::{Changed, Desired, NodeContext};
 fn objects(text: &str) -> Vec<(Kind, Value)> {
     let mut services = Vec::new();
     let mut slices: BTreeMap<(String, String), Value> = BTreeMap::new();
-    let node = json!({"metadata": {"name": "node1"}, "status": {"addresses": [
+    let node = json!({"metadata": {"name": "node1", "labels": {"topology.kubernetes.io/zone": "a"}}, "status": {"addresses": [
         {"type": "ExternalIP", "address": "192.0.2.1"}, {"type": "InternalIP", "address": "172.31.0.1"},
         {"type": "InternalIP", "address": "fd00::1"}, {"type": "Hostname", "address": "node1"}]}});
     let mut current = String::new();
@@ -40,6 +45,19 @@ fn objects(text: &str) -> Vec<(Kind, Value)> {
                     "spec": {"type": option("type").unwrap_or("ClusterIP"), "clusterIPs": bare[1].split(',').collect::<Vec<_>>(),
                         "ports": [{"name": "p", "port": port.parse::<u16>().unwrap(), "protocol": protocol.to_uppercase(),
                             "nodePort": option("node").map_or(0, |port| port.parse::<u16>().unwrap())}]}});
+                for section in ["spec", "status"] {
+                    let given =
+                        option(section).map(|json| serde_json::from_str::<Value>(json).unwrap());
+                    for (name, value) in given.iter().flat_map(|given| given.as_object().unwrap()) {
+                        object[section][name] = value.clone();
+                    }
+                }
+                for name in ["scheduler", "dsr", "weights"] {
+                    if let Some(value) = option(name) {
+                        object["metadata"]["annotations"][format!("fairlead.io/{name}")] =
+                            json!(value);
+                    }
+                }
                 if let Some(proxy) = option("proxy") {
                     object["metadata"]["labels"]["service.kubernetes.io/service-proxy-name"] =
                         json!(proxy);
@@ -62,8 +80,17 @@ fn objects(text: &str) -> Vec<(Kind, Value)> {
                 let not_ready = ["serving", "terminating", "notready"]
                     .iter()
                     .any(|word| bare.contains(word));
+                let names = |name: &str| {
+                    option(name).map(|names| {
+                        names
+                            .split('+')
+                            .map(|name| json!({"name": name}))
+                            .collect::<Vec<_>>()
+                    })
+                };
                 slice["endpoints"].as_array_mut().unwrap().push(json!({
                     "addresses": [bare[0]], "nodeName": option("on").unwrap_or("node2"),
+                    "zone": option("zone"), "hints": {"forZones": names("forzone"), "forNodes": names("fornode")},
                     "conditions": {"ready": !not_ready, "serving": bare.contains(&"serving") || !not_ready, "terminating": bare.contains(&"terminating")}}));
             }
             other => panic!("{other}"),
@@ -91,34 +118,52 @@ fn applied(cluster: &mut Cluster, kind: Kind, object: &Value) {
 }
 
 fn compile(text: &str) -> Desired {
+    let cluster = cluster(text);
+    Desired::compile(&cluster, context(&cluster))
+}
+
+fn cluster(text: &str) -> Cluster {
     let mut cluster = Cluster::default();
     objects(text)
         .iter()
         .for_each(|(kind, object)| applied(&mut cluster, *kind, object));
-    Desired::compile(&cluster, NodeContext::of(&cluster, &"node1".into()))
+    cluster
 }
 
-/// A line a frontend, and the problems.
+fn context(cluster: &Cluster) -> NodeContext {
+    let own = BTreeSet::new();
+    NodeContext::of(cluster, &"node1".into(), &Arc::default(), &own, 1500)
+}
+
+/// A line a frontend, and the problems. Where clients outside get other endpoints, theirs are
+/// shown behind `|`.
 fn describe(desired: &Desired) -> String {
     let mut text = String::new();
     for unit in desired.services.values() {
-        let backends: Vec<String> = unit
-            .backends
-            .iter()
-            .map(|b| format!("{b}{}", if b.local { " local" } else { "" }))
-            .collect();
-        let backends = if backends.is_empty() {
-            "reject".to_owned()
-        } else {
-            backends.join(", ")
+        let members = |pool| {
+            let members: Vec<String> = unit
+                .pool(pool)
+                .map(|b| format!("{b}{}", if b.local { " local" } else { "" }))
+                .collect();
+            match members.join(", ") {
+                none if none.is_empty() => "reject".to_owned(),
+                some => some,
+            }
         };
-        unit.frontends
-            .iter()
-            .for_each(|frontend| text += &format!("{frontend} -> {backends}\n"));
+        for frontend in unit.frontends.iter() {
+            text += &format!("{frontend} -> {}", members(frontend.inside));
+            if frontend.outside != frontend.inside {
+                text += &format!(" | {}", members(frontend.outside));
+            }
+            text.push('\n');
+        }
     }
     desired
         .problems()
         .for_each(|problem| text += &format!("! {problem}\n"));
+    desired
+        .notes()
+        .for_each(|(owner, note)| text += &format!("({owner}: {note})\n"));
     text
 }
 
@@ -219,7 +264,7 @@ fn an_applier_that_skipped_a_few_generations_learns_what_changed_and_one_that_sl
         .iter()
         .for_each(|(kind, object)| applied(&mut cluster, *kind, object));
     cluster.take_changes();
-    let first = Desired::compile(&cluster, NodeContext::of(&cluster, &"node1".into()));
+    let first = Desired::compile(&cluster, context(&cluster));
     let mut current = first.clone();
     for round in 0..80 {
         let text = format!(
@@ -230,16 +275,16 @@ fn an_applier_that_skipped_a_few_generations_learns_what_changed_and_one_that_sl
             .iter()
             .for_each(|(kind, object)| applied(&mut cluster, *kind, object));
         let changes = cluster.take_changes();
-        current = current.follow(&cluster, &changes);
+        current = current.follow(&cluster, &changes, context(&cluster));
         if round == 3 {
             let Changed::Keys(keys) = current.changed_since(first.generation) else {
                 panic!("remembered")
             };
             assert_eq!(
                 keys.iter()
-                    .map(|key| key.service.to_string())
+                    .map(|key| key.owner.to_string())
                     .collect::<Vec<_>>(),
-                ["shop/a"]
+                ["Service shop/a"]
             );
         }
     }
@@ -282,8 +327,7 @@ proptest! {
         let mut cluster = Cluster::default();
         objects("").iter().for_each(|(kind, object)| applied(&mut cluster, *kind, object));
         cluster.take_changes();
-        let node = NodeContext::of(&cluster, &"node1".into());
-        let mut desired = Desired::compile(&cluster, node);
+        let mut desired = Desired::compile(&cluster, context(&cluster));
         for (text, publish, delete) in changes {
             objects(&text).iter().for_each(|(kind, object)| applied(&mut cluster, *kind, object));
             if delete == 0 {
@@ -294,12 +338,12 @@ proptest! {
             }
             if publish {
                 let changes = cluster.take_changes();
-                desired = desired.follow(&cluster, &changes);
+                desired = desired.follow(&cluster, &changes, context(&cluster));
             }
         }
         let changes = cluster.take_changes();
-        desired = desired.follow(&cluster, &changes);
-        let whole = Desired::compile(&cluster, NodeContext::of(&cluster, &"node1".into()));
+        desired = desired.follow(&cluster, &changes, context(&cluster));
+        let whole = Desired::compile(&cluster, context(&cluster));
         prop_assert_eq!(describe(&desired), describe(&whole));
     }
 }

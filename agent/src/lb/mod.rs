@@ -1,3 +1,4 @@
 //! Service load balancing, one folder a dataplane.
 
 pub mod ebpf;
+pub mod ring;

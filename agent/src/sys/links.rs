@@ -45,6 +45,8 @@ pub struct Link {
     pub addresses: BTreeSet<IpAddr>,
     /// Whether a default route leaves by it.
     pub default_route: bool,
+    /// Largest packet in bytes; 0 where not known.
+    pub mtu: u32,
 }
 
 /// Kind of an interface.
@@ -167,9 +169,11 @@ fn link(message: &LinkMessage) -> Link {
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         addresses: BTreeSet::new(),
         default_route: false,
+        mtu: 0,
     };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {

@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
 use aya::sys::SyscallError;
 
 /// A value that may be copied from and to the kernel byte by byte.
@@ -60,11 +61,19 @@ impl<K, V> fmt::Debug for Table<K, V> {
 }
 
 impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
-    /// Opens the map `name` pinned in the directory `pins`.
+    /// Opens the LRU hash `name` pinned in the directory `pins`.
     ///
     /// # Errors
     /// Where it is not there, or has another layout.
-    pub fn open(pins: &Path, name: &'static str) -> Result<Self, TableError> {
+    pub fn open_lru(pins: &Path, name: &'static str) -> Result<Self, TableError> {
+        Self::of_kind(pins, name, Map::LruHashMap)
+    }
+
+    fn of_kind(
+        pins: &Path,
+        name: &'static str,
+        kind: fn(MapData) -> Map,
+    ) -> Result<Self, TableError> {
         let failed = |source| TableError::Kernel {
             map: name,
             operation: "open",
@@ -72,8 +81,32 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
         };
         let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
         let max = data.info().map_err(failed)?.max_entries();
-        let map = HashMap::try_from(Map::HashMap(data)).map_err(failed)?;
+        let map = HashMap::try_from(kind(data)).map_err(failed)?;
         Ok(Self { map, name, max })
+    }
+
+    /// One entry, where it is there.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn get(&self, key: K) -> Result<Option<V>, TableError> {
+        match self.map.get(&Raw(key), 0) {
+            Ok(Raw(value)) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(TableError::Kernel {
+                map: self.name,
+                operation: "read",
+                source,
+            }),
+        }
+    }
+
+    /// Opens the map `name` pinned in the directory `pins`.
+    ///
+    /// # Errors
+    /// Where it is not there, or has another layout.
+    pub fn open(pins: &Path, name: &'static str) -> Result<Self, TableError> {
+        Self::of_kind(pins, name, Map::HashMap)
     }
 
     /// Most entries it can hold.
@@ -95,6 +128,22 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
             }),
         };
         self.map.iter().map(read).collect()
+    }
+
+    /// Every key, in the kernel's order.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn keys(&self) -> Result<Vec<K>, TableError> {
+        let read = |key: Result<Raw<K>, MapError>| match key {
+            Ok(Raw(key)) => Ok(key),
+            Err(source) => Err(TableError::Kernel {
+                map: self.name,
+                operation: "read",
+                source,
+            }),
+        };
+        self.map.keys().map(read).collect()
     }
 
     /// Writes an entry.
@@ -134,6 +183,115 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
                 })
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// A pinned longest-prefix trie, whose values say no more than that the key is there.
+pub struct Trie<K: bytemuck::Pod> {
+    map: LpmTrie<MapData, Raw<K>, u32>,
+    name: &'static str,
+    max: u32,
+}
+
+impl<K: bytemuck::Pod> fmt::Debug for Trie<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trie")
+            .field("name", &self.name)
+            .field("max", &self.max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: bytemuck::Pod> Trie<K> {
+    /// Opens the trie `name` pinned in the directory `pins`.
+    ///
+    /// # Errors
+    /// Where it is not there, or has another layout.
+    pub fn open(pins: &Path, name: &'static str) -> Result<Self, TableError> {
+        let failed = |source| TableError::Kernel {
+            map: name,
+            operation: "open",
+            source,
+        };
+        let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
+        let max = data.info().map_err(failed)?.max_entries();
+        let map = LpmTrie::try_from(Map::LpmTrie(data)).map_err(failed)?;
+        Ok(Self { map, name, max })
+    }
+
+    /// Entries in use, and most it can hold.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn usage(&self) -> Result<(u32, u32), TableError> {
+        let used = self.keys()?.len();
+        Ok((u32::try_from(used).unwrap_or(self.max), self.max))
+    }
+
+    /// Whether a key is there whose bits that count begin the first `bits` of `key`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn matches(&self, bits: u32, key: K) -> Result<bool, TableError> {
+        match self.map.get(&Key::new(bits, Raw(key)), 0) {
+            Ok(_) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(source) => Err(self.failed("read", source)),
+        }
+    }
+
+    /// Every key, with the number of its bits that count.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn keys(&self) -> Result<Vec<(u32, K)>, TableError> {
+        let read = |key: Result<Key<Raw<K>>, MapError>| {
+            let key = key.map_err(|source| self.failed("read", source))?;
+            let Raw(data) = key.data();
+            Ok((key.prefix_len(), data))
+        };
+        self.map.keys().map(read).collect()
+    }
+
+    /// Writes a key of which `bits` count.
+    ///
+    /// # Errors
+    /// [`TableError::Full`] where there is no room.
+    pub fn put(&mut self, bits: u32, key: K) -> Result<(), TableError> {
+        let inserted = self.map.insert(&Key::new(bits, Raw(key)), 1, 0);
+        inserted.map_err(|source| {
+            if is(&source, rustix::io::Errno::NOSPC) {
+                return TableError::Full {
+                    map: self.name,
+                    max: self.max,
+                };
+            }
+            self.failed("write", source)
+        })
+    }
+
+    /// Deletes a key, if it is there.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn delete(&mut self, bits: u32, key: K) -> Result<(), TableError> {
+        match self.map.remove(&Key::new(bits, Raw(key))) {
+            Err(source)
+                if !is(&source, rustix::io::Errno::NOENT)
+                    && !matches!(source, MapError::KeyNotFound) =>
+            {
+                Err(self.failed("delete", source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, operation: &'static str, source: MapError) -> TableError {
+        TableError::Kernel {
+            map: self.name,
+            operation,
+            source,
         }
     }
 }
@@ -219,6 +377,83 @@ pub fn per_cpu_sums(pins: &Path, name: &'static str) -> Result<Vec<u64>, TableEr
         .collect()
 }
 
+/// Sums over all CPUs of the values, made of `N` counters each, of the pinned per-CPU hash `name`.
+///
+/// # Errors
+/// Where it is not there, or has another layout.
+pub fn per_cpu_sums_by_key<K: bytemuck::Pod, const N: usize>(
+    pins: &Path,
+    name: &'static str,
+) -> Result<Vec<(K, [u64; N])>, TableError> {
+    let failed = |source| TableError::Kernel {
+        map: name,
+        operation: "read",
+        source,
+    };
+    let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
+    let map: PerCpuHashMap<MapData, Raw<K>, [u64; N]> =
+        PerCpuHashMap::try_from(Map::PerCpuHashMap(data)).map_err(failed)?;
+    let sum = |entry: Result<(Raw<K>, aya::maps::PerCpuValues<[u64; N]>), MapError>| {
+        let (Raw(key), values) = entry.map_err(failed)?;
+        let mut sums = [0_u64; N];
+        for of_cpu in values.iter() {
+            for (sum, value) in sums.iter_mut().zip(of_cpu) {
+                *sum = sum.wrapping_add(*value);
+            }
+        }
+        Ok((key, sums))
+    };
+    map.iter().map(sum).collect()
+}
+
+/// Deletes the entries of `keys`, where they are there, from the pinned per-CPU hash `name`.
+///
+/// # Errors
+/// Where it is not there, has another layout, or the kernel refuses.
+pub fn per_cpu_delete<K: bytemuck::Pod, const N: usize>(
+    pins: &Path,
+    name: &'static str,
+    keys: &[K],
+) -> Result<(), TableError> {
+    let failed = |source| TableError::Kernel {
+        map: name,
+        operation: "delete",
+        source,
+    };
+    let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
+    let mut map: PerCpuHashMap<MapData, Raw<K>, [u64; N]> =
+        PerCpuHashMap::try_from(Map::PerCpuHashMap(data)).map_err(failed)?;
+    for key in keys {
+        match map.remove(&Raw(*key)) {
+            Err(source)
+                if !is(&source, rustix::io::Errno::NOENT)
+                    && !matches!(source, MapError::KeyNotFound) =>
+            {
+                return Err(failed(source));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Most entries of the pinned map `name`.
+///
+/// # Errors
+/// Where it is not there.
+pub fn max_entries(pins: &Path, name: &'static str) -> Result<u32, TableError> {
+    let read = || {
+        MapData::from_pin(pins.join(name))?
+            .info()
+            .map(|info| info.max_entries())
+    };
+    read().map_err(|source| TableError::Kernel {
+        map: name,
+        operation: "open",
+        source,
+    })
+}
+
 /// Number of entries of the pinned LRU hash `name`, counted one by one, and its size.
 ///
 /// # Errors
@@ -236,7 +471,9 @@ pub fn lru_usage<K: bytemuck::Pod, V: bytemuck::Pod>(
     let max = data.info().map_err(failed)?.max_entries();
     let map: HashMap<MapData, Raw<K>, Raw<V>> =
         HashMap::try_from(Map::LruHashMap(data)).map_err(failed)?;
-    let used = map.keys().filter(Result::is_ok).count();
+    // The walk begins anew where the entry it stands on is driven out meanwhile.
+    let most = usize::try_from(max).unwrap_or(usize::MAX);
+    let used = map.keys().take(most).filter(Result::is_ok).count();
     Ok((u32::try_from(used).unwrap_or(max), max))
 }
 

@@ -2,8 +2,12 @@
 
 pub mod bpffs;
 pub mod cgroup;
+pub mod clock;
+pub mod conntrack;
+pub mod file;
 pub mod links;
 pub mod lock;
 pub mod map;
 pub mod qdisc;
+pub mod socket;
 pub mod sysctl;

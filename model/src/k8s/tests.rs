@@ -62,12 +62,16 @@ fn check_options(annotations: &Value, spec: &Value, expected: &Expect) {
 
 #[test]
 fn options_of_a_service_have_the_apis_defaults() {
-    check_options(&json!({}), &json!({}), &expect![[r#"
+    check_options(
+        &json!({}),
+        &json!({}),
+        &expect![[r#"
         [] []
         Everybody
         None internal Cluster external Cluster health None Hints
         None
-    "#]]);
+    "#]],
+    );
     check_options(
         &json!({"kube-router.io/service.local": "true", "kube-router.io/service.scheduler": "sh"}),
         &json!({"type": "LoadBalancer", "sessionAffinity": "ClientIP", "loadBalancerSourceRanges": ["192.0.2.0/24", "x"],

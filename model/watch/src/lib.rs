@@ -3,6 +3,7 @@
 //! Either way [`run`] turns what it hears into [`model::Event`]s. Nothing here keeps the cluster;
 //! see [`model::Cluster`].
 
+mod events;
 pub mod kube_source;
 pub mod manifests;
 
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 use model::{Event, KindSet};
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
+
+pub use events::post_events;
 
 /// A source of events.
 #[derive(Clone, Debug)]

@@ -19,6 +19,8 @@ pub struct Behaviour {
     pub frozen_at: Option<u64>,
     /// Every request is answered with this status.
     pub status: Option<u16>,
+    /// Every request about Events is answered with this status, and does nothing.
+    pub events_status: Option<u16>,
     /// Pause before every answer.
     pub delay: Duration,
     /// How an expired version is reported to a watch.
@@ -39,6 +41,7 @@ impl Default for Behaviour {
             empty: KindSet::new(),
             frozen_at: None,
             status: None,
+            events_status: None,
             delay: Duration::ZERO,
             gone: GoneForm::Status,
             extra_items: BTreeMap::new(),
@@ -99,6 +102,24 @@ pub struct Request {
     pub verb: Verb,
     /// The parameters, decoded.
     pub query: BTreeMap<String, String>,
+    /// Status of the answer.
+    pub status: u16,
+}
+
+/// What a request about Events wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventVerb {
+    /// A new one.
+    Create,
+    /// Another count.
+    Patch,
+}
+
+/// A request about Events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRequest {
+    /// What.
+    pub verb: EventVerb,
     /// Status of the answer.
     pub status: u16,
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::behaviour::{Behaviour, GoneForm, Request, Verb};
+use super::events;
 use super::resource::{Collection, api_version, plural};
 use super::store::Store;
 use super::stream;
@@ -19,7 +20,17 @@ use super::stream;
 pub(super) type Parameters = BTreeMap<String, String>;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new().fallback(serve).with_state(shared)
+    Router::new()
+        .route(
+            "/api/v1/namespaces/{namespace}/events",
+            axum::routing::post(events::create),
+        )
+        .route(
+            "/api/v1/namespaces/{namespace}/events/{name}",
+            axum::routing::patch(events::patch),
+        )
+        .fallback(serve)
+        .with_state(shared)
 }
 
 async fn serve(

@@ -1,18 +1,20 @@
 //! A small API server for tests: list and watch as Kubernetes specifies them, with faults.
 //!
-//! It serves the kinds of [`model::Kind`] over HTTP/1.1 (with [`ApiServer::start_tls`] over TLS
+//! It serves the kinds of [`model::Kind`], and takes Events, over HTTP/1.1 (with [`ApiServer::start_tls`] over TLS
 //! with client certificates) from a versioned store in memory. Tests write objects through
 //! [`ApiServer::apply`] and [`ApiServer::delete`], not over HTTP, and change its conduct through
 //! [`ApiServer::behave`] and [`ApiServer::inject`]. There is no admission: malformed objects are
 //! stored as they are, because that is one of the faults.
 
 mod behaviour;
+mod events;
 mod http;
 mod resource;
 mod store;
 mod stream;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -26,7 +28,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, watch};
 
-pub use behaviour::{Behaviour, GoneForm, Injection, Request, Verb};
+pub use behaviour::{Behaviour, EventRequest, EventVerb, GoneForm, Injection, Request, Verb};
 
 use store::Store;
 use tls::Tls;
@@ -53,6 +55,9 @@ struct State {
     behaviour: Behaviour,
     requests: Vec<Request>,
     open_watches: Vec<Kind>,
+    /// Events, which nobody watches, so they have no versions here.
+    events: BTreeMap<ObjectKey, Value>,
+    event_requests: Vec<EventRequest>,
 }
 
 impl Shared {
@@ -74,7 +79,17 @@ impl ApiServer {
 
     /// Starts on a free port of 127.0.0.1 and demands a client certificate of its own CA.
     pub fn start_tls() -> Result<Self> {
-        Self::start_with(SocketAddr::from(([127, 0, 0, 1], 0)), Some(Tls::new()?))
+        Self::start_tls_on(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The same on `address`, which the server's certificate does not name.
+    pub fn start_tls_on(address: SocketAddr) -> Result<Self> {
+        Self::start_with(address, Some(Tls::new()?))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn start_with(address: SocketAddr, tls: Option<Tls>) -> Result<Self> {
@@ -197,6 +212,16 @@ impl ApiServer {
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state().requests.clone()
+    }
+
+    /// Every Event there is, in the order of their names.
+    pub fn events(&self) -> Vec<Value> {
+        self.shared.state().events.values().cloned().collect()
+    }
+
+    /// Every request so far to make or change an Event.
+    pub fn event_requests(&self) -> Vec<EventRequest> {
+        self.shared.state().event_requests.clone()
     }
 
     /// How many watches of `kind` are open.

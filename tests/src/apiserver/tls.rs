@@ -14,6 +14,9 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+/// Whom the server's certificate names; as in a cluster, not every address it may have.
+const SERVER_NAMES: [&str; 3] = ["127.0.0.1", "localhost", "kubernetes.default.svc"];
+
 /// Certificates and keys.
 pub(super) struct Tls {
     config: Arc<ServerConfig>,
@@ -32,7 +35,7 @@ impl Tls {
         let issuer = Issuer::new(ca, ca_key);
 
         let server_key = KeyPair::generate()?;
-        let server = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?
+        let server = CertificateParams::new(SERVER_NAMES.map(str::to_owned))?
             .signed_by(&server_key, &issuer)?;
         let client_key = KeyPair::generate()?;
         let mut client = CertificateParams::new(Vec::new())?;

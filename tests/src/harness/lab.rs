@@ -280,10 +280,22 @@ impl Lab {
             .unwrap_or_else(|| panic!("lab {}: neither node nor pod is named {name}", self.name))
     }
 
+    /// What is between the nodes and the client. Its interface to a node has the node's name.
+    pub fn router(&self) -> &Namespace {
+        &self.router
+    }
+
     /// The same place in a cgroup that no agent's hooks cover.
     #[track_caller]
     pub fn uncovered(&self, name: &str) -> Place {
         self.place(name).in_cgroup(&self.client.cgroup)
+    }
+
+    /// Sends what goes to an address from outside to a node, as an upstream router does.
+    pub fn route_to(&self, address: IpAddr, node: &str) -> Result<()> {
+        let via = self.address(node, address.is_ipv6());
+        self.router
+            .ip(&format!("route replace {address} via {via}\n"))
     }
 
     /// Address of a node, a pod or `client`.

@@ -16,6 +16,7 @@ mod kernel;
 mod lab;
 mod manifests;
 mod namespace;
+pub mod other_proxy;
 mod place;
 mod process;
 mod service;

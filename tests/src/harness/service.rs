@@ -19,6 +19,7 @@ pub struct ServiceSpec {
     target_ports: Vec<Value>,
     has_node_port: bool,
     endpoints: Vec<(String, Condition)>,
+    extra: Vec<(&'static str, String, Value)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ impl ServiceSpec {
             target_ports: Vec::new(),
             has_node_port: false,
             endpoints: Vec::new(),
+            extra: Vec::new(),
         }
     }
 
@@ -85,6 +87,34 @@ impl ServiceSpec {
         self
     }
 
+    /// A field of `spec`, in place of what it would be.
+    #[must_use]
+    pub fn spec(self, name: &str, value: impl Into<Value>) -> Self {
+        self.with("/spec", name, value.into())
+    }
+
+    /// An annotation of the Service and of its EndpointSlices.
+    #[must_use]
+    pub fn annotation(self, name: &str, value: &str) -> Self {
+        self.with("/metadata/annotations", name, value.into())
+    }
+
+    /// A Service of type LoadBalancer with these addresses.
+    #[must_use]
+    pub fn load_balancer(self, addresses: &[IpAddr]) -> Self {
+        let ingress: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+        self.spec("type", "LoadBalancer").with(
+            "/status",
+            "loadBalancer",
+            json!({"ingress": ingress}),
+        )
+    }
+
+    fn with(mut self, section: &'static str, name: &str, value: Value) -> Self {
+        self.extra.push((section, name.to_owned(), value));
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -129,12 +159,14 @@ impl ServiceSpec {
             target_ports,
             has_node_port,
             endpoints,
+            extra,
             ..
         } = self;
         let mut documents = vec![json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": NAMESPACE, "annotations": {}},
+            "status": {},
             "spec": {
                 "type": if *has_node_port { "NodePort" } else { "ClusterIP" },
                 "clusterIP": self.ip(false),
@@ -144,6 +176,12 @@ impl ServiceSpec {
                 "ports": ports,
             },
         })];
+        for (section, name, value) in extra {
+            if let Some(Value::Object(members)) = documents[0].pointer_mut(section) {
+                members.insert(name.clone(), value.clone());
+            }
+        }
+        let annotations = documents[0]["metadata"]["annotations"].clone();
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
             let mut entries = Vec::new();
             for (pod, condition) in endpoints {
@@ -157,6 +195,7 @@ impl ServiceSpec {
                 "metadata": {
                     "name": format!("{name}-{}", family.to_lowercase()),
                     "namespace": NAMESPACE,
+                    "annotations": annotations,
                     "labels": {"kubernetes.io/service-name": name},
                 },
                 "addressType": family,

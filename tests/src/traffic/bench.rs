@@ -1,6 +1,6 @@
 //! Round trips for the bench: as little as possible beside the system calls.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,10 @@ const BLOCK: u32 = 20;
 /// Connections of a port served at a time; a comparison has one.
 const CONNECTIONS: u32 = 2;
 
+/// Bytes given to the kernel at a time by a stream: enough that the calls do not count.
+const CHUNK: usize = 256 * 1024;
+const CHUNKS_A_MEBIBYTE: u64 = 4;
+
 /// Arguments of `echo`.
 #[derive(Debug, Args)]
 pub(super) struct Echo {
@@ -31,9 +35,11 @@ pub(super) struct Compare {
     /// A target; all are measured in turn
     #[arg(long = "to", required = true)]
     targets: Vec<SocketAddr>,
+    /// Rounds; without it, each line of standard input is answered with the nanoseconds of one
+    /// exchange, which is how clients of several labs take turns
     #[arg(long)]
-    rounds: u32,
-    /// Exchanges with each target in a round
+    rounds: Option<u32>,
+    /// Exchanges with each target in a round, or with the first one for a line
     #[arg(long)]
     exchanges: u32,
     #[arg(long)]
@@ -46,9 +52,12 @@ enum Kind {
     Request,
     /// Connect, request, response, close
     Connect,
+    /// A mebibyte to the server on one connection; the server answers the last one
+    Stream,
 }
 
-/// Answers `r` with one byte, and `c` with one byte and the end of the connection.
+/// Answers `r` with one byte, `c` with one byte and the end of the connection, and `s`, a number of
+/// mebibytes and as many bytes with one byte.
 pub(super) fn echo(options: &Echo) -> Result<()> {
     stay_on_one_processor()?;
     let mut listeners = Vec::new();
@@ -80,6 +89,14 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         if stream.read(&mut byte)? == 0 {
             return Ok(());
         }
+        if byte == *b"s" {
+            let mut mebibytes = [0; 4];
+            stream.read_exact(&mut mebibytes)?;
+            let mut chunk = vec![0; CHUNK];
+            for _ in 0..u64::from(u32::from_be_bytes(mebibytes)) * CHUNKS_A_MEBIBYTE {
+                stream.read_exact(&mut chunk)?;
+            }
+        }
         stream.write_all(&byte)?;
         if byte == *b"c" {
             return Ok(());
@@ -96,6 +113,11 @@ pub(super) fn compare(options: &Compare) -> Result<()> {
         kind,
     } = options;
     stay_on_one_processor()?;
+    let Some(rounds) = rounds else {
+        let target = targets.first().context("no target")?;
+        return by_line(*target, *exchanges, *kind);
+    };
+    ensure!(*kind != Kind::Stream, "a stream has no rounds");
     let blocks = (exchanges / BLOCK).max(1);
     let mut kept = Vec::new();
     for target in targets.iter().filter(|_| *kind == Kind::Request) {
@@ -113,7 +135,7 @@ pub(super) fn compare(options: &Compare) -> Result<()> {
                     Kind::Request => {
                         (0..BLOCK).try_for_each(|_| request(&mut kept[index], *b"r"))?
                     }
-                    Kind::Connect => {
+                    Kind::Connect | Kind::Stream => {
                         (0..BLOCK).try_for_each(|_| connect_and_close(targets[index]))?
                     }
                 }
@@ -127,6 +149,36 @@ pub(super) fn compare(options: &Compare) -> Result<()> {
         }
     }
     pace::say(&serde_json::to_string(&results)?);
+    Ok(())
+}
+
+/// Answers each line of standard input with the nanoseconds of one exchange.
+fn by_line(target: SocketAddr, exchanges: u32, kind: Kind) -> Result<()> {
+    let mut kept = connect(target)?;
+    let chunk = vec![0; CHUNK];
+    for line in io::stdin().lock().lines() {
+        line?;
+        let begun = Instant::now();
+        match kind {
+            Kind::Request => (0..exchanges).try_for_each(|_| request(&mut kept, *b"r"))?,
+            Kind::Connect => (0..exchanges).try_for_each(|_| connect_and_close(target))?,
+            Kind::Stream => stream(&mut kept, exchanges, &chunk)?,
+        }
+        let spent = begun.elapsed().as_secs_f64() * 1e9 / f64::from(exchanges);
+        pace::say(&spent.to_string());
+    }
+    Ok(())
+}
+
+fn stream(stream: &mut TcpStream, mebibytes: u32, chunk: &[u8]) -> Result<()> {
+    stream.write_all(b"s")?;
+    stream.write_all(&mebibytes.to_be_bytes())?;
+    for _ in 0..u64::from(mebibytes) * CHUNKS_A_MEBIBYTE {
+        stream.write_all(chunk)?;
+    }
+    let mut answer = [0];
+    stream.read_exact(&mut answer)?;
+    ensure!(answer == *b"s", "not what was sent: {answer:?}");
     Ok(())
 }
 

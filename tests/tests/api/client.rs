@@ -230,3 +230,19 @@ pub(crate) fn server_with(names: &[&str]) -> ApiServer {
     }
     server
 }
+
+/// Waits until `done`, asking again and again.
+#[track_caller]
+pub(crate) fn eventually(
+    what: impl Into<String>,
+    mut done: impl FnMut() -> bool,
+) -> impl Future<Output = ()> {
+    let (caller, what) = (std::panic::Location::caller(), what.into());
+    async move {
+        let deadline = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < deadline, "{caller}: still not {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

@@ -1,9 +1,13 @@
 //! The API-server source against an API server that misbehaves.
 
 #[cfg(test)]
+mod bootstrap;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod doubt;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]

@@ -107,7 +107,7 @@ async fn a_server_that_does_not_answer_counts_as_down() {
     client.until_watching(Kind::Service).await;
 }
 
-fn with_kubeconfig(text: &str) -> (tempfile::TempDir, Options) {
+pub(crate) fn with_kubeconfig(text: &str) -> (tempfile::TempDir, Options) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kubeconfig");
     std::fs::write(&path, text).unwrap();

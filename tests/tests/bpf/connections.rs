@@ -66,7 +66,7 @@ fn udp_flow_moves_on_the_very_packet_when_its_backend_is_gone() {
     let old = lab.service("udp", "10.96.0.10:53", "10.244.2.7:53");
     expect!["redirect udp 10.244.1.5:4000 > 10.244.2.7:53"]
         .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
-    lab.remove_only_backend(old);
+    lab.set_backends(old, "");
     lab.service("udp", "10.96.0.10:53", "10.244.2.8:53");
     expect!["redirect udp 10.244.1.5:4000 > 10.244.2.8:53"]
         .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
@@ -78,7 +78,7 @@ fn tcp_connection_outlives_its_backends_entry_and_a_new_one_does_not_follow_it()
     let mut lab = Lab::new();
     let old = lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
     lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 S");
-    lab.remove_only_backend(old);
+    lab.set_backends(old, "");
     lab.service("tcp", "10.96.0.10:80", "10.244.2.8:80");
     expect!["redirect tcp 10.244.1.5:4000 > 10.244.2.7:80 A"]
         .assert_eq(&lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 A"));

@@ -1,19 +1,23 @@
 //! A node made of nothing but tables, routes and programs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::Command;
 
+use agent::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
+use agent::lb::ebpf::image::{Tables, dismantle, make, sweep};
+use agent::lb::ebpf::maps::Maps;
 use agent::lb::ebpf::programs::{Limits, Programs};
 use agent::sys::map::{List, Table, per_cpu_sums};
 use agent_abi::Address;
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
 use agent_abi::counters::{COUNTERS, COUNTERS_MAP, Counter};
-use agent_abi::service::{
-    BACKEND_LOCAL, BACKENDS_MAP, BackendV1, FRONTEND_NODE_PORT, FRONTENDS_MAP, FrontendKeyV1,
-    FrontendV1, SERVICES_MAP, SLOTS_MAP, ServiceV1, SlotKeyV1,
-};
-use agent_abi::settings::{SETTINGS_MAP, SettingsV1};
+use agent_abi::service::NEXT_SERVICE;
+use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
 use aya::programs::{TestRun as _, TestRunOptions};
+use model::{Protocol, SessionAffinity, SourceRanges};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
@@ -29,7 +33,8 @@ pub(crate) struct Lab {
     directory: tempfile::TempDir,
     pub(crate) uplink: u32,
     pub(crate) pod: u32,
-    next: u32,
+    tables: Tables,
+    units: BTreeMap<u32, LbService>,
 }
 
 /// Where a packet is put in.
@@ -62,6 +67,11 @@ route add fd00:10::5 dev pod
 impl Lab {
     /// A fresh node, of this test's thread alone. The object must have been built.
     pub(crate) fn new() -> Self {
+        Self::sized(1024)
+    }
+
+    /// The same, with room for so many entries of connections that work.
+    pub(crate) fn sized(connections: u32) -> Self {
         // Namespaces of a thread: they go with it, and no other test sees them.
         #[expect(
             unsafe_code,
@@ -96,19 +106,19 @@ impl Lab {
         let limits = Limits {
             services: 64,
             backends: 256,
-            connections: 1024,
+            connections,
         };
         let object = agent::lb::ebpf::OBJECT
             .expect("no eBPF programs in this build; run `cargo xtask build` first");
         let programs = Programs::load(object, &pins, limits).unwrap();
-        let index = |name| rustix::net::netdevice::name_to_index(socket(), name).unwrap();
         let lab = Self {
             programs,
             pins,
             uplink: index("uplink"),
             pod: index("pod"),
             directory,
-            next: 1,
+            tables: Tables::new(1, 1, 1),
+            units: BTreeMap::new(),
         };
         lab.configure(0, [0; 16], 0);
         lab
@@ -125,16 +135,30 @@ impl Lab {
 
     /// Writes the node's settings.
     pub(crate) fn configure(&self, flags: u32, cluster_v4: Address, cluster_v4_bits: u32) {
-        let settings = SettingsV1 {
+        self.settings(|settings| {
+            settings.flags = flags;
+            settings.cluster_v4 = cluster_v4;
+            settings.cluster_v4_bits = cluster_v4_bits;
+        });
+    }
+
+    /// Writes the node's settings as they are by default, but for a change.
+    pub(crate) fn settings(&self, change: impl FnOnce(&mut SettingsV2)) {
+        let mut settings = SettingsV2 {
             node_v4: address("172.31.0.1"),
             node_v6: address("fd00::1"),
-            cluster_v4,
+            cluster_v4: [0; 16],
             cluster_v6: [0; 16],
-            cluster_v4_bits,
+            cluster_v4_bits: 0,
             cluster_v6_bits: 0,
-            flags,
+            flags: 0,
+            tcp_seconds: 86_400,
+            tcp_closing_seconds: 10,
+            udp_seconds: 120,
+            mtu: 1500,
             _pad: 0,
         };
+        change(&mut settings);
         List::open(&self.pins, SETTINGS_MAP)
             .unwrap()
             .set(0, settings)
@@ -142,73 +166,109 @@ impl Lab {
     }
 
     /// Adds a service: `udp 10.96.0.10:53 172.31.0.1:30053`, backends `10.244.1.5:5353 10.244.2.7:5353`.
-    /// Frontends on the node's own addresses are node ports, backends 10.244.1.* are local. The
-    /// answer is its id.
+    /// Frontends on the node's own addresses are node ports, those in 192.0.2.0/24 external IPs,
+    /// those in 203.0.113.0/24 a load balancer's; backends 10.244.1.* are local. The answer is its
+    /// id.
     #[track_caller]
     pub(crate) fn service(&mut self, protocol: &str, frontends: &str, backends: &str) -> u32 {
-        let id = self.next;
-        self.next += 100;
-        let backends: Vec<&str> = backends.split_whitespace().collect();
-        let slots = u32::try_from(backends.len()).unwrap();
-        for (slot, backend) in (0..).zip(backends) {
-            let endpoint: SocketAddr = backend.parse().unwrap();
-            let local = matches!(endpoint.ip(), IpAddr::V4(v4) if v4.octets()[2] == 1)
-                || backend.starts_with("[fd00:10::");
-            let value = BackendV1 {
-                address: address(&endpoint.ip().to_string()),
-                port: endpoint.port().to_be_bytes(),
-                flags: if local { BACKEND_LOCAL } else { 0 },
-                service: id,
-            };
-            Table::open(&self.pins, BACKENDS_MAP)
-                .unwrap()
-                .put(id + slot, value)
-                .unwrap();
-            Table::open(&self.pins, SLOTS_MAP)
-                .unwrap()
-                .put(SlotKeyV1 { service: id, slot }, id + slot)
-                .unwrap();
-        }
-        Table::open(&self.pins, SERVICES_MAP)
-            .unwrap()
-            .put(id, ServiceV1 { slots })
-            .unwrap();
-        for frontend in frontends.split_whitespace() {
-            let endpoint: SocketAddr = frontend.parse().unwrap();
-            let node_port =
-                frontend.starts_with("172.31.0.1:") || frontend.starts_with("[fd00::1]");
-            let key = FrontendKeyV1 {
-                address: address(&endpoint.ip().to_string()),
-                port: endpoint.port().to_be_bytes(),
-                protocol: if protocol == "tcp" { 6 } else { 17 },
-                _pad: 0,
-            };
-            let value = FrontendV1 {
-                service: id,
-                flags: if node_port { FRONTEND_NODE_PORT } else { 0 },
-            };
-            Table::open(&self.pins, FRONTENDS_MAP)
-                .unwrap()
-                .put(key, value)
-                .unwrap();
-        }
+        self.service_with(protocol, frontends, backends, |_| {})
+    }
+
+    /// The same, changed before it is written.
+    #[track_caller]
+    pub(crate) fn service_with(
+        &mut self,
+        protocol: &str,
+        frontends: &str,
+        backends: &str,
+        change: impl FnOnce(&mut LbService),
+    ) -> u32 {
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "sctp" => Protocol::Sctp,
+            _ => Protocol::Udp,
+        };
+        let mut unit = LbService {
+            frontends: frontends
+                .split_whitespace()
+                .map(|text| frontend(text, protocol))
+                .collect(),
+            backends: backends.split_whitespace().map(backend).collect(),
+            choice: Choice::Random,
+            affinity: SessionAffinity::None,
+            sources: SourceRanges::Everybody,
+        };
+        change(&mut unit);
+        let id = self.tables.next(NEXT_SERVICE);
+        self.units.insert(id, unit);
+        self.apply(id);
         id
     }
 
-    /// Takes a backend away, as the agent does: slots first.
-    pub(crate) fn remove_only_backend(&self, service: u32) {
-        Table::open(&self.pins, SERVICES_MAP)
-            .unwrap()
-            .put(service, ServiceV1 { slots: 0 })
-            .unwrap();
-        Table::<SlotKeyV1, u32>::open(&self.pins, SLOTS_MAP)
-            .unwrap()
-            .delete(SlotKeyV1 { service, slot: 0 })
-            .unwrap();
-        Table::<u32, BackendV1>::open(&self.pins, BACKENDS_MAP)
-            .unwrap()
-            .delete(service)
-            .unwrap();
+    /// Changes a service as the agent does: first what adds, then what removes.
+    #[track_caller]
+    pub(crate) fn change(&mut self, id: u32, change: impl FnOnce(&mut LbService)) {
+        change(self.units.get_mut(&id).unwrap());
+        self.apply(id);
+    }
+
+    /// Replaces the backends of a service.
+    #[track_caller]
+    pub(crate) fn set_backends(&mut self, id: u32, backends: &str) {
+        self.change(id, |unit| {
+            unit.backends = backends.split_whitespace().map(backend).collect();
+        });
+    }
+
+    /// The same as [`Lab::change`], with a look at the node after every single write.
+    #[track_caller]
+    pub(crate) fn change_watched(
+        &mut self,
+        id: u32,
+        change: impl FnOnce(&mut LbService),
+        watch: impl FnMut(&mut Self),
+    ) {
+        change(self.units.get_mut(&id).unwrap());
+        self.apply_watched(id, watch);
+    }
+
+    /// Takes every service away, and every connection with it.
+    #[track_caller]
+    pub(crate) fn clear(&mut self) {
+        for id in std::mem::take(&mut self.units).into_keys() {
+            self.apply(id);
+        }
+        for name in [CONNECTIONS_MAP, OPENING_MAP] {
+            let mut table = Table::<TupleV1, ConnectionV2>::open_lru(&self.pins, name).unwrap();
+            for (key, _) in table.entries().unwrap() {
+                table.delete(key).unwrap();
+            }
+        }
+    }
+
+    #[track_caller]
+    fn apply(&mut self, id: u32) {
+        self.apply_watched(id, |_| {});
+    }
+
+    #[track_caller]
+    fn apply_watched(&mut self, id: u32, mut watch: impl FnMut(&mut Self)) {
+        let unit = self.units.get(&id).cloned();
+        let unit = unit.as_ref();
+        let mut maps = Maps::open(&self.pins).unwrap();
+        for step in [
+            |id, unit: Option<&_>, tables: &_| {
+                unit.map_or_else(Vec::new, |unit| make(id, unit, tables))
+            },
+            |id, unit: Option<&_>, tables: &_| dismantle(id, unit, tables),
+            |_, _: Option<&_>, tables: &_| sweep(tables),
+        ] {
+            for op in step(id, unit, &self.tables) {
+                maps.write(op).unwrap();
+                self.tables.commit(op);
+                watch(self);
+            }
+        }
     }
 
     /// Runs a packet given as text; the answer is `VERDICT PACKET`.
@@ -268,6 +328,58 @@ impl Drop for Lab {
     }
 }
 
+/// A frontend as [`Lab::service`] reads it.
+#[track_caller]
+pub(crate) fn frontend(text: &str, protocol: Protocol) -> Frontend {
+    let endpoint: SocketAddr = text.parse().unwrap();
+    let scope = if text.starts_with("172.31.0.1:") || text.starts_with("[fd00::1]") {
+        Scope::NodePort
+    } else if text.starts_with("192.0.2.") {
+        Scope::ExternalIp
+    } else if text.starts_with("203.0.113.") || text.starts_with("[fd00:1b::") {
+        Scope::LoadBalancer
+    } else if endpoint.ip().is_loopback() {
+        Scope::Loopback
+    } else {
+        Scope::ClusterIp
+    };
+    Frontend {
+        address: endpoint.ip(),
+        port: NonZeroU16::new(endpoint.port()).unwrap(),
+        protocol,
+        scope,
+        inside: Pool::Cluster,
+        outside: Pool::Cluster,
+        direct_return: false,
+    }
+}
+
+/// A backend as [`Lab::service`] reads it; it is in the local pool where it is local.
+#[track_caller]
+pub(crate) fn backend(text: &str) -> Backend {
+    let endpoint: SocketAddr = text.parse().unwrap();
+    let local = matches!(endpoint.ip(), IpAddr::V4(v4) if v4.octets()[2] == 1)
+        || text.starts_with("[fd00:10::");
+    Backend {
+        address: endpoint.ip(),
+        port: NonZeroU16::new(endpoint.port()).unwrap(),
+        local,
+        pools: Pools {
+            cluster: true,
+            local,
+        },
+        weight: 1,
+        node: None,
+    }
+}
+
+/// Changes the backends of a unit as a set; they end in order.
+pub(crate) fn edit_backends(unit: &mut LbService, change: impl FnOnce(&mut BTreeSet<Backend>)) {
+    let mut backends = unit.backends.iter().copied().collect();
+    change(&mut backends);
+    unit.backends = backends.into_iter().collect();
+}
+
 /// An address as the tables have it.
 pub(crate) fn address(text: &str) -> Address {
     match text.parse().unwrap() {
@@ -289,11 +401,13 @@ pub(crate) fn network(batch: &str) {
     assert!(status.success(), "ip -batch failed");
 }
 
-fn socket() -> std::os::fd::OwnedFd {
-    rustix::net::socket(
+/// Index of an interface in this thread's namespace.
+#[track_caller]
+pub(crate) fn index(name: &str) -> u32 {
+    let socket = rustix::net::socket(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::DGRAM,
         None,
-    )
-    .unwrap()
+    );
+    rustix::net::netdevice::name_to_index(socket.unwrap(), name).unwrap()
 }

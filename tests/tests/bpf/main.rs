@@ -4,19 +4,38 @@
 //! text, and the verdict and packet that come out are compared as text, checksums verified.
 
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
-mod packet;
-
-#[cfg(test)]
 mod attachments;
+#[cfg(test)]
+mod budget;
+#[cfg(test)]
+mod choice;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod flows;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
 mod malformed;
+#[cfg(test)]
+mod packet;
+#[cfg(test)]
+mod pressure;
 #[cfg(test)]
 mod qdisc;
 #[cfg(test)]
 mod rejection;
 #[cfg(test)]
+mod sctp;
+#[cfg(test)]
 mod source_address;
+#[cfg(test)]
+mod tunnel;
+#[cfg(test)]
+mod wire;

@@ -64,11 +64,22 @@ fn other_versions_protocols_and_later_fragments_pass_untouched() {
 }
 
 #[test]
-fn the_first_fragment_to_a_service_is_dropped_and_counted() {
+fn later_fragments_follow_the_first_one_and_others_pass() {
     let mut lab = Lab::new();
-    lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
-    let mut packet = frame(SYN);
-    packet[20] = 0x20;
-    assert_eq!(lab.run_frame(At::Pod, &packet).0, "drop");
-    assert_eq!(lab.counter(Counter::DropUnsupported), 1);
+    lab.service("udp", "10.96.0.10:53", "10.244.2.7:5353");
+    let fragment = |identification: u8, more: bool, offset: u8| {
+        let mut packet = frame("udp 10.244.1.5:4000 > 10.96.0.10:53");
+        packet[19] = identification;
+        packet[20] = if more { 0x20 } else { 0 };
+        packet[21] = offset;
+        packet
+    };
+    assert_eq!(lab.run_frame(At::Pod, &fragment(1, true, 0)).0, "redirect");
+    let (verdict, out) = lab.run_frame(At::Pod, &fragment(1, false, 4));
+    assert_eq!(verdict, "redirect");
+    assert_eq!(out[30..34], [10, 244, 2, 7]);
+    // Where its ports would be, a later fragment has data.
+    assert_eq!(out[34..], fragment(1, false, 4)[34..]);
+    assert_eq!(lab.run_frame(At::Pod, &fragment(2, false, 4)).0, "pass");
+    assert_eq!(lab.counter(Counter::FragmentsTranslated), 1);
 }

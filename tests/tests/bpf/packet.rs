@@ -1,4 +1,4 @@
-//! Packets as text: `udp 10.244.1.5:4000 > 10.96.0.10:53`, and for TCP the flags behind it (`S`,
+//! Packets as text: `udp 10.244.1.5:4000 > 10.96.0.10:53` (or `sctp`), and for TCP the flags behind it (`S`,
 //! `SA`, `R`, `RA`, `F`, `A`).
 
 use std::fmt::Write as _;
@@ -8,6 +8,8 @@ use etherparse::{
     Icmpv4Type, Icmpv6Type, IpHeaders, NetHeaders, PacketBuilder, PacketBuilderStep, PacketHeaders,
     TransportHeader, ip_number,
 };
+
+use crate::wire;
 
 /// What TCP and UDP packets of these tests carry.
 pub(crate) const PAYLOAD: &[u8] = b"fairlead";
@@ -21,7 +23,10 @@ pub(crate) fn frame(text: &str) -> Vec<u8> {
     };
     let (source, destination): (SocketAddr, SocketAddr) =
         (source.parse().unwrap(), destination.parse().unwrap());
-    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    if *protocol == "sctp" {
+        return wire::ethernet(&wire::sctp(source, destination, PAYLOAD));
+    }
+    let ethernet = PacketBuilder::ethernet2(wire::SOURCE_MAC, wire::DESTINATION_MAC);
     let step = match (source.ip(), destination.ip()) {
         (IpAddr::V4(s), IpAddr::V4(d)) => ethernet.ipv4(s.octets(), d.octets(), 60),
         (IpAddr::V6(s), IpAddr::V6(d)) => ethernet.ipv6(s.octets(), d.octets(), 60),
@@ -72,6 +77,14 @@ fn tcp(
 /// Describes a frame; a wrong checksum is said so.
 #[track_caller]
 pub(crate) fn describe(frame: &[u8]) -> String {
+    if let Some((source, destination)) = wire::sctp_ends(frame) {
+        let verdict = if wire::is_valid(frame) {
+            ""
+        } else {
+            " BAD CHECKSUM"
+        };
+        return format!("sctp {source} > {destination}{verdict}");
+    }
     let headers =
         PacketHeaders::from_ethernet_slice(frame).expect("the programs emit well-formed packets");
     let (source, destination, header_ok) = match headers.net.as_ref().expect("an IP packet") {
@@ -175,7 +188,12 @@ pub(crate) fn describe(frame: &[u8]) -> String {
 }
 
 /// The sum over pseudo header, header and payload; `0xffff` where the checksum is right.
-fn transport_sum(source: IpAddr, destination: IpAddr, protocol: u8, parts: &[&[u8]]) -> u16 {
+pub(crate) fn transport_sum(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    parts: &[&[u8]],
+) -> u16 {
     let octets = |address| match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -191,7 +209,7 @@ fn transport_sum(source: IpAddr, destination: IpAddr, protocol: u8, parts: &[&[u
 }
 
 /// Ones' complement sum (RFC 1071) of parts of even length, but for the last.
-fn sum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
     let bytes: Vec<u8> = parts.concat();
     let mut sum: u32 = bytes
         .chunks(2)

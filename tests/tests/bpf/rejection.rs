@@ -4,6 +4,7 @@ use agent_abi::counters::Counter;
 use expect_test::expect;
 
 use crate::lab::{At, Lab};
+use crate::packet::{describe, frame};
 
 #[test]
 fn tcp_is_reset() {
@@ -16,6 +17,16 @@ fn tcp_is_reset() {
     expect!["redirect tcp 172.31.0.1:30080 > 172.31.9.9:4000 R seq 5000 ack 0"]
         .assert_eq(&lab.run(At::Uplink, "tcp 172.31.9.9:4000 > 172.31.0.1:30080 A"));
     assert_eq!(lab.counter(Counter::PacketsRejected), 3);
+}
+
+#[test]
+fn a_reset_does_not_acknowledge_what_ethernet_pads() {
+    let mut lab = Lab::new();
+    lab.service("tcp", "10.96.0.10:80", "");
+    let mut padded = frame("tcp 10.244.1.5:4000 > 10.96.0.10:80 S");
+    padded.resize(60, 0);
+    let (_, got) = lab.run_frame(At::Pod, &padded);
+    expect!["tcp 10.96.0.10:80 > 10.244.1.5:4000 RA seq 0 ack 1001"].assert_eq(&describe(&got));
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Agents that learn of the cluster from an API server, inside the node's own network.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::json;
 use tests::apiserver::ApiServer;
 use tests::harness::{AgentOptions, Lab, ServiceSpec, Traffic, eventually};
 
 use crate::cluster::From::{Covered, Uncovered};
 use crate::cluster::{Cluster, expect_clean, tcp_and_udp, web};
 
-/// An agent on node1 that follows a server on node1's loopback.
+/// An agent on node1 that follows a server on node1.
 struct Fed {
     cluster: Cluster,
     server: ApiServer,
@@ -18,11 +20,12 @@ impl Fed {
     #[track_caller]
     fn start(services: &[&ServiceSpec]) -> Self {
         let mut cluster = Cluster::without_agents(AgentOptions::default(), &[]);
+        let address = SocketAddr::new(cluster.lab.address("node1", false), 0);
         let server = cluster
             .lab
             .place("node1")
             .namespace
-            .run(ApiServer::start)
+            .run(|| ApiServer::start_on(address))
             .unwrap();
         for node in cluster.lab.node_documents() {
             server.apply(node).unwrap();
@@ -118,4 +121,67 @@ fn an_agent_that_starts_without_its_api_server_leaves_the_kernel_alone() {
     agent.process().terminate().unwrap();
     agent.process().wait(Duration::from_secs(5)).unwrap();
     expect_clean(held);
+}
+
+#[test]
+fn an_agent_finds_its_api_server_by_what_it_has_learned() {
+    let service = web().endpoints(&["a1", "b1"]);
+    let mut fed = Fed::start(&[&service]);
+    let address = fed.server.address();
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "default",
+            "name": "kubernetes",
+            "labels": { "kubernetes.io/service-name": "kubernetes" },
+        },
+        "addressType": "IPv4",
+        "ports": [{ "name": "https", "port": address.port() }],
+        "endpoints": [{ "addresses": [address.ip()] }],
+    });
+    fed.server.apply(slice).unwrap();
+    let file = fed
+        .cluster
+        .lab
+        .state_directory("node1")
+        .join("api-servers.json");
+    eventually("the address is kept", || Ok(file.exists().then_some(()))).unwrap();
+    fed.cluster.agents.remove("node1");
+
+    // Nobody listens there.
+    fed.cluster.options.source = Some(vec!["--master=http://127.0.0.1:1".to_owned()]);
+    fed.cluster = fed.cluster.with_agents(&["node1"]);
+    put(
+        &fed.server,
+        &fed.cluster.lab,
+        &service.clone().endpoints(&["b1"]),
+    );
+    for traffic in tcp_and_udp(service.ip(false), 80) {
+        fed.cluster.await_spread(Covered("pod-a"), traffic, &["b1"]);
+    }
+
+    fed.cluster.agents.remove("node1");
+    let answer = tests::harness::Agent::cleanup(&fed.cluster.lab, "node1", &[]).unwrap();
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(!file.exists(), "{answer:?}");
+}
+
+#[test]
+fn a_problem_is_an_event_of_the_object_it_is_about() {
+    let fed = Fed::start(&[]);
+    let mut broken = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "namespace": "shop", "name": "broken" },
+        "spec": { "clusterIP": "10.96.0.77", "ports": [{ "name": "http", "port": "eighty" }] },
+    });
+    fed.server.apply(broken.clone()).unwrap();
+    let event = eventually("the problem is told", || Ok(fed.server.events().pop())).unwrap();
+    assert_eq!(event["involvedObject"]["name"], "broken", "{event}");
+    assert_eq!(event["reportingComponent"], "fairlead-agent", "{event}");
+    assert!(event["reportingInstance"] == "node1", "{event}");
+    broken["spec"]["ports"][0]["port"] = json!(80);
+    fed.server.apply(broken).unwrap();
+    assert_eq!(fed.server.events().len(), 1);
 }

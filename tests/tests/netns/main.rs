@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod api_server;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod balancing;
 #[cfg(test)]
 mod changes;
@@ -16,10 +18,24 @@ mod cluster;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod conntrack;
+#[cfg(test)]
+mod explain;
+#[cfg(test)]
+mod health_check;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod node_port;
 #[cfg(test)]
+mod options;
+#[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod takeover;
+#[cfg(test)]
+mod xdp;

@@ -35,7 +35,7 @@ pub(super) struct Package {
     reason: &'static str,
 }
 
-pub(super) const PACKAGES: [Package; 5] = [
+pub(super) const PACKAGES: [Package; 6] = [
     Package {
         names: Names {
             debian: "build-essential",
@@ -65,6 +65,16 @@ pub(super) const PACKAGES: [Package; 5] = [
         },
         tools: &["nft"],
         reason: "to look around in a lab, and the ruleset the benchmark compares with",
+    },
+    Package {
+        names: Names {
+            debian: "iptables",
+            fedora: "iptables-nft",
+            suse: "iptables",
+            arch: "iptables",
+        },
+        tools: &["iptables-restore"],
+        reason: "the other ruleset the benchmark compares with; nothing else needs it",
     },
     Package {
         names: Names {

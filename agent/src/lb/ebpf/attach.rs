@@ -112,15 +112,7 @@ impl AttachError {
 
     /// What is behind it, in the kernel's words.
     pub fn cause(&self) -> String {
-        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
-        let causes: Vec<String> = causes.map(ToString::to_string).collect();
-        // A refused program comes with the verifier's whole log, whose end says why.
-        causes
-            .join(": ")
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .to_owned()
+        std::error::Error::source(self).map_or_else(String::new, causes)
     }
 }
 
@@ -312,7 +304,7 @@ impl fmt::Display for PinName {
     }
 }
 
-type Refused = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Refused = Box<dyn std::error::Error + Send + Sync>;
 
 fn attach_tcx(
     program: &mut SchedClassifier,
@@ -321,7 +313,7 @@ fn attach_tcx(
     pin: &Path,
 ) -> Result<(), Refused> {
     if let Some(link) = adopt(pin)? {
-        match program.attach_to_link(link) {
+        match program.attach_to_link(SchedClassifierLink::try_from(link)?) {
             // The link lives on in its pin; this process need not hold it.
             Ok(id) => return program.take_link(id).map(drop).map_err(Into::into),
             Err(error) if is_defunct(&error) => remove_if_there(pin)?,
@@ -334,10 +326,19 @@ fn attach_tcx(
     pin_in_place(link, pin)
 }
 
+/// An error and what is behind it, on one line.
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    // A refused program comes with the verifier's whole log, whose end says why.
+    let causes = causes.join(": ");
+    causes.lines().last().unwrap_or_default().to_owned()
+}
+
 /// The link pinned by an earlier agent.
-fn adopt(pin: &Path) -> Result<Option<SchedClassifierLink>, Refused> {
+pub(super) fn adopt(pin: &Path) -> Result<Option<FdLink>, Refused> {
     match PinnedLink::from_pin(pin) {
-        Ok(link) => Ok(Some(SchedClassifierLink::try_from(FdLink::from(link))?)),
+        Ok(link) => Ok(Some(link.into())),
         Err(LinkError::SyscallError(SyscallError { io_error, .. }))
             if io_error.kind() == io::ErrorKind::NotFound =>
         {
@@ -348,7 +349,7 @@ fn adopt(pin: &Path) -> Result<Option<SchedClassifierLink>, Refused> {
 }
 
 /// Whether the link's interface is gone, and another one has its index now.
-fn is_defunct(error: &ProgramError) -> bool {
+pub(super) fn is_defunct(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. })
         if io_error.raw_os_error() == Some(Errno::NOLINK.raw_os_error()))
 }
@@ -393,7 +394,7 @@ fn clsact_link(
 }
 
 /// Pins a link where another may be pinned already, which detaches that one.
-fn pin_in_place(link: FdLink, pin: &Path) -> Result<(), Refused> {
+pub(super) fn pin_in_place(link: FdLink, pin: &Path) -> Result<(), Refused> {
     // bpffs allows no dot in a name.
     let name = pin.file_name().unwrap_or_default().to_string_lossy();
     let fresh = pin.with_file_name(format!("{name}-new"));
@@ -403,7 +404,7 @@ fn pin_in_place(link: FdLink, pin: &Path) -> Result<(), Refused> {
     Ok(())
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

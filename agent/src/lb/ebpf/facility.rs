@@ -1,20 +1,20 @@
 //! The service maps as a [`Facility`]: which unit has which id, and the order of writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent_abi::service::{
-    BACKENDS_MAP, BackendV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV1, NEXT_BACKEND, NEXT_SERVICE,
-    SERVICES_MAP, SLOTS_MAP, ServiceV1, SlotKeyV1,
+    BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, RINGS_MAP, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
 };
-use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV1};
+use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV2};
 use ipnet::IpNet;
 use model::IpFamily;
 
-use super::image::{Op, Tables, address, dismantle, make};
+use super::audit::Cursor;
+use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
 use super::maps::{Maps, configure};
-use crate::applier::{Facility, Failure, Outcome, Pass, Usage};
+use crate::applier::{Divergences, Facility, Failure, Outcome, Pass, Usage};
 use crate::desired::{Changed, Desired, LbServiceKey, NodeContext};
 use crate::sys::map::TableError;
 
@@ -25,6 +25,31 @@ pub struct Translation {
     pub masquerade_all: bool,
     /// `--cluster-cidr`, one of each family at most.
     pub cluster_cidrs: Vec<IpNet>,
+    /// When connections that nothing is heard of are forgotten.
+    pub timeouts: Timeouts,
+}
+
+/// When connections that nothing is heard of are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `--service-tcp-timeout`.
+    pub tcp: Duration,
+    /// `--service-tcpfin-timeout`.
+    pub tcp_closing: Duration,
+    /// `--service-udp-timeout`.
+    pub udp: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            // As kube-proxy sets netfilter.
+            tcp: Duration::from_secs(86_400),
+            tcp_closing: Duration::from_secs(10),
+            // netfilter's `udp_timeout_stream`.
+            udp: Duration::from_secs(120),
+        }
+    }
 }
 
 /// The service maps of this node and what is known of them.
@@ -34,6 +59,7 @@ pub struct ServiceMaps {
     maps: Maps,
     translation: Translation,
     known: Option<Known>,
+    audited: Cursor,
 }
 
 /// What the maps hold, as far as this process has read and written them.
@@ -56,6 +82,7 @@ impl ServiceMaps {
             pins,
             translation,
             known: None,
+            audited: Cursor::default(),
         })
     }
 
@@ -68,11 +95,11 @@ impl ServiceMaps {
         configure(&self.pins, settings(&desired.node, &self.translation))?;
         let mut known = match self.known.take() {
             Some(known) if pass == Pass::Changes => known,
-            _ => Known::adopt(observe(&self.maps)?, desired),
+            _ => Known::adopt(self.maps.read()?, desired),
         };
         let keys = known.touched(desired);
         let mut write = |op: Op, tables: &mut Tables| {
-            perform(&mut self.maps, op)?;
+            self.maps.write(op)?;
             tables.commit(op);
             *operations += 1;
             Ok::<(), TableError>(())
@@ -85,7 +112,7 @@ impl ServiceMaps {
             let id = *known
                 .ids
                 .entry(key.clone())
-                .or_insert_with(|| known.tables.next_service());
+                .or_insert_with(|| known.tables.next(NEXT_SERVICE));
             for op in make(id, unit, &known.tables) {
                 match write(op, &mut known.tables) {
                     Err(error @ TableError::Full { .. }) => {
@@ -95,7 +122,7 @@ impl ServiceMaps {
                     other => other?,
                 }
             }
-            if known.tables.next_service() <= id {
+            if known.tables.next(NEXT_SERVICE) <= id {
                 known.ids.remove(key);
             }
         }
@@ -113,6 +140,9 @@ impl ServiceMaps {
                 known.ids.remove(key);
             }
         }
+        for op in sweep(&known.tables) {
+            write(op, &mut known.tables)?;
+        }
         known.generation = desired.generation;
         self.known = Some(known);
         Ok(())
@@ -124,6 +154,7 @@ impl ServiceMaps {
             (SERVICES_MAP, self.maps.services.max()),
             (SLOTS_MAP, self.maps.slots.max()),
             (BACKENDS_MAP, self.maps.backends.max()),
+            (RINGS_MAP, self.maps.rings.max()),
         ];
         let used = tables.usage();
         maps.into_iter()
@@ -138,6 +169,24 @@ impl ServiceMaps {
 }
 
 impl Facility for ServiceMaps {
+    fn audit(&mut self, whole: bool) -> Result<Divergences, String> {
+        let mut found = Divergences::new();
+        // What the kernel holds is unknown: the next apply reads it back.
+        let Some(known) = &self.known else {
+            return Ok(found);
+        };
+        let (cursor, maps, tables) = (&mut self.audited, &mut self.maps, &known.tables);
+        let mut compared = cursor.step(maps, tables, &mut found);
+        if whole {
+            compared = compared.and_then(|()| cursor.search(maps, tables, &mut found));
+        }
+        if let Err(error) = compared {
+            self.known = None;
+            return Err(with_causes(&error));
+        }
+        Ok(found)
+    }
+
     fn apply(&mut self, desired: &Desired, pass: Pass) -> Outcome {
         let mut outcome = Outcome::default();
         if let Err(error) = self.try_apply(desired, pass, &mut outcome.operations) {
@@ -214,58 +263,9 @@ impl Known {
     }
 }
 
-/// Reads the maps.
-///
-/// # Errors
-/// Where the kernel refuses.
-pub fn observe(maps: &Maps) -> Result<Tables, TableError> {
-    let mut tables = Tables::new(
-        maps.allocator.get(NEXT_SERVICE)?,
-        maps.allocator.get(NEXT_BACKEND)?,
-    );
-    let services = maps
-        .services
-        .entries()?
-        .into_iter()
-        .map(|(id, value): (u32, ServiceV1)| Op::PutService(id, value));
-    let backends = maps
-        .backends
-        .entries()?
-        .into_iter()
-        .map(|(id, value): (u32, BackendV1)| Op::PutBackend(id, value));
-    let slots = maps
-        .slots
-        .entries()?
-        .into_iter()
-        .map(|(key, id): (SlotKeyV1, u32)| Op::PutSlot(key, id));
-    let frontends = maps.frontends.entries()?;
-    let frontends = frontends
-        .into_iter()
-        .map(|(key, value): (FrontendKeyV1, FrontendV1)| Op::PutFrontend(key, value));
-    services
-        .chain(backends)
-        .chain(slots)
-        .chain(frontends)
-        .for_each(|op| tables.commit(op));
-    Ok(tables)
-}
-
-fn perform(maps: &mut Maps, op: Op) -> Result<(), TableError> {
-    match op {
-        Op::Allocate { index, next } => maps.allocator.set(index, next),
-        Op::PutBackend(id, value) => maps.backends.put(id, value),
-        Op::PutSlot(key, backend) => maps.slots.put(key, backend),
-        Op::PutService(id, value) => maps.services.put(id, value),
-        Op::PutFrontend(key, value) => maps.frontends.put(key, value),
-        Op::DeleteFrontend(key) => maps.frontends.delete(key),
-        Op::DeleteSlot(key) => maps.slots.delete(key),
-        Op::DeleteBackend { id, .. } => maps.backends.delete(id),
-        Op::DeleteService(id) => maps.services.delete(id),
-    }
-}
-
 /// What the programs should know of the node.
-pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV1 {
+pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV2 {
+    let timeouts = &translation.timeouts;
     let own = |family| node.address(family).map_or([0; 16], address);
     let cidr = |family| {
         let found = translation
@@ -273,20 +273,12 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV1 {
             .iter()
             .find(|cidr| IpFamily::of(cidr.addr()) == family);
         found.map_or(([0; 16], 0), |cidr| {
-            let mapped = if matches!(cidr.addr(), IpAddr::V4(_)) {
-                96
-            } else {
-                0
-            };
-            (
-                address(cidr.network()),
-                mapped + u32::from(cidr.prefix_len()),
-            )
+            (address(cidr.network()), prefix_bits(cidr))
         })
     };
     let ((cluster_v4, cluster_v4_bits), (cluster_v6, cluster_v6_bits)) =
         (cidr(IpFamily::V4), cidr(IpFamily::V6));
-    SettingsV1 {
+    SettingsV2 {
         node_v4: own(IpFamily::V4),
         node_v6: own(IpFamily::V6),
         cluster_v4,
@@ -298,13 +290,25 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV1 {
         } else {
             0
         },
+        tcp_seconds: seconds(timeouts.tcp),
+        tcp_closing_seconds: seconds(timeouts.tcp_closing),
+        udp_seconds: seconds(timeouts.udp),
+        mtu: node.mtu,
         _pad: 0,
     }
 }
 
+fn seconds(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
 fn full(error: &TableError) -> String {
     let flag = match error {
-        TableError::Full { map, .. } if [SLOTS_MAP, BACKENDS_MAP].contains(map) => "--max-backends",
+        TableError::Full { map, .. }
+            if [SLOTS_MAP, BACKENDS_MAP, RINGS_MAP, SOURCES_MAP].contains(map) =>
+        {
+            "--max-backends"
+        }
         TableError::Full { .. } | TableError::Kernel { .. } => "--max-services",
     };
     format!(

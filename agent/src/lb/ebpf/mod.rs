@@ -1,10 +1,16 @@
 //! Service load balancing by the eBPF programs.
 
 pub mod attach;
+pub mod audit;
 pub mod facility;
 pub mod image;
+pub mod layout;
 pub mod maps;
+mod pool;
 pub mod programs;
+pub mod tables;
+pub mod takeover;
+pub mod xdp;
 
 include!(concat!(env!("OUT_DIR"), "/object.rs"));
 

@@ -6,9 +6,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_abi::connection::CONNECTIONS_MAP;
-use agent_abi::service::{BACKENDS_MAP, FRONTENDS_MAP, SERVICES_MAP, SLOTS_MAP};
-use aya::programs::{CgroupSockAddr, ProgramError, SchedClassifier};
+use crate::sys::map::{List, TableError};
+use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, OPENING_MAP};
+use agent_abi::counters::TRAFFIC_MAP;
+use agent_abi::crc32c::{self, CRC32C_MAP};
+use agent_abi::service::{
+    AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
+};
+use agent_abi::settings::EDGE_DEVICES_MAP;
+use aya::maps::xdp::DevMapHash;
+use aya::maps::{MapData, MapError};
+use aya::programs::{CgroupSockAddr, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
 /// Most entries of each table. A table that exists keeps the size it was made with.
@@ -23,10 +31,29 @@ pub struct Limits {
     pub connections: u32,
 }
 
+/// Cut packets whose later fragments are awaited; they come within milliseconds.
+const FRAGMENTS: u32 = 8192;
+
 impl Limits {
     /// Most addresses and ports: a service port has its cluster IP and a few node addresses.
     pub fn frontends(&self) -> u32 {
         self.services.saturating_mul(4)
+    }
+
+    /// Most slots: an endpoint has one in each pool, and a changing pool with a ring twice as many.
+    fn slots(&self) -> u32 {
+        self.backends.saturating_mul(2)
+    }
+
+    /// Most parts of rings: 64 entries each, about two an endpoint.
+    fn ring_chunks(&self) -> u32 {
+        self.backends.saturating_mul(2)
+    }
+
+    /// Connections that one side alone has sent for. A quarter of the others: a flood should drive
+    /// out itself before it matters.
+    fn opening(&self) -> u32 {
+        (self.connections / 4).max(1)
     }
 }
 
@@ -45,8 +72,11 @@ pub enum LoadError {
     /// The object, its maps.
     #[error("the kernel refuses the eBPF tables; it must be 5.10 or later with BPF and BTF")]
     Object(#[source] Box<EbpfError>),
-    /// A program that the object should hold.
-    #[error("the eBPF object has no program {0}; build it again with `cargo xtask build`")]
+    /// A table that the programs read from.
+    #[error("the eBPF tables cannot be filled")]
+    Table(#[source] TableError),
+    /// A program or table that the object should hold.
+    #[error("the eBPF object has no {0}; build it again with `cargo xtask build`")]
     Missing(&'static str),
     /// One program.
     #[error("the kernel refuses the eBPF program {program}")]
@@ -77,14 +107,28 @@ impl Programs {
             source,
         })?;
         let ebpf = EbpfLoader::new()
+            // The programs read no kernel structure, so nothing is relocated by the kernel's types,
+            // which take 20 MB to read.
+            .btf(None)
             .default_map_pin_directory(pins)
             .map_max_entries(FRONTENDS_MAP, limits.frontends())
             .map_max_entries(SERVICES_MAP, limits.services)
-            .map_max_entries(SLOTS_MAP, limits.backends)
+            .map_max_entries(SLOTS_MAP, limits.slots())
             .map_max_entries(BACKENDS_MAP, limits.backends)
+            .map_max_entries(RINGS_MAP, limits.ring_chunks())
+            .map_max_entries(SOURCES_MAP, limits.services)
+            .map_max_entries(AFFINITY_MAP, limits.opening())
             .map_max_entries(CONNECTIONS_MAP, limits.connections)
+            .map_max_entries(OPENING_MAP, limits.opening())
+            .map_max_entries(FRAGMENTS_MAP, FRAGMENTS)
+            .map_max_entries(TRAFFIC_MAP, limits.services)
             .load(object)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
+        let mut table = Box::new([[[0; 256]; 4]; 16]);
+        crc32c::fill(&mut table);
+        List::<crc32c::Table>::open(pins, CRC32C_MAP)
+            .and_then(|mut map| map.set(0, *table))
+            .map_err(LoadError::Table)?;
         Ok(Self { ebpf })
     }
 
@@ -104,6 +148,37 @@ impl Programs {
         let program: &mut SchedClassifier = program.try_into().map_err(refused)?;
         load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
         Ok(program)
+    }
+
+    /// An XDP program, in the kernel.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] where the verifier refuses it.
+    pub fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, LoadError> {
+        let refused = |source| LoadError::Program {
+            program: name,
+            source: Box::new(source),
+        };
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(LoadError::Missing(name))?;
+        let program: &mut Xdp = program.try_into().map_err(refused)?;
+        load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
+        Ok(program)
+    }
+
+    /// The interfaces that packets may be redirected to before the stack has them.
+    ///
+    /// # Errors
+    /// Where the object has no such table.
+    pub fn edge_devices(&mut self) -> Result<DevMapHash<&mut MapData>, LoadError> {
+        let map = self
+            .ebpf
+            .map_mut(EDGE_DEVICES_MAP)
+            .ok_or(LoadError::Missing(EDGE_DEVICES_MAP))?;
+        DevMapHash::try_from(map)
+            .map_err(|error: MapError| LoadError::Object(Box::new(EbpfError::MapError(error))))
     }
 
     /// A cgroup `connect` program, in the kernel.

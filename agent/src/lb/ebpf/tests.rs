@@ -4,26 +4,65 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
-use agent_abi::service::{FrontendKeyV1, NEXT_SERVICE, ServiceV1};
-use model::Protocol;
+use agent_abi::service::{
+    FRONTEND_LOCAL_OUTSIDE, FrontendKeyV1, FrontendV2, NEXT_SERVICE, RING_CHUNK, RingChunkV1,
+    RingKeyV1, ServiceV2, SlotKeyV1,
+};
+use ipnet::IpNet;
+use model::{Protocol, SessionAffinity, SourceRanges};
 use proptest::prelude::*;
 
-use super::image::{Op, Tables, dismantle, frontend_key, make};
-use crate::desired::{Backend, Frontend, LbService, Scope};
+use super::image::{Op, Tables, dismantle, frontend_key, make, sweep};
+use crate::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
 
-/// Units by number, and the ids they have.
-#[derive(Clone, Default)]
+/// Units by number, the ids they have, and the content of the rings, which the tables only know
+/// digests of.
+#[derive(Clone)]
 struct Node {
     tables: Tables,
     ids: BTreeMap<u8, u32>,
+    rings: BTreeMap<RingKeyV1, RingChunkV1>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            tables: Tables::new(1, 1, 1),
+            ids: BTreeMap::new(),
+            rings: BTreeMap::new(),
+        }
+    }
 }
 
 type Wanted = BTreeMap<u8, LbService>;
-type Resolved = BTreeMap<FrontendKeyV1, BTreeSet<([u8; 16], [u8; 2])>>;
+type Resolved = BTreeMap<(FrontendKeyV1, bool), BTreeSet<([u8; 16], [u8; 2])>>;
+
+/// How a unit of these tests is balanced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Style {
+    hashed: bool,
+    weighted: bool,
+    local: bool,
+    guarded: bool,
+}
 
 fn unit(number: u8, frontends: &BTreeSet<u8>, backends: &BTreeSet<u8>) -> LbService {
+    styled(number, frontends, backends, Style::default())
+}
+
+fn styled(
+    number: u8,
+    frontends: &BTreeSet<u8>,
+    backends: &BTreeSet<u8>,
+    style: Style,
+) -> LbService {
     let port = NonZeroU16::new(80).unwrap();
     let address = |c, d| IpAddr::V4(Ipv4Addr::new(10, 0, c, d));
+    let outside = if style.local {
+        Pool::Local
+    } else {
+        Pool::Cluster
+    };
     LbService {
         frontends: frontends
             .iter()
@@ -31,7 +70,10 @@ fn unit(number: u8, frontends: &BTreeSet<u8>, backends: &BTreeSet<u8>) -> LbServ
                 address: address(number, *f),
                 port,
                 protocol: Protocol::Tcp,
-                scope: Scope::ClusterIp,
+                scope: Scope::LoadBalancer,
+                inside: Pool::Cluster,
+                outside,
+                direct_return: false,
             })
             .collect(),
         backends: backends
@@ -40,54 +82,116 @@ fn unit(number: u8, frontends: &BTreeSet<u8>, backends: &BTreeSet<u8>) -> LbServ
                 address: address(100, *b),
                 port,
                 local: b % 2 == 0,
+                pools: Pools {
+                    // The last one of them drains.
+                    cluster: *b != 7,
+                    local: b % 2 == 0 && *b != 7,
+                },
+                weight: if style.weighted { u16::from(*b) + 1 } else { 1 },
+                node: None,
             })
             .collect(),
+        choice: if style.hashed {
+            Choice::Hash {
+                source: true,
+                port: false,
+                destination: false,
+            }
+        } else {
+            Choice::Random
+        },
+        affinity: SessionAffinity::None,
+        sources: if style.guarded {
+            SourceRanges::Only(vec!["192.0.2.0/24".parse::<IpNet>().unwrap()])
+        } else {
+            SourceRanges::Everybody
+        },
     }
 }
 
-/// What packets find: every frontend's backends, walking the tables as the programs do. A slot or
-/// backend that is missing within the slots in use is a half-programmed Service.
-fn resolve(tables: &Tables) -> Result<Resolved, String> {
+/// What packets find: every frontend's backends, for clients inside and outside, walking the
+/// tables as the programs do. A slot, backend or part of a ring that is missing is a
+/// half-programmed Service.
+fn resolve(node: &Node) -> Result<Resolved, String> {
+    let tables = &node.tables;
     let mut resolved = Resolved::new();
     for (key, frontend) in tables.frontends() {
         let held = tables
             .services()
             .get(&frontend.service)
             .ok_or("a frontend leads nowhere")?;
-        let slots = held.slots_in_use.ok_or("a frontend's service is missing")?;
-        let mut found = BTreeSet::new();
-        for slot in 0..slots {
-            let backend = held
-                .slots
-                .get(&slot)
-                .ok_or_else(|| format!("slot {slot} of {slots} is missing"))?;
-            let backend = held
-                .backends
-                .get(backend)
-                .ok_or_else(|| format!("backend {backend} is missing"))?;
-            found.insert((backend.address, backend.port));
+        let value = held.value.ok_or("a frontend's service is missing")?;
+        for (outside, local) in [
+            (false, false),
+            (true, frontend.flags & FRONTEND_LOCAL_OUTSIDE != 0),
+        ] {
+            let pool = value.pools[usize::from(local)];
+            let numbers: BTreeSet<u32> = if pool.ring == 0 || pool.slots == 0 {
+                (0..pool.slots).collect()
+            } else {
+                let entry = |at: u32| {
+                    let key = RingKeyV1 {
+                        ring: pool.ring,
+                        chunk: at / u32::try_from(RING_CHUNK).unwrap(),
+                    };
+                    let chunk = node
+                        .rings
+                        .get(&key)
+                        .ok_or_else(|| format!("{key:?} is missing"))?;
+                    Ok::<u32, String>(chunk.slots[at as usize % RING_CHUNK].into())
+                };
+                (0..pool.ring_size).map(entry).collect::<Result<_, _>>()?
+            };
+            let mut found = BTreeSet::new();
+            for number in numbers {
+                let slot = pool.first_slot + number;
+                let backend = held
+                    .slots
+                    .get(&slot)
+                    .ok_or_else(|| format!("slot {slot} of {pool:?} is missing"))?;
+                let backend = held
+                    .backends
+                    .get(backend)
+                    .ok_or_else(|| format!("backend {backend} is missing"))?;
+                found.insert((backend.address, backend.port));
+            }
+            resolved.insert((*key, outside), found);
         }
-        resolved.insert(*key, found);
     }
     Ok(resolved)
 }
 
 impl Node {
     /// Every write that leads to `wanted`, done one by one until `stop` says so.
-    fn converge(&mut self, wanted: &Wanted, mut after: impl FnMut(&Tables, Op) -> bool) -> usize {
+    fn converge(&mut self, wanted: &Wanted, mut after: impl FnMut(&Self, Op) -> bool) -> usize {
         let mut done = 0;
-        let mut write = |tables: &mut Tables, op: Op| {
-            tables.commit(op);
+        let mut write = |node: &mut Self, op: Op| {
+            node.tables.commit(op);
+            match op {
+                Op::PutRing(key, value) => drop(node.rings.insert(key, value)),
+                Op::DeleteRing(key) => drop(node.rings.remove(&key)),
+                Op::Allocate { .. }
+                | Op::PutBackend(..)
+                | Op::PutSlot(..)
+                | Op::PutService(..)
+                | Op::PutSource(_)
+                | Op::PutFrontend(..)
+                | Op::DeleteFrontend(_)
+                | Op::DeleteSlot(_)
+                | Op::DeleteSource(_)
+                | Op::DeleteBackend { .. }
+                | Op::DeleteService(_) => {}
+            }
             done += 1;
-            after(tables, op)
+            after(node, op)
         };
         for (number, unit) in wanted {
             let id = *self
                 .ids
                 .entry(*number)
-                .or_insert_with(|| self.tables.next_service());
+                .or_insert_with(|| self.tables.next(NEXT_SERVICE));
             for op in make(id, unit, &self.tables) {
-                if !write(&mut self.tables, op) {
+                if !write(self, op) {
                     return done;
                 }
             }
@@ -109,9 +213,14 @@ impl Node {
             .collect();
         for (id, unit) in all {
             for op in dismantle(id, unit, &self.tables) {
-                if !write(&mut self.tables, op) {
+                if !write(self, op) {
                     return done;
                 }
+            }
+        }
+        for op in sweep(&self.tables) {
+            if !write(self, op) {
+                return done;
             }
         }
         self.ids.retain(|number, _| wanted.contains_key(number));
@@ -129,21 +238,29 @@ impl Node {
         });
         Self {
             ids: ids.collect(),
-            tables: self.tables.clone(),
+            ..self.clone()
         }
     }
 }
 
 fn expected(wanted: &Wanted) -> Resolved {
     let resolve = |unit: &LbService| {
-        let backends: BTreeSet<_> = unit
-            .backends
-            .iter()
-            .map(|b| (super::image::address(b.address), b.port.get().to_be_bytes()))
-            .collect();
+        let members = |pool| -> BTreeSet<_> {
+            let members = unit.pool(pool);
+            members
+                .map(|b| (super::image::address(b.address), b.port.get().to_be_bytes()))
+                .collect()
+        };
+        let of_frontend = |frontend: &Frontend| {
+            let key = frontend_key(frontend);
+            [
+                ((key, false), members(frontend.inside)),
+                ((key, true), members(frontend.outside)),
+            ]
+        };
         unit.frontends
             .iter()
-            .map(|frontend| (frontend_key(frontend), backends.clone()))
+            .flat_map(of_frontend)
             .collect::<Vec<_>>()
     };
     wanted.values().flat_map(resolve).collect()
@@ -153,11 +270,22 @@ fn wanted() -> impl Strategy<Value = Wanted> {
     let sets = (
         proptest::collection::btree_set(0..4_u8, 1..3),
         proptest::collection::btree_set(0..8_u8, 0..6),
+        proptest::array::uniform4(any::<bool>()),
     );
     proptest::collection::btree_map(0..4_u8, sets, 0..4).prop_map(|units| {
         units
             .into_iter()
-            .map(|(number, (frontends, backends))| (number, unit(number, &frontends, &backends)))
+            .map(
+                |(number, (frontends, backends, [hashed, weighted, local, guarded]))| {
+                    let style = Style {
+                        hashed,
+                        weighted,
+                        local,
+                        guarded,
+                    };
+                    (number, styled(number, &frontends, &backends, style))
+                },
+            )
             .collect()
     })
 }
@@ -173,14 +301,14 @@ proptest! {
         for wanted in &states {
             let target = expected(wanted);
             let mut seen = Ok(());
-            node.converge(wanted, |tables, op| {
+            node.converge(wanted, |node, op| {
                 seen = seen.clone().and_then(|()| {
-                    let now = resolve(tables).map_err(|what| format!("after {op:?}: {what}"))?;
+                    let now = resolve(node).map_err(|what| format!("after {op:?}: {what}"))?;
                     // A frontend that goes may see its Service's new backends until it is gone.
                     for (key, found) in now.iter().filter(|(key, _)| target.contains_key(key)) {
                         // Third byte of the address: the unit. All its frontends share what it has.
                         let of_unit = |resolved: &Resolved| -> BTreeSet<_> {
-                            let same = resolved.iter().filter(|(other, _)| other.address[14] == key.address[14]);
+                            let same = resolved.iter().filter(|((other, _), _)| other.address[14] == key.0.address[14]);
                             same.flat_map(|(_, found)| found.clone()).collect()
                         };
                         let allowed = of_unit(&before).union(&of_unit(&target)).copied().collect();
@@ -198,7 +326,7 @@ proptest! {
                 true
             });
             prop_assert_eq!(seen, Ok(()));
-            prop_assert_eq!(resolve(&node.tables), Ok(target.clone()));
+            prop_assert_eq!(resolve(&node), Ok(target.clone()));
             prop_assert_eq!(node.converge(wanted, |_, _| true), 0, "a second plan is empty");
             prop_assert_eq!(node.restarted(wanted).converge(wanted, |_, _| true), 0, "a restart writes nothing");
             before = target;
@@ -206,7 +334,7 @@ proptest! {
         let mut direct = Node::default();
         let last = states.last().cloned().unwrap_or_default();
         direct.converge(&last, |_, _| true);
-        prop_assert_eq!(resolve(&direct.tables), resolve(&node.tables));
+        prop_assert_eq!(resolve(&direct), resolve(&node));
     }
 
     /// Killed after any write, the next process finds its way, and no id comes to mean another
@@ -229,7 +357,7 @@ proptest! {
         node.converge(&second, |_, op| { note(op); left = left.saturating_sub(1); left > 0 });
         let mut node = node.restarted(&third);
         node.converge(&third, |_, op| { note(op); true });
-        prop_assert_eq!(resolve(&node.tables), Ok(expected(&third)));
+        prop_assert_eq!(resolve(&node), Ok(expected(&third)));
         prop_assert_eq!(node.restarted(&third).converge(&third, |_, _| true), 0);
         prop_assert_eq!(reused, None);
     }
@@ -268,23 +396,17 @@ fn leftovers_of_another_life_are_removed() {
             index: NEXT_SERVICE,
             next: 9,
         },
-        Op::PutService(7, ServiceV1 { slots: 3 }),
+        Op::PutService(7, ServiceV2::default()),
         Op::PutSlot(
-            agent_abi::service::SlotKeyV1 {
+            SlotKeyV1 {
                 service: 8,
                 slot: 0,
             },
             4,
         ),
         Op::PutFrontend(
-            frontend_key(
-                &unit(9, &BTreeSet::from([0]), &BTreeSet::new())
-                    .frontends
-                    .into_iter()
-                    .next()
-                    .unwrap(),
-            ),
-            agent_abi::service::FrontendV1 {
+            frontend_key(&unit(9, &BTreeSet::from([0]), &BTreeSet::new()).frontends[0]),
+            FrontendV2 {
                 service: 5,
                 flags: 0,
             },
@@ -294,6 +416,26 @@ fn leftovers_of_another_life_are_removed() {
     }
     let wanted = Wanted::from([(1, unit(1, &BTreeSet::from([0]), &BTreeSet::from([1])))]);
     node.converge(&wanted, |_, _| true);
-    assert_eq!(resolve(&node.tables), Ok(expected(&wanted)));
-    assert_eq!(node.tables.usage(), [1, 1, 1, 1]);
+    assert_eq!(resolve(&node), Ok(expected(&wanted)));
+    assert_eq!(node.tables.usage(), [1, 1, 1, 1, 0]);
+}
+
+#[test]
+fn equal_sets_share_a_ring_and_the_last_user_takes_it_away() {
+    let hashed = Style {
+        hashed: true,
+        ..Style::default()
+    };
+    let set = BTreeSet::from([1, 2, 3]);
+    let with = |number, backends| styled(number, &BTreeSet::from([0]), backends, hashed);
+    let mut node = Node::default();
+    node.converge(&Wanted::from([(1, with(1, &set))]), |_, _| true);
+    let alone = node.tables.usage()[4];
+    let both = Wanted::from([(1, with(1, &set)), (2, with(2, &set))]);
+    node.converge(&both, |_, _| true);
+    assert_eq!(node.tables.usage()[4], alone, "a second unit adds no ring");
+    node.converge(&Wanted::from([(2, with(2, &set))]), |_, _| true);
+    assert_eq!(node.tables.usage()[4], alone);
+    node.converge(&Wanted::new(), |_, _| true);
+    assert_eq!(node.tables.usage(), [0; 5]);
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 /// The pauses after a run of failures.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     cap: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, cap: Duration) -> Self {
+    pub(crate) fn new(first: Duration, cap: Duration) -> Self {
         Self {
             first,
             cap,
@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// Something worked: the next pause is the first one again.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
@@ -32,7 +32,8 @@ impl Backoff {
         tokio::time::sleep(pause).await;
     }
 
-    fn next(&mut self) -> Duration {
+    /// How long to wait before the next attempt.
+    pub(crate) fn next(&mut self) -> Duration {
         let longest = self.longest();
         self.failures = self.failures.saturating_add(1);
         let half = longest / 2;

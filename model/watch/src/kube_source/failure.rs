@@ -83,7 +83,7 @@ impl fmt::Display for Failure {
 }
 
 /// The cause at the bottom. The layers above it each repeat it with their own name in front.
-pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

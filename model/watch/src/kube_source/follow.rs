@@ -16,7 +16,7 @@ use super::doubt::{Doubt, Doubts};
 use super::failure::Failure;
 use super::known::{Known, News};
 use super::list::{Listed, list, version_of};
-use super::resource::Resource;
+use super::resource::{Collection, Resource};
 use super::servers::Servers;
 use super::watch::{Heard, Watch};
 use super::{Options, Timing};
@@ -34,6 +34,7 @@ pub(super) struct Closed;
 /// The task of one kind.
 pub(super) struct Follower {
     kind: Kind,
+    collection: Collection,
     servers: Arc<Servers>,
     events: Sender<Event>,
     timing: Timing,
@@ -72,6 +73,7 @@ impl Follower {
         } = *options;
         Self {
             kind,
+            collection: Collection::of(kind, options.pods_of_node.as_deref()),
             servers,
             events,
             timing,
@@ -119,7 +121,14 @@ impl Follower {
     /// Lists until a list is believed.
     async fn list(&mut self) -> Result<Listed, Closed> {
         loop {
-            match list(&self.servers, self.kind, self.timing.answer).await {
+            match list(
+                &self.servers,
+                self.kind,
+                &self.collection,
+                self.timing.answer,
+            )
+            .await
+            {
                 Ok(listed) => {
                     let (count, version) = (listed.keys.len(), listed.version.parse().ok());
                     let judged =
@@ -155,13 +164,13 @@ impl Follower {
 
     /// Watches from `version` on, over as many connections as it takes.
     async fn watch(&mut self, mut version: String) -> Result<Over, Closed> {
-        let path = Resource::of(self.kind).path();
+        let collection = self.collection.clone();
         let mut attempts = 0;
         loop {
             let servers = Arc::clone(&self.servers);
             let timing = self.timing;
             match servers
-                .ask(|client| Watch::open(client, &path, &version, timing))
+                .ask(|client| Watch::open(client, &collection, &version, timing))
                 .await
             {
                 Ok(mut watch) => {

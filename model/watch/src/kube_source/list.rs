@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{Failure, innermost};
-use super::resource::Resource;
+use super::resource::Collection;
 use super::servers::Servers;
 
 /// Objects a page, as client-go: an answer of some MiB even where objects are large.
@@ -51,12 +51,13 @@ struct PageMetadata {
 pub(super) async fn list(
     servers: &Servers,
     kind: Kind,
+    collection: &Collection,
     answer: Duration,
 ) -> Result<Listed, Failure> {
-    match in_pages(servers, kind, answer, Some(PAGE_SIZE)).await {
+    match in_pages(servers, kind, collection, answer, Some(PAGE_SIZE)).await {
         // The version of the first page was compacted before the last one was read. Pages of a
         // slow list on a busy cluster would expire again, so the second try is one answer.
-        Err(Failure::Gone) => in_pages(servers, kind, answer, None).await,
+        Err(Failure::Gone) => in_pages(servers, kind, collection, answer, None).await,
         listed => listed,
     }
 }
@@ -64,20 +65,21 @@ pub(super) async fn list(
 async fn in_pages(
     servers: &Servers,
     kind: Kind,
+    collection: &Collection,
     answer: Duration,
     limit: Option<u32>,
 ) -> Result<Listed, Failure> {
-    let path = Resource::of(kind).path();
     let mut listed = Listed::default();
     let mut continue_token = None;
     loop {
         let params = ListParams {
             limit,
             continue_token,
+            field_selector: collection.selector.clone(),
             ..ListParams::default()
         };
         let page = servers
-            .ask(|client| fetch(client, &path, &params, answer))
+            .ask(|client| fetch(client, &collection.path, &params, answer))
             .await?;
         for item in page.items.unwrap_or_default() {
             listed.push(kind, &item);

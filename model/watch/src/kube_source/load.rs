@@ -7,17 +7,19 @@ use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use super::servers::Server;
-use super::{Error, Options};
+use super::{Error, Options, learned};
 
 impl Options {
     /// Reads configuration and credentials and makes the clients, without a connection yet. To be
     /// called inside a tokio runtime.
-    pub(super) async fn load(&self) -> Result<Vec<Server>, Error> {
+    pub(crate) async fn load(&self) -> Result<Vec<Server>, Error> {
         let Self {
             master,
             kubeconfig,
             context,
+            learned,
             config_sync_period: _,
+            pods_of_node: _,
             timing,
         } = self;
         let base = match kubeconfig {
@@ -25,7 +27,7 @@ impl Options {
             None if in_pod() => Some(Config::incluster().map_err(Error::ServiceAccount)?),
             None => None,
         };
-        let configs = match (base, master.as_slice()) {
+        let mut configs = match (base, master.as_slice()) {
             (None, []) => return Err(Error::NotConfigured),
             (Some(base), []) => vec![base],
             (base, urls) => urls
@@ -33,6 +35,7 @@ impl Options {
                 .map(|url| at(base.as_ref(), url, kubeconfig.is_some()))
                 .collect::<Result<_, _>>()?,
         };
+        configs.extend(learned::configs(&configs, learned));
         configs
             .into_iter()
             .map(|config| client(config, timing.connect))

@@ -9,18 +9,20 @@
 //! `runtime::watcher`: that one parses metadata of a whole list at once and hides the list's
 //! resourceVersion, by which a server that came back old is known.
 
-mod backoff;
+pub(crate) mod backoff;
 mod doubt;
 mod error;
-mod failure;
+pub(crate) mod failure;
 mod follow;
 mod known;
+mod learned;
 mod list;
 mod load;
-mod resource;
-mod servers;
+pub(crate) mod resource;
+pub(crate) mod servers;
 mod watch;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +47,13 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig; without it, its current one.
     pub context: Option<String>,
+    /// Addresses of API servers heard of in an earlier run. They are asked after the configured
+    /// ones, with the scheme, the credentials and the CA of the first of those.
+    pub learned: Vec<SocketAddr>,
     /// `--config-sync-period`: how often a kind is listed whose watch is refused.
     pub config_sync_period: Duration,
+    /// Of pods, only those of this node; without it all.
+    pub pods_of_node: Option<Arc<str>>,
     /// Time-outs and pauses.
     pub timing: Timing,
 }
@@ -57,7 +64,9 @@ impl Default for Options {
             master: Vec::new(),
             kubeconfig: None,
             context: None,
+            learned: Vec::new(),
             config_sync_period: Duration::from_secs(60),
+            pods_of_node: None,
             timing: Timing::default(),
         }
     }

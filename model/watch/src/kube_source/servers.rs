@@ -11,9 +11,9 @@ use tracing::{info, warn};
 use super::failure::Failure;
 
 /// One API server.
-pub(super) struct Server {
-    pub(super) url: String,
-    pub(super) client: Client,
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) client: Client,
 }
 
 /// All of them. At least one.

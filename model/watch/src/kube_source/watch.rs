@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Timing;
 use super::failure::{Failure, innermost};
+use super::resource::Collection;
 
 /// Longest line. etcd keeps objects below 1.5 MiB; as JSON with every byte escaped that is 9 MiB.
 /// A longer line ends the watch, so that a broken server cannot fill the memory.
@@ -66,18 +67,19 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Opens a watch of the collection `path` for the changes after `version`.
+    /// Opens a watch of a collection for the changes after `version`.
     pub(super) async fn open(
         client: Client,
-        path: &str,
+        collection: &Collection,
         version: &str,
         timing: Timing,
     ) -> Result<Self, Failure> {
         let seconds = u32::try_from(timing.watch.as_secs())
             .unwrap_or(u32::MAX)
             .max(1);
-        let params = WatchParams::default().timeout(seconds);
-        let request = Request::new(path)
+        let mut params = WatchParams::default().timeout(seconds);
+        params.field_selector.clone_from(&collection.selector);
+        let request = Request::new(&*collection.path)
             .watch(&params, version)
             .map_err(|error| Failure::Answered(innermost(&error)))?;
         let body = tokio::time::timeout(timing.answer, client.request_stream(request))

@@ -10,6 +10,12 @@ use serde_json::Value;
 pub(super) fn parse(text: &str, mut sink: impl FnMut(Kind, Value)) -> Vec<(usize, String)> {
     let mut broken = Vec::new();
     for (number, (line, document)) in (1..).zip(split(text)) {
+        // JSON is YAML, and an order of magnitude faster to read as what it is.
+        let json = document.trim_start().starts_with('{');
+        if let Some(value) = json.then(|| serde_json::from_str(&document).ok()).flatten() {
+            collect(value, &mut sink);
+            continue;
+        }
         match Value::deserialize(serde_norway::Deserializer::from_str(&document)) {
             Ok(value) => collect(value, &mut sink),
             Err(error) => broken.push((number, at_line(&error, line))),
@@ -54,9 +60,9 @@ fn collect(value: Value, sink: &mut impl FnMut(Kind, Value)) {
     else {
         return;
     };
-    if let (true, Value::Object(mut list)) = (name.ends_with("List"), value.clone()) {
-        let element = name.trim_end_matches("List");
-        let Some(Value::Array(items)) = list.remove("items") else {
+    if let Some(element) = name.strip_suffix("List") {
+        let mut value = value;
+        let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) else {
             return;
         };
         for mut item in items {

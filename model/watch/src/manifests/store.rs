@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::k8s::{Reduced, reduce};
 use model::{Event, Kind, KindSet, ObjectKey, Problem, SourceState};
@@ -17,8 +18,9 @@ type Name = (Kind, ObjectKey);
 pub(super) struct Store {
     kinds: KindSet,
     files: BTreeMap<PathBuf, Contents>,
-    /// The files an object stands in; it is the first one's.
-    places: BTreeMap<Name, BTreeSet<PathBuf>>,
+    /// The files an object stands in, in order; it is the first one's. A list, since most objects
+    /// stand in one file.
+    places: BTreeMap<Name, Vec<Arc<Path>>>,
 }
 
 /// What one file says.
@@ -154,18 +156,19 @@ impl Store {
             .into_keys()
         {
             if let Entry::Occupied(mut places) = self.places.entry(name) {
-                places.get_mut().remove(&path);
+                places.get_mut().retain(|place| **place != *path);
                 if places.get().is_empty() {
                     places.remove();
                 }
             }
         }
         let Some(contents) = contents else { return };
+        let place: Arc<Path> = path.as_path().into();
         for name in contents.objects.keys() {
-            self.places
-                .entry(name.clone())
-                .or_default()
-                .insert(path.clone());
+            let places = self.places.entry(name.clone()).or_default();
+            let at = places.partition_point(|other| *other < place);
+            places.reserve_exact(1);
+            places.insert(at, Arc::clone(&place));
         }
         self.files.insert(path, contents);
     }
@@ -174,7 +177,7 @@ impl Store {
     fn effective(&self, name: &Name) -> Option<Reduced> {
         let mut places = self.places.get(name)?.iter();
         let owner = places.next()?;
-        let mut reduced = self.files.get(owner)?.objects.get(name)?.clone();
+        let mut reduced = self.files.get(&**owner)?.objects.get(name)?.clone();
         reduced.problems.extend(places.map(|other| {
             let message = format!("stands in {} and in {}", owner.display(), other.display());
             Problem::new(

@@ -11,6 +11,8 @@ pub(crate) struct Figure {
     target: Option<f64>,
     better: Better,
     met: bool,
+    /// Shown in a matrix rather than in a row of its own.
+    detail: bool,
     rounds: Vec<f64>,
 }
 
@@ -31,6 +33,7 @@ impl Figure {
             target: None,
             better: Better::Less,
             met: true,
+            detail: false,
             rounds,
         }
     }
@@ -40,6 +43,23 @@ impl Figure {
         Self {
             better: Better::More,
             ..Self::less(name, unit, rounds)
+        }
+    }
+
+    /// The value is one of many that a matrix shows.
+    pub(crate) fn detail(self) -> Self {
+        Self {
+            detail: true,
+            ..self
+        }
+    }
+
+    /// The value has to be at least `target`.
+    pub(crate) fn at_least(self, target: f64) -> Self {
+        Self {
+            target: Some(target),
+            met: self.value >= target,
+            ..self
         }
     }
 
@@ -65,14 +85,22 @@ impl Figures {
             value,
             unit,
             target,
+            better,
             met,
+            detail,
             ..
         } = &figure;
         let verdict = if *met { "met" } else { "MISSED" };
+        let bound = match better {
+            Better::Less => "at most",
+            Better::More => "at least",
+        };
         let target = target.map_or_else(String::new, |target| {
-            format!(" (at most {target}: {verdict})")
+            format!(" ({bound} {target}: {verdict})")
         });
-        anstream::eprintln!("  {name}: {value:.3} {unit}{target}");
+        if !detail {
+            anstream::eprintln!("  {name}: {value:.3} {unit}{target}");
+        }
         self.0.push(figure);
     }
 

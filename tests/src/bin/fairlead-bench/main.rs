@@ -3,8 +3,10 @@
 //! Each subcommand writes `target/bench/NAME.json`; `cargo xtask bench` makes the table and the plot
 //! of it.
 
+mod compare;
 mod figure;
 mod latency;
+mod programs;
 mod ruleset;
 mod scale;
 mod workload;
@@ -14,9 +16,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use compare::Comparison;
+use compare::engine::Kind;
 use figure::Figures;
+use ruleset::iptables::Variant;
 
 /// Measures Fairlead on this machine
 #[derive(Debug, Parser)]
@@ -34,8 +39,49 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// Balanced against direct connections; start and change with 10,000 Services; nftables beside it
-    Services,
+    /// Balanced against direct connections; start and change with 10,000 Services; iptables and
+    /// nftables beside it; the programs' run time
+    Services(Services),
+}
+
+#[derive(Debug, Args)]
+struct Services {
+    /// Numbers of Services of the comparison; nftables takes minutes to load 10,000, and a time
+    /// that grows with the square
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [50, 1000, 10_000, 45_000])]
+    sizes: Vec<u32>,
+    /// What is compared
+    #[arg(long, value_name = "ENGINE", value_delimiter = ',', default_values_t = Kind::ALL)]
+    engines: Vec<Kind>,
+    /// What is measured
+    #[arg(long, value_delimiter = ',', default_values_t = [Part::Latency, Part::Scale, Part::Compare, Part::Programs])]
+    parts: Vec<Part>,
+    /// The kernel's implementation of iptables that is compared with
+    #[arg(long, default_value_t = Variant::Legacy)]
+    iptables: Variant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// ClusterIP against direct, both families
+    Latency,
+    /// Start, change and memory with many Services
+    Scale,
+    /// Fairlead, iptables, nftables and direct in turns
+    Compare,
+    /// Run time of the programs for a packet
+    Programs,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Latency => "latency",
+            Self::Scale => "scale",
+            Self::Compare => "compare",
+            Self::Programs => "programs",
+        })
+    }
 }
 
 fn main() -> ExitCode {
@@ -68,24 +114,53 @@ fn bench(arguments: &Arguments) -> Result<bool> {
         output,
         rounds,
     } = arguments;
-    let (name, figures) = match bench {
-        Bench::Services => ("services", services(*rounds)?),
+    let mut figures = Figures::default();
+    let (name, matrix) = match bench {
+        Bench::Services(options) => ("services", services(options, *rounds, &mut figures)?),
     };
-    write(output, name, &figures)?;
+    write(
+        output,
+        &format!("{name}.json"),
+        &serde_json::to_string_pretty(&figures)?,
+    )?;
+    if !matrix.is_empty() {
+        write(output, &format!("{name}.txt"), &matrix)?;
+        anstream::println!("{matrix}");
+    }
     Ok(figures.are_met())
 }
 
-fn services(rounds: u32) -> Result<Figures> {
-    let mut figures = Figures::default();
-    latency::measure(rounds, &mut figures)?;
-    scale::measure(rounds, &mut figures)?;
-    Ok(figures)
+/// Pushes the figures; the answer is the comparison, for reading.
+fn services(options: &Services, rounds: u32, figures: &mut Figures) -> Result<String> {
+    let Services {
+        sizes,
+        engines,
+        parts,
+        iptables,
+    } = options;
+    let mut matrix = String::new();
+    for part in parts {
+        match part {
+            Part::Latency => latency::measure(rounds, figures)?,
+            Part::Scale => scale::measure(rounds, figures)?,
+            Part::Compare => {
+                let comparison = Comparison {
+                    sizes,
+                    kinds: engines,
+                    variant: *iptables,
+                    rounds,
+                };
+                matrix += &compare::measure(&comparison, figures)?;
+            }
+            Part::Programs => programs::measure(rounds, *iptables, figures)?,
+        }
+    }
+    Ok(matrix)
 }
 
-fn write(directory: &Path, name: &str, figures: &Figures) -> Result<()> {
+fn write(directory: &Path, file: &str, text: &str) -> Result<()> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("{}: cannot be created", directory.display()))?;
-    let path = directory.join(format!("{name}.json"));
-    std::fs::write(&path, serde_json::to_string_pretty(figures)?)
-        .with_context(|| format!("{}: cannot be written", path.display()))
+    let path = directory.join(file);
+    std::fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
 }

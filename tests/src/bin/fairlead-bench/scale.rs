@@ -8,11 +8,13 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use tests::harness::{Agent, AgentOptions, Builder, Lab, eventually};
 
 use crate::figure::{Figure, Figures, median};
-use crate::ruleset;
-use crate::workload::{self, ENDPOINTS};
+use crate::ruleset::nftables as ruleset;
+use crate::workload::{self, CHANGED, ENDPOINTS, other, services};
 
 const FEW: u32 = 100;
 const MANY: u32 = 10_000;
+/// Endpoints of each of [`MANY`] Services where memory is measured.
+const MORE_ENDPOINTS: u32 = 10;
 /// A cold start takes seconds and varies little.
 const STARTS: u32 = 5;
 /// A load takes twenty seconds.
@@ -20,9 +22,11 @@ const LOADS: u32 = 2;
 /// What a change waits for others to come with it: 5 ms in the manifests' source, 50 ms before the
 /// agent compiles. Not counted.
 const DEBOUNCE: Duration = Duration::from_millis(55);
+/// Longest start that is worth a figure.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks into a map.
 const LOOK: Duration = Duration::from_micros(100);
-/// `ALLOCATOR_V1[1]`: the id the next backend will get (`agent_abi::service::NEXT_BACKEND`).
+/// `ALLOCATOR_V2[1]`: the id the next backend will get (`agent_abi::service::NEXT_BACKEND`).
 const NEXT_BACKEND: u32 = 1;
 
 /// What was seen with a number of Services.
@@ -35,8 +39,9 @@ struct Seen {
 }
 
 pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
-    let few = agent(FEW, 1, rounds)?;
-    let many = agent(MANY, STARTS, rounds)?;
+    let few = agent((FEW, ENDPOINTS), 1, rounds)?;
+    let many = agent((MANY, ENDPOINTS), STARTS, rounds)?;
+    let wide = agent((MANY, MORE_ENDPOINTS), 1, 0)?;
     let (loads, changes) = nftables(rounds)?;
     let name = format!("{MANY} Services × {ENDPOINTS} endpoints");
     let ratio = median(&loads) / median(&many.starts_seconds);
@@ -54,6 +59,17 @@ pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
             many.peak_mebibytes,
         )
         .at_most(100.0),
+        Figure::less(
+            format!("{MANY} Services × {MORE_ENDPOINTS} endpoints: resident"),
+            "MiB",
+            wide.resident_mebibytes,
+        )
+        .at_most(64.0),
+        Figure::less(
+            format!("{MANY} Services × {MORE_ENDPOINTS} endpoints: resident at most"),
+            "MiB",
+            wide.peak_mebibytes,
+        ),
         Figure::less(
             format!("{name}: one endpoint's change, debounce not counted"),
             "ms",
@@ -97,13 +113,18 @@ pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-fn agent(services: u32, starts: u32, rounds: u32) -> Result<Seen> {
-    anstream::eprintln!("agent: {services} Services, {starts} cold starts, {rounds} changes");
+fn agent((count, endpoints): (u32, u32), starts: u32, rounds: u32) -> Result<Seen> {
+    anstream::eprintln!(
+        "agent: {count} Services × {endpoints} endpoints, {starts} cold starts, {rounds} changes"
+    );
     let lab = Builder::new(std::env::current_exe()?, 1)
         .traffic_arguments(&["traffic"])
         .build()?;
     lab.apply_nodes()?;
-    workload::write(lab.manifests(), services)?;
+    let mut services = services(count, endpoints);
+    let changed = services.remove(usize::try_from(CHANGED)?);
+    workload::write(lab.manifests(), &services)?;
+    workload::write_changed(lab.manifests(), changed, None)?;
     let mut seen = Seen {
         starts_seconds: Vec::new(),
         resident_mebibytes: Vec::new(),
@@ -114,11 +135,8 @@ fn agent(services: u32, starts: u32, rounds: u32) -> Result<Seen> {
     let mut running = None;
     for _ in 0..starts {
         drop(running.take());
-        let cleaned = Agent::cleanup(&lab, "node1", &[])?;
-        anyhow::ensure!(cleaned.code == Some(0), "cleanup: {}", cleaned.error);
-        let begun = Instant::now();
-        let agent = Agent::ready(&lab, "node1", &AgentOptions::default())?;
-        seen.starts_seconds.push(begun.elapsed().as_secs_f64());
+        let (agent, took) = cold_start(&lab, &AgentOptions::default())?;
+        seen.starts_seconds.push(took.as_secs_f64());
         seen.resident_mebibytes.push(memory(agent.id(), "VmRSS:")?);
         seen.peak_mebibytes.push(memory(agent.id(), "VmHWM:")?);
         running = Some(agent);
@@ -138,6 +156,24 @@ fn agent(services: u32, starts: u32, rounds: u32) -> Result<Seen> {
         seen.operations.push(after - before);
     }
     Ok(seen)
+}
+
+/// Starts the agent of the first node with empty tables; how long it took to be ready.
+pub(crate) fn cold_start(lab: &Lab, options: &AgentOptions) -> Result<(Agent, Duration)> {
+    let cleaned = Agent::cleanup(lab, "node1", &[])?;
+    anyhow::ensure!(cleaned.code == Some(0), "cleanup: {}", cleaned.error);
+    let begun = Instant::now();
+    let mut agent = Agent::start(lab, "node1", options)?;
+    loop {
+        match agent.wait_ready() {
+            Ok(()) => return Ok((agent, begun.elapsed())),
+            // The harness waits for as long as a test may; a slow start is a figure here.
+            Err(error) if begun.elapsed() > PATIENCE || agent.process().ended()?.is_some() => {
+                return Err(error);
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Map operations since the agent's start, once nothing is left to apply.
@@ -184,8 +220,8 @@ impl Maps {
             MapData::from_pin(&path).with_context(|| format!("{path}: cannot be opened"))
         };
         Ok(Self {
-            allocator: Array::try_from(Map::Array(pin("/ALLOCATOR_V1")?))?,
-            backends: HashMap::try_from(Map::HashMap(pin("/BACKENDS_V1")?))?,
+            allocator: Array::try_from(Map::Array(pin("/ALLOCATOR_V2")?))?,
+            backends: HashMap::try_from(Map::HashMap(pin("/BACKENDS_V2")?))?,
         })
     }
 
@@ -193,7 +229,7 @@ impl Maps {
     fn change(&self, lab: &Lab, round: u32) -> Result<Duration> {
         let next = self.allocator.get(&NEXT_BACKEND, 0)?;
         let begun = Instant::now();
-        workload::write_changed(lab.manifests(), Some(workload::other_ip(round)))?;
+        workload::write_changed(lab.manifests(), workload::changed(), Some(other(round)))?;
         let deadline = begun + Duration::from_secs(30);
         while self.backends.get(&next, 0).is_err() {
             anyhow::ensure!(
@@ -213,13 +249,18 @@ fn nftables(rounds: u32) -> Result<(Vec<f64>, Vec<f64>)> {
         .traffic_arguments(&["traffic"])
         .build()?;
     let place = lab.place("node1");
+    let services = services(MANY, ENDPOINTS);
+    let changed = workload::changed();
     let mut loads = Vec::new();
     for round in 0..LOADS {
         if round > 0 {
             ruleset::remove(place)?;
         }
-        loads.push(ruleset::load(place, MANY)?.as_secs_f64());
+        loads.push(ruleset::load_all(place, &services)?.as_secs_f64());
     }
-    let changes = (0..rounds).map(|round| Ok(ruleset::change(place, round)?.as_secs_f64() * 1e3));
+    let changes = (0..rounds).map(|round| {
+        let took = ruleset::change(place, &changed, other(round))?;
+        Ok(took.as_secs_f64() * 1e3)
+    });
     Ok((loads, changes.collect::<Result<_>>()?))
 }

@@ -1,96 +1,137 @@
-//! Many Services, as manifests and as numbers.
+//! Many Services, as numbers and as manifests. The rulesets are made of the same numbers.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
 use tests::harness::Manifests;
 
 /// Endpoints of each Service.
 pub(crate) const ENDPOINTS: u32 = 5;
+/// Networks of the lab's pods.
+pub(crate) const POD_NETWORK: &str = "10.244.0.0/16";
 /// Services in one file, as `kubectl get -o yaml` of a namespace might give.
-const SERVICES_A_FILE: u32 = 100;
+const SERVICES_A_FILE: usize = 100;
 /// File of the Service that the bench changes, alone in it.
-pub(crate) const CHANGED_FILE: &str = "changed.yaml";
+const CHANGED_FILE: &str = "changed.yaml";
 /// Number of that Service.
 pub(crate) const CHANGED: u32 = 0;
 
-/// The cluster IP of a Service, in 10.96.0.0/16.
-pub(crate) fn service_ip(service: u32) -> Ipv4Addr {
-    Ipv4Addr::from(0x0a60_0000 + 1 + service)
+/// A Service with one TCP port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) frontend: SocketAddrV4,
+    pub(crate) node_port: Option<u16>,
+    pub(crate) endpoints: Vec<SocketAddrV4>,
 }
 
-/// The address of an endpoint, in 10.128.0.0/9: of no pod of the lab.
-pub(crate) fn endpoint_ip(service: u32, endpoint: u32) -> Ipv4Addr {
-    Ipv4Addr::from(0x0a80_0000 + 1 + service * ENDPOINTS + endpoint)
+impl Service {
+    /// One of many, with cluster IP in 10.96.0.0/16 and endpoints in 10.128.0.0/9 that are no pods
+    /// of the lab.
+    fn numbered(number: u32, endpoints: u32) -> Self {
+        let endpoint = |index| Ipv4Addr::from_bits(0x0a80_0000 + 1 + number * endpoints + index);
+        Self {
+            name: format!("service-{number}"),
+            frontend: SocketAddrV4::new(Ipv4Addr::from_bits(0x0a60_0000 + 1 + number), 80),
+            node_port: None,
+            endpoints: (0..endpoints)
+                .map(|index| SocketAddrV4::new(endpoint(index), 8080))
+                .collect(),
+        }
+    }
+}
+
+/// `count` Services of `endpoints` endpoints each.
+pub(crate) fn services(count: u32, endpoints: u32) -> Vec<Service> {
+    (0..count)
+        .map(|number| Service::numbered(number, endpoints))
+        .collect()
 }
 
 /// Another address for the last endpoint of the Service that is changed.
-pub(crate) fn other_ip(round: u32) -> Ipv4Addr {
-    Ipv4Addr::from(0x0af0_0000 + 1 + round)
+pub(crate) fn other(round: u32) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from_bits(0x0af0_0000 + 1 + round), 8080)
 }
 
-/// Writes `services` Services with their endpoints.
-pub(crate) fn write(manifests: &Manifests, services: u32) -> Result<()> {
-    write_changed(manifests, None)?;
-    for first in (CHANGED + 1..services).step_by(usize::try_from(SERVICES_A_FILE)?) {
-        let last = services.min(first + SERVICES_A_FILE);
-        let texts: Vec<_> = (first..last).map(|service| text(service, None)).collect();
-        manifests.write_text(&format!("services-{first:05}.yaml"), &texts.concat())?;
+/// Writes Services with their endpoints.
+pub(crate) fn write(manifests: &Manifests, services: &[Service]) -> Result<()> {
+    for (number, services) in services.chunks(SERVICES_A_FILE).enumerate() {
+        let texts: Vec<_> = services.iter().map(text).collect();
+        manifests.write_text(&format!("services-{number:05}.yaml"), &texts.concat())?;
     }
     Ok(())
 }
 
-/// Writes the one that is changed, with another last endpoint.
-pub(crate) fn write_changed(manifests: &Manifests, last: Option<Ipv4Addr>) -> Result<()> {
-    manifests.write_text(CHANGED_FILE, &text(CHANGED, last))
+/// The one that is changed.
+pub(crate) fn changed() -> Service {
+    Service::numbered(CHANGED, ENDPOINTS)
 }
 
-fn text(service: u32, last: Option<Ipv4Addr>) -> String {
-    let ip = service_ip(service);
+/// Writes the one that is changed, with another last endpoint where one is given.
+pub(crate) fn write_changed(
+    manifests: &Manifests,
+    mut service: Service,
+    last: Option<SocketAddrV4>,
+) -> Result<()> {
+    if let (Some(endpoint), Some(last)) = (service.endpoints.last_mut(), last) {
+        *endpoint = last;
+    }
+    manifests.write_text(CHANGED_FILE, &text(&service))
+}
+
+fn text(service: &Service) -> String {
+    let Service {
+        name,
+        frontend,
+        node_port,
+        endpoints,
+    } = service;
+    let (ip, port) = (frontend.ip(), frontend.port());
+    let kind = node_port.map_or("ClusterIP", |_| "NodePort");
+    let node_port = node_port.map_or_else(String::new, |port| format!("\n      nodePort: {port}"));
+    let target = endpoints.first().map_or(port, SocketAddrV4::port);
     let mut text = format!(
         "---
 apiVersion: v1
 kind: Service
 metadata:
-  name: service-{service}
+  name: {name}
   namespace: bench
 spec:
-  type: ClusterIP
+  type: {kind}
   clusterIP: {ip}
   clusterIPs: [{ip}]
   ports:
     - name: http
       protocol: TCP
-      port: 80
-      targetPort: 8080
+      port: {port}
+      targetPort: {target}{node_port}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
-  name: service-{service}-x7x2b
+  name: {name}-x7x2b
   namespace: bench
   labels:
-    kubernetes.io/service-name: service-{service}
+    kubernetes.io/service-name: {name}
 addressType: IPv4
 ports:
   - name: http
     protocol: TCP
-    port: 8080
+    port: {target}
 endpoints:
 "
     );
-    for endpoint in 0..ENDPOINTS {
-        let address = last
-            .filter(|_| endpoint + 1 == ENDPOINTS)
-            .unwrap_or_else(|| endpoint_ip(service, endpoint));
+    for endpoint in endpoints {
         // Writing to a string cannot fail.
         let _written = write!(
             text,
-            "  - addresses: [{address}]
+            "  - addresses: [{}]
     nodeName: node2
     conditions: {{ready: true}}
-"
+",
+            endpoint.ip()
         );
     }
     text

@@ -7,6 +7,7 @@ mod facts;
 mod interrupt;
 mod kept;
 mod leftovers;
+mod options;
 mod outage;
 mod scenes;
 mod shop;
@@ -99,9 +100,11 @@ fn show(facts: &mut Facts, manifests: &Path, dataplane: Option<&str>, keep: bool
     scenes::node_ports(facts, &shop);
     scenes::rejects(facts, &shop);
     scenes::scaling(facts, &shop);
+    options::options(facts, &shop);
     outage::kill_and_restart(facts, &mut shop);
     outage::malformed_manifest(facts, &shop);
     scenes::views(facts, &shop);
+    options::hand_back(facts, &mut shop);
     if keep {
         kept::explain(&shop);
         shop.keep();

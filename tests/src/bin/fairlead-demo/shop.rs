@@ -12,6 +12,7 @@ use tests::traffic::Report;
 
 use crate::LAB;
 use crate::facts::Facts;
+use crate::options;
 
 #[derive(Debug)]
 pub(crate) struct Shop {
@@ -61,6 +62,14 @@ impl Shop {
             .nodes()
             .map(|(node, _)| node.name.clone())
             .collect();
+        let mut load = None;
+        facts.check(
+            "traffic through kube-proxy's kind of rules on node1",
+            || {
+                load = Some(options::begin_with_another_proxy(&shop)?);
+                Ok("20 TCP connections, 5 UDP flows".to_owned())
+            },
+        );
         for name in names {
             let started = Instant::now();
             let mut agent = None;
@@ -70,6 +79,7 @@ impl Shop {
             });
             shop.agents.insert(name, agent?);
         }
+        options::take_over(facts, &shop, load?);
         Some(shop)
     }
 

@@ -1,0 +1,154 @@
+//! Direct server return: a client's packet goes to the backend's node as it is, in a tunnel
+//! (RFC 2003, RFC 2473), and is translated there, so the reply leaves from there.
+//!
+//! No tunnel device is needed on either side, and nothing in the pod.
+
+use agent_abi::connection::ConnectionV2;
+use agent_abi::counters::Counter;
+use agent_abi::settings::SettingsV2;
+use agent_abi::{Address, is_v4};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6};
+
+use crate::error::{self, Message, folded};
+use crate::forward::send;
+use crate::kernel;
+use crate::maps::{self, Scratch, count};
+use crate::packet::{
+    Family, Hook, IPPROTO_IPIP, IPPROTO_IPV6, LINK_HEADER, Packet, V4_HEADER, V6_HEADER,
+    same_address,
+};
+
+const HOPS: u8 = 64;
+
+/// Sends the packet to `connection.rewrite.destination`, a node; the answer is the verdict.
+#[inline(never)]
+pub(crate) fn enter(
+    skb: *mut __sk_buff,
+    hook: Hook,
+    scratch: &mut Scratch,
+    connection: &ConnectionV2,
+) -> Result<i32, Counter> {
+    let settings = maps::settings().ok_or(Counter::DropFailed)?;
+    let packet = &scratch.packet;
+    let (header, family) = match packet.family {
+        Family::V4 => (V4_HEADER, Family::V4),
+        Family::V6 => (V6_HEADER, Family::V6),
+    };
+    let length = kernel::length(skb) - LINK_HEADER;
+    if kernel::segment_size(skb) == 0 && settings.mtu != 0 && length + header > settings.mtu {
+        count(Counter::DropTooBig);
+        return error::send(skb, hook, scratch, Message::too_big(settings.mtu - header));
+    }
+    match family {
+        Family::V4 => enter_v4(skb, settings, connection, length),
+        Family::V6 => enter_v6(skb, settings, connection, length),
+    }
+    .map_err(|_| Counter::DropFailed)?;
+    count(Counter::TunnelSent);
+    scratch.forward = *connection;
+    scratch.forward.rewrite.source = match family {
+        Family::V4 => settings.node_v4,
+        Family::V6 => settings.node_v6,
+    };
+    send(skb, &mut scratch.route, family, &scratch.forward.rewrite).ok_or(Counter::DropNoRoute)
+}
+
+#[inline(always)]
+fn enter_v4(
+    skb: *mut __sk_buff,
+    settings: &SettingsV2,
+    connection: &ConnectionV2,
+    length: u32,
+) -> Result<(), i64> {
+    kernel::insert_tunnel_header(skb, V4_HEADER, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4)?;
+    let destination = &connection.rewrite.destination;
+    let header = header_v4(&settings.node_v4, destination, length);
+    kernel::store(skb, LINK_HEADER, &header)
+}
+
+#[inline(always)]
+fn enter_v6(
+    skb: *mut __sk_buff,
+    settings: &SettingsV2,
+    connection: &ConnectionV2,
+    length: u32,
+) -> Result<(), i64> {
+    kernel::insert_tunnel_header(skb, V6_HEADER, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6)?;
+    kernel::store(skb, LINK_HEADER, &start_v6(length))?;
+    kernel::store(skb, LINK_HEADER + 8, &settings.node_v6)?;
+    kernel::store(skb, LINK_HEADER + 24, &connection.rewrite.destination)
+}
+
+/// The tunnel's IPv4 header for a packet of `length` bytes (RFC 2003 §3.1).
+#[inline(always)]
+pub(crate) fn header_v4(s: &Address, d: &Address, length: u32) -> [u8; V4_HEADER as usize] {
+    let [_, _, t0, t1] = (length + V4_HEADER).to_be_bytes();
+    let mut header = [
+        0x45,
+        0,
+        t0,
+        t1,
+        0,
+        0,
+        0,
+        0,
+        HOPS,
+        IPPROTO_IPIP,
+        0,
+        0,
+        s[12],
+        s[13],
+        s[14],
+        s[15],
+        d[12],
+        d[13],
+        d[14],
+        d[15],
+    ];
+    [header[10], header[11]] = folded(kernel::checksum_difference(&[], &header, 0));
+    header
+}
+
+/// The tunnel's IPv6 header for a packet of `length` bytes (RFC 2473 §5), up to the addresses.
+#[inline(always)]
+pub(crate) fn start_v6(length: u32) -> [u8; 8] {
+    let [_, _, l0, l1] = length.to_be_bytes();
+    [0x60, 0, 0, 0, l0, l1, IPPROTO_IPV6, HOPS]
+}
+
+/// Whether a packet in a packet is one that another node sent here so.
+#[inline(always)]
+pub(crate) fn is_ours(packet: &Packet) -> bool {
+    let Some(settings) = maps::settings() else {
+        return false;
+    };
+    let expected = match packet.family {
+        Family::V4 => IPPROTO_IPIP,
+        Family::V6 => IPPROTO_IPV6,
+    };
+    let node = if is_v4(&packet.tuple.destination) {
+        &settings.node_v4
+    } else {
+        &settings.node_v6
+    };
+    packet.tuple.protocol == expected
+        && !packet.fragmented
+        && packet.transport - packet.network
+            == match packet.family {
+                Family::V4 => V4_HEADER,
+                Family::V6 => V6_HEADER,
+            }
+        && same_address(&packet.tuple.destination, node)
+}
+
+/// Takes the tunnel's header off.
+#[inline(always)]
+pub(crate) fn leave(skb: *mut __sk_buff, family: Family) -> Result<(), Counter> {
+    let header = match family {
+        Family::V4 => V4_HEADER,
+        Family::V6 => V6_HEADER,
+    };
+    kernel::remove_tunnel_header(skb, header).map_err(|_| Counter::DropFailed)?;
+    count(Counter::TunnelReceived);
+    Ok(())
+}

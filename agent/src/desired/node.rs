@@ -1,0 +1,126 @@
+//! What of the node matters to what is wanted.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::{Cluster, IpFamily, ObjectKey};
+
+/// What the operator decides about addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exposure {
+    /// Where node ports are served.
+    pub node_ports: NodePortAddresses,
+    /// Whether they are served on loopback addresses too.
+    pub loopback: bool,
+    /// `--service-external-ip-range`: external IPs outside are not served; with none, none is.
+    pub external_ranges: Vec<IpNet>,
+    /// `--strict-external-ip-validation=false` serves external IPs of any range.
+    pub any_external: bool,
+}
+
+/// `--nodeport-addresses`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The addresses of the Node object.
+    #[default]
+    Primary,
+    /// Every address of the node's interfaces.
+    All,
+    /// Those of them within these networks.
+    Within(Vec<IpNet>),
+}
+
+/// The node that something is wanted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeContext {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// Its zone (`topology.kubernetes.io/zone`).
+    pub zone: Option<Arc<str>>,
+    /// Addresses of the Node object; internal ones first, else in its order.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses on which node ports are served.
+    pub port_addresses: BTreeSet<IpAddr>,
+    /// What the operator decides.
+    pub exposure: Arc<Exposure>,
+    /// Largest packet that every uplink takes, in bytes; 0 where not known.
+    pub mtu: u32,
+}
+
+impl NodeContext {
+    /// The context of the node `name`, with no addresses where the cluster does not know it.
+    /// `own` are the addresses of its interfaces.
+    pub fn of(
+        cluster: &Cluster,
+        name: &Arc<str>,
+        exposure: &Arc<Exposure>,
+        own: &BTreeSet<IpAddr>,
+        mtu: u32,
+    ) -> Self {
+        let key = ObjectKey::cluster_scoped(name);
+        let addresses = addresses_of(cluster, &key);
+        let served = |address: &&IpAddr| !address.is_loopback() && !is_link_local(**address);
+        let port_addresses = match &exposure.node_ports {
+            NodePortAddresses::Primary => addresses.iter().copied().collect(),
+            NodePortAddresses::All => own.iter().filter(served).copied().collect(),
+            NodePortAddresses::Within(networks) => own
+                .iter()
+                .filter(served)
+                .filter(|address| networks.iter().any(|network| network.contains(*address)))
+                .copied()
+                .collect(),
+        };
+        Self {
+            name: Arc::clone(name),
+            zone: cluster.node(&key).and_then(|node| node.zone.clone()),
+            addresses,
+            port_addresses,
+            exposure: Arc::clone(exposure),
+            mtu,
+        }
+    }
+
+    /// The first address of a family, for source translation.
+    pub fn address(&self, family: IpFamily) -> Option<IpAddr> {
+        self.addresses
+            .iter()
+            .copied()
+            .find(|address| IpFamily::of(*address) == family)
+    }
+
+    /// Whether the address is the node's own.
+    pub fn owns(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.port_addresses.contains(&address)
+    }
+
+    /// The loopback address on which node ports are served.
+    pub fn loopback(&self, family: IpFamily) -> Option<IpAddr> {
+        self.exposure.loopback.then_some(match family {
+            IpFamily::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpFamily::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        })
+    }
+}
+
+/// Addresses of a Node object; internal ones first.
+pub fn addresses_of(cluster: &Cluster, node: &ObjectKey) -> Vec<IpAddr> {
+    let node = cluster.node(node);
+    let mut addresses: Vec<_> = node
+        .into_iter()
+        .flat_map(|node| node.addresses.clone())
+        .collect();
+    addresses.sort_by_key(|address| address.address_type);
+    addresses
+        .into_iter()
+        .map(|address| address.address)
+        .collect()
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}

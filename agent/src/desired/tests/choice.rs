@@ -1,0 +1,300 @@
+//! Which endpoints get whose connections, and at which addresses.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use expect_test::{Expect, expect};
+use model::Kind;
+use serde_json::json;
+
+use super::{applied, check, cluster, describe};
+use crate::desired::node::{Exposure, NodePortAddresses};
+use crate::desired::{Desired, NodeContext};
+
+const HERE_AND_THERE: &str = "endpoint: 10.0.1.5 80 on=node1\nendpoint: 10.0.2.5 80 on=node2";
+
+#[test]
+fn external_policy_local_gives_outsiders_local_endpoints_and_insiders_all() {
+    check(
+        &format!(
+            r#"service: web 10.96.0.10 80/tcp type=LoadBalancer node=30080 spec={{"externalTrafficPolicy":"Local"}} status={{"loadBalancer":{{"ingress":[{{"ip":"203.0.113.1"}}]}}}}
+            {HERE_AND_THERE}"#
+        ),
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+            172.31.0.1:30080/tcp -> 10.0.1.5:80 local, 10.0.2.5:80 | 10.0.1.5:80 local
+            192.0.2.1:30080/tcp -> 10.0.1.5:80 local, 10.0.2.5:80 | 10.0.1.5:80 local
+            203.0.113.1:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80 | 10.0.1.5:80 local
+        "#]],
+    );
+}
+
+#[test]
+fn internal_policy_local_keeps_to_the_node_and_drops_where_it_has_none() {
+    let service = r#"service: web 10.96.0.10 80/tcp spec={"internalTrafficPolicy":"Local"}"#;
+    check(
+        &format!("{service}\n{HERE_AND_THERE}"),
+        &expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80 local
+    "#]],
+    );
+    check(
+        &format!("{service}\nendpoint: 10.0.2.5 80 on=node2"),
+        &expect![[r#"
+            10.96.0.10:80/tcp -> reject
+        "#]],
+    );
+}
+
+#[test]
+fn a_local_pool_falls_back_to_its_own_terminating_endpoints() {
+    check(
+        r#"service: web 10.96.0.10 80/tcp spec={"internalTrafficPolicy":"Local"}
+           endpoint: 10.0.1.5 80 on=node1 serving terminating
+           endpoint: 10.0.2.5 80 on=node2"#,
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.1.5:80 local
+        "#]],
+    );
+}
+
+#[test]
+fn zones_are_preferred_where_hints_or_the_distribution_say_so() {
+    for (service, expected) in [
+        (
+            "",
+            expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80, 10.0.3.5:80
+        "#]],
+        ),
+        (
+            r#"spec={"trafficDistribution":"PreferClose"}"#,
+            expect![[r#"
+                10.96.0.10:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+            "#]],
+        ),
+        (
+            r#"spec={"trafficDistribution":"PreferSameNode"}"#,
+            expect![[r#"
+                10.96.0.10:80/tcp -> 10.0.1.5:80 local
+            "#]],
+        ),
+    ] {
+        check(
+            &format!(
+                "service: web 10.96.0.10 80/tcp {service}
+                 endpoint: 10.0.1.5 80 on=node1 zone=a
+                 endpoint: 10.0.2.5 80 on=node2 zone=a
+                 endpoint: 10.0.3.5 80 on=node3 zone=b"
+            ),
+            &expected,
+        );
+    }
+    let hinted = "service: web 10.96.0.10 80/tcp
+        endpoint: 10.0.2.5 80 on=node2 zone=b forzone=a
+        endpoint: 10.0.3.5 80 on=node3 zone=b forzone=b";
+    check(
+        hinted,
+        &expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.2.5:80
+    "#]],
+    );
+    // One endpoint without a hint: the controller is not done, so hints are not to be trusted.
+    check(
+        &format!("{hinted}\nendpoint: 10.0.4.5 80 on=node4"),
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.2.5:80, 10.0.3.5:80, 10.0.4.5:80
+        "#]],
+    );
+}
+
+#[test]
+fn not_ready_endpoints_are_published_on_request() {
+    check(
+        r#"service: web 10.96.0.10 80/tcp spec={"publishNotReadyAddresses":true}
+           endpoint: 10.0.1.5 80 notready"#,
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.1.5:80
+        "#]],
+    );
+}
+
+#[test]
+fn schedulers_are_mapped_to_the_nearest_and_it_is_said() {
+    for scheduler in ["rr", "lc", "sh", "dh", "mh", "random"] {
+        let desired = super::compile(&format!(
+            "service: web 10.96.0.10 80/tcp scheduler={scheduler}\n{HERE_AND_THERE}"
+        ));
+        let unit = desired.services.values().next().unwrap();
+        let notes: Vec<_> = desired.notes().map(|(_, note)| note.to_owned()).collect();
+        let expected = match scheduler {
+            "rr" | "lc" => "Random 1",
+            "random" => "Random 0",
+            "dh" => "Hash { source: false, port: false, destination: true } 0",
+            _ => "Hash { source: true, port: false, destination: false } 0",
+        };
+        assert_eq!(
+            format!("{:?} {}", unit.choice, notes.len()),
+            expected,
+            "{scheduler}"
+        );
+    }
+}
+
+#[test]
+fn weights_go_by_the_first_entry_that_fits_and_zero_only_drains() {
+    let desired = super::compile(&format!(
+        "service: web 10.96.0.10 80/tcp weights=10.0.1.5=0,node/node2=3,*=2\n{HERE_AND_THERE}\nendpoint: 10.0.3.5 80 on=node3"
+    ));
+    let unit = desired.services.values().next().unwrap();
+    let weights: Vec<_> = unit
+        .backends
+        .iter()
+        .map(|backend| (backend.to_string(), backend.pools.cluster, backend.weight))
+        .collect();
+    assert_eq!(
+        weights,
+        [
+            ("10.0.1.5:80".to_owned(), false, 1),
+            ("10.0.2.5:80".to_owned(), true, 3),
+            ("10.0.3.5:80".to_owned(), true, 2),
+        ]
+    );
+}
+
+/// Compiles with decisions of the operator, on interfaces with these addresses.
+#[track_caller]
+fn check_exposed(exposure: Exposure, own: &[&str], text: &str, expected: &Expect) {
+    let cluster = cluster(text);
+    let own: BTreeSet<IpAddr> = own.iter().map(|address| address.parse().unwrap()).collect();
+    let node = NodeContext::of(&cluster, &"node1".into(), &Arc::new(exposure), &own, 1500);
+    expected.assert_eq(&describe(&Desired::compile(&cluster, node)));
+}
+
+#[test]
+fn external_ips_are_served_within_the_ranges_alone() {
+    let text = format!(
+        r#"service: web 10.96.0.10 80/tcp spec={{"externalIPs":["192.0.2.80","198.51.100.1","172.31.0.1"]}}
+        {HERE_AND_THERE}"#
+    );
+    check(
+        &text,
+        &expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+        ! Service shop/web: spec.externalIPs 192.0.2.80 is not served without --service-external-ip-range; this address is not served
+        ! Service shop/web: spec.externalIPs 198.51.100.1 is not served without --service-external-ip-range; this address is not served
+        ! Service shop/web: spec.externalIPs 172.31.0.1 is the node's own; this address is not served
+    "#]],
+    );
+    let within = Exposure {
+        external_ranges: vec!["192.0.2.0/24".parse().unwrap()],
+        ..Exposure::default()
+    };
+    check_exposed(
+        within,
+        &[],
+        &text,
+        &expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+        192.0.2.80:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+        ! Service shop/web: spec.externalIPs 198.51.100.1 is outside of --service-external-ip-range; this address is not served
+        ! Service shop/web: spec.externalIPs 172.31.0.1 is the node's own; this address is not served
+    "#]],
+    );
+    let any = Exposure {
+        any_external: true,
+        ..Exposure::default()
+    };
+    check_exposed(
+        any,
+        &[],
+        &text,
+        &expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+        192.0.2.80:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+        198.51.100.1:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+        ! Service shop/web: spec.externalIPs 172.31.0.1 is the node's own; this address is not served
+    "#]],
+    );
+}
+
+#[test]
+fn node_ports_are_served_where_the_operator_says() {
+    let text = "service: web 10.96.0.10 80/tcp type=NodePort node=30080\nendpoint: 10.0.1.5 80";
+    let own = ["10.9.0.1", "172.31.0.1", "127.0.0.1", "169.254.1.1"];
+    let all = Exposure {
+        node_ports: NodePortAddresses::All,
+        loopback: true,
+        ..Exposure::default()
+    };
+    check_exposed(
+        all,
+        &own,
+        text,
+        &expect![[r#"
+        10.9.0.1:30080/tcp -> 10.0.1.5:80
+        10.96.0.10:80/tcp -> 10.0.1.5:80
+        127.0.0.1:30080/tcp -> 10.0.1.5:80
+        172.31.0.1:30080/tcp -> 10.0.1.5:80
+    "#]],
+    );
+    let within = Exposure {
+        node_ports: NodePortAddresses::Within(vec!["10.9.0.0/16".parse().unwrap()]),
+        ..Exposure::default()
+    };
+    check_exposed(
+        within,
+        &own,
+        text,
+        &expect![[r#"
+        10.9.0.1:30080/tcp -> 10.0.1.5:80
+        10.96.0.10:80/tcp -> 10.0.1.5:80
+    "#]],
+    );
+}
+
+#[test]
+fn a_host_port_is_served_on_the_node_and_yields_to_an_older_node_port() {
+    let mut cluster = cluster(
+        "service: web 10.96.0.10 80/tcp type=NodePort node=30080 created=1\nendpoint: 10.0.1.5 80",
+    );
+    let pod = json!({
+        "metadata": {"namespace": "shop", "name": "p", "creationTimestamp": "2026-01-01T00:00:05Z"},
+        "spec": {"nodeName": "node1", "containers": [{"ports": [
+            {"containerPort": 8080, "hostPort": 8081},
+            {"containerPort": 8080, "hostPort": 30080, "hostIP": "172.31.0.1"}]}]},
+        "status": {"phase": "Running", "podIPs": [{"ip": "10.0.1.9"}]},
+    });
+    applied(&mut cluster, Kind::Pod, &pod);
+    let desired = Desired::compile(&cluster, super::context(&cluster));
+    expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80
+        172.31.0.1:30080/tcp -> 10.0.1.5:80
+        192.0.2.1:30080/tcp -> 10.0.1.5:80
+        172.31.0.1:8081/tcp -> 10.0.1.9:8080 local
+        192.0.2.1:8081/tcp -> 10.0.1.9:8080 local
+        ! Pod shop/p: spec.ports 172.31.0.1:30080/tcp belongs to the older Service shop/web; port `hostport-30080` is not served at this address; give one of the two another address or port
+    "#]].assert_eq(&describe(&desired));
+}
+
+#[test]
+fn health_is_told_of_services_with_local_policy() {
+    let desired = super::compile(&format!(
+        r#"service: web 10.96.0.10 80/tcp type=LoadBalancer spec={{"externalTrafficPolicy":"Local","healthCheckNodePort":30999}}
+        {HERE_AND_THERE}
+        service: all 10.96.0.11 80/tcp type=LoadBalancer spec={{"healthCheckNodePort":30998}}"#
+    ));
+    let checks: Vec<_> = desired
+        .health_checks()
+        .into_values()
+        .map(|check| {
+            (
+                check.port.get(),
+                check.service.to_string(),
+                check.local_endpoints,
+            )
+        })
+        .collect();
+    assert_eq!(checks, [(30999, "shop/web".to_owned(), 1)]);
+}

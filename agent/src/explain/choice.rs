@@ -1,0 +1,211 @@
+//! Which backend, or which of several.
+
+use std::collections::BTreeMap;
+
+use agent_abi::hash;
+use agent_abi::service::{
+    AffinityKeyV1, BACKEND_IN_CLUSTER, BACKEND_IN_LOCAL, BackendV2, POOL_LOCAL, RING_CHUNK,
+    RingKeyV1, SERVICE_AFFINITY, SERVICE_HASH, SERVICE_HASH_DESTINATION, SERVICE_HASH_PORT,
+    SERVICE_HASH_SOURCE,
+};
+
+use super::frontend::Found;
+use super::pool::{Members, described};
+use super::{ExplainError, Facts, Packet, Step, Topic, socket, some_of};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The backends a new connection may get; none where the tables are not whole.
+pub(super) fn choose(
+    packet: &Packet,
+    found: &Found<'_>,
+    members: &Members,
+    facts: &Facts<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<Vec<BackendV2>, ExplainError> {
+    // Affinity needs the client's address, so `connect` leaves such Services to the packets.
+    if members.service.flags & SERVICE_AFFINITY != 0
+        && let Some(kept) = affinity(packet, found, members, facts, steps)?
+    {
+        return Ok(vec![kept]);
+    }
+    let is_hashed = members.service.flags & SERVICE_HASH != 0;
+    match members.pool.ring {
+        0 => Ok(at_random(found, members, steps)),
+        _ if is_hashed => hashed(packet, found, members, facts, steps),
+        _ => by_weight(found, members, facts, steps),
+    }
+}
+
+fn affinity(
+    packet: &Packet,
+    found: &Found<'_>,
+    members: &Members,
+    facts: &Facts<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<Option<BackendV2>, ExplainError> {
+    let (in_pool, name) = if members.index == POOL_LOCAL {
+        (BACKEND_IN_LOCAL, "this node's endpoints")
+    } else {
+        (BACKEND_IN_CLUSTER, "every endpoint")
+    };
+    let service = found.value.service;
+    let key = AffinityKeyV1 {
+        address: packet.tuple().source,
+        service,
+        pool: u32::try_from(members.index).expect("invariant: there are two pools"),
+    };
+    let looked_at = format!(
+        "AFFINITY_V2[{}, service {service}, {name}]",
+        packet.client.address
+    );
+    let limit = members.service.affinity_seconds;
+    let say = |found_there: String, follows: String| {
+        Step::new(Topic::Affinity, &looked_at, found_there, follows).because_of(found.object())
+    };
+    let Some(entry) = facts.lookups.affinity(key)? else {
+        let follows = format!("chosen anew, and kept until the client is silent for {limit} s");
+        steps.push(say("nothing".to_owned(), follows));
+        return Ok(None);
+    };
+    let idle = facts.lookups.now().saturating_sub(entry.last_seen);
+    let backend = facts.lookups.backend(entry.backend)?;
+    let usable = backend.filter(|backend| backend.flags & in_pool != 0);
+    let what = match &backend {
+        Some(value) => described(entry.backend, value),
+        None => format!("backend {}, which is gone", entry.backend),
+    };
+    let what = format!("{what}, last used {} s ago", idle / SECOND);
+    let kept = usable.filter(|_| idle <= u64::from(limit) * SECOND);
+    steps.push(say(
+        what,
+        match (kept, usable) {
+            (Some(_), _) => format!("kept, as {limit} s have not passed"),
+            (None, Some(_)) => format!("{limit} s have passed: chosen anew"),
+            (None, None) => "it gets no new connections: chosen anew".to_owned(),
+        },
+    ));
+    Ok(kept)
+}
+
+fn at_random(found: &Found<'_>, members: &Members, steps: &mut Vec<Step>) -> Vec<BackendV2> {
+    let backends: Vec<BackendV2> = members
+        .backends
+        .iter()
+        .map(|(_, _, value)| *value)
+        .collect();
+    let (what, follows) = match backends.as_slice() {
+        [only] => (
+            "one endpoint".to_owned(),
+            format!("{}", socket(&only.address, only.port)),
+        ),
+        _ => (
+            "no ring: the endpoints weigh the same".to_owned(),
+            format!("any of {} slots, at random", members.pool.slots),
+        ),
+    };
+    let looked_at = format!("SERVICES_V2[{}], the ring", found.value.service);
+    steps.push(Step::new(Topic::Choice, looked_at, what, follows).because_of(found.object()));
+    backends
+}
+
+fn hashed(
+    packet: &Packet,
+    found: &Found<'_>,
+    members: &Members,
+    facts: &Facts<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<Vec<BackendV2>, ExplainError> {
+    let flags = members.service.flags;
+    let number = hash::of_packet(&packet.tuple(), flags);
+    let Members { pool, backends, .. } = members;
+    let Some(at) = number.checked_rem(pool.ring_size) else {
+        return Ok(Vec::new());
+    };
+    let named = [
+        (SERVICE_HASH_SOURCE, "the client's address"),
+        (SERVICE_HASH_PORT, "its port"),
+        (SERVICE_HASH_DESTINATION, "the Service's address and port"),
+    ];
+    let parts: Vec<&str> = named
+        .iter()
+        .filter(|(flag, _)| flags & flag != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    let assumed = if flags & SERVICE_HASH_PORT != 0 && packet.client.port.is_none() {
+        "; computed for source port 0, as --from names none"
+    } else {
+        ""
+    };
+    let slot = slot_at(pool.ring, at, facts)?;
+    let chosen = backends.iter().find(|(of, _, _)| Some(*of) == slot);
+    let follows = match chosen {
+        Some((_, id, value)) => format!("always {}", described(*id, value)),
+        None => "the tables lack it: the packet is dropped".to_owned(),
+    };
+    let step = Step::new(
+        Topic::Choice,
+        format!("RINGS_V2[{}], entry {at} of {}", pool.ring, pool.ring_size),
+        format!(
+            "hash {number:#010x} of the protocol, {}{assumed}",
+            parts.join(", ")
+        ),
+        follows,
+    )
+    .because_of(found.object());
+    steps.push(if chosen.is_some() {
+        step
+    } else {
+        step.differing()
+    });
+    Ok(chosen.map(|(_, _, value)| *value).into_iter().collect())
+}
+
+fn by_weight(
+    found: &Found<'_>,
+    members: &Members,
+    facts: &Facts<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<Vec<BackendV2>, ExplainError> {
+    let Members { pool, backends, .. } = members;
+    let mut entries: BTreeMap<u32, u32> = BTreeMap::new();
+    for at in 0..pool.ring_size {
+        if let Some(slot) = slot_at(pool.ring, at, facts)? {
+            *entries.entry(slot).or_default() += 1;
+        }
+    }
+    let share = |slot: &u32| {
+        let held = entries.get(slot).copied().unwrap_or(0);
+        f64::from(held) * 100.0 / f64::from(pool.ring_size.max(1))
+    };
+    let shares: Vec<String> = backends
+        .iter()
+        .map(|(slot, _, value)| {
+            format!(
+                "{} {:.0} %",
+                socket(&value.address, value.port),
+                share(slot)
+            )
+        })
+        .collect();
+    let step = Step::new(
+        Topic::Choice,
+        format!("RINGS_V2[{}], {} entries", pool.ring, pool.ring_size),
+        some_of(&shares),
+        "any entry at random, so each endpoint by its weight",
+    );
+    steps.push(step.because_of(found.object()));
+    Ok(backends.iter().map(|(_, _, value)| *value).collect())
+}
+
+/// What an entry of a ring says.
+fn slot_at(ring: u32, at: u32, facts: &Facts<'_>) -> Result<Option<u32>, ExplainError> {
+    let size = u32::try_from(RING_CHUNK).unwrap_or(u32::MAX);
+    let key = RingKeyV1 {
+        ring,
+        chunk: at / size,
+    };
+    let within = usize::try_from(at % size).unwrap_or(usize::MAX);
+    let chunk = facts.lookups.ring(key)?;
+    Ok(chunk.and_then(|chunk| chunk.slots.get(within).copied().map(u32::from)))
+}

@@ -1,0 +1,195 @@
+//! Tables with what a cluster asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use agent_abi::Address;
+use agent_abi::connection::{ConnectionV2, TupleV1};
+use agent_abi::service::{
+    AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, NEXT_SERVICE, RingChunkV1,
+    RingKeyV1, ServiceV2, SlotKeyV1,
+};
+use agent_abi::settings::SettingsV2;
+use model::k8s::reduce;
+use model::{Cluster, Event};
+
+use super::cluster::objects;
+use crate::desired::node::Exposure;
+use crate::desired::{Desired, NodeContext};
+use crate::explain::lookups::{Looked, Lookups};
+use crate::lb::ebpf::facility::{Translation, settings};
+use crate::lb::ebpf::image::{Op, SourceRange, Tables, address, make};
+use crate::sys::map::TableError;
+
+/// A cluster, what it asks for, and tables.
+pub(super) struct Scene {
+    pub(super) cluster: Cluster,
+    pub(super) desired: Desired,
+    pub(super) tables: FakeTables,
+}
+
+/// The kernel's tables.
+#[derive(Debug)]
+pub(super) struct FakeTables {
+    pub(super) frontends: BTreeMap<FrontendKeyV1, FrontendV2>,
+    pub(super) services: BTreeMap<u32, ServiceV2>,
+    pub(super) backends: BTreeMap<u32, BackendV2>,
+    pub(super) affinity: BTreeMap<AffinityKeyV1, AffinityV1>,
+    pub(super) connections: BTreeMap<TupleV1, ConnectionV2>,
+    pub(super) now: u64,
+    slots: BTreeMap<SlotKeyV1, u32>,
+    rings: BTreeMap<RingKeyV1, RingChunkV1>,
+    sources: Vec<SourceRange>,
+    settings: SettingsV2,
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        let mut cluster = Cluster::default();
+        for (kind, object) in objects() {
+            let reduced = reduce(kind, &object);
+            let key = reduced.key.clone();
+            cluster.apply(Event::Applied {
+                kind,
+                key,
+                object: reduced.object,
+                problems: reduced.problems,
+            });
+        }
+        let exposure = Exposure {
+            loopback: true,
+            ..Exposure::default()
+        };
+        let node = NodeContext::of(
+            &cluster,
+            &"node1".into(),
+            &Arc::new(exposure),
+            &BTreeSet::new(),
+            1500,
+        );
+        let desired = Desired::compile(&cluster, node);
+        let tables = FakeTables::of(&desired);
+        Self {
+            cluster,
+            desired,
+            tables,
+        }
+    }
+
+    /// Id of the backend of `shop/web` at an address.
+    pub(super) fn backend(&self, at: &str) -> u32 {
+        self.backend_of("shop/web", at)
+    }
+
+    pub(super) fn backend_of(&self, service: &str, at: &str) -> u32 {
+        let service = self.service_of(service);
+        let at = address(at.parse::<IpAddr>().unwrap());
+        let mut backends = self.tables.backends.iter();
+        let found = backends.find(|(_, value)| value.service == service && value.address == at);
+        *found.unwrap().0
+    }
+
+    /// Id of the first unit of a Service.
+    pub(super) fn service_of(&self, service: &str) -> u32 {
+        let mut units = self.desired.services.iter();
+        let (_, unit) = units
+            .find(|(key, _)| key.owner.key().to_string() == service)
+            .unwrap();
+        let key = crate::lb::ebpf::image::frontend_key(unit.frontends.first().unwrap());
+        self.tables.frontends[&key].service
+    }
+}
+
+impl FakeTables {
+    fn of(desired: &Desired) -> Self {
+        let mut fake = Self {
+            frontends: BTreeMap::new(),
+            services: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            affinity: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            now: 1_000_000_000_000,
+            slots: BTreeMap::new(),
+            rings: BTreeMap::new(),
+            sources: Vec::new(),
+            settings: settings(&desired.node, &Translation::default()),
+        };
+        let mut tables = Tables::new(1, 1, 1);
+        for (_, unit) in &desired.services {
+            for op in make(tables.next(NEXT_SERVICE), unit, &tables) {
+                tables.commit(op);
+                fake.commit(op);
+            }
+        }
+        fake
+    }
+
+    fn commit(&mut self, op: Op) {
+        match op {
+            Op::PutBackend(id, value) => drop(self.backends.insert(id, value)),
+            Op::PutRing(key, value) => drop(self.rings.insert(key, value)),
+            Op::PutSlot(key, backend) => drop(self.slots.insert(key, backend)),
+            Op::PutService(id, value) => drop(self.services.insert(id, value)),
+            Op::PutSource(range) => self.sources.push(range),
+            Op::PutFrontend(key, value) => drop(self.frontends.insert(key, value)),
+            Op::Allocate { .. } => {}
+            Op::DeleteFrontend(_)
+            | Op::DeleteSlot(_)
+            | Op::DeleteSource(_)
+            | Op::DeleteBackend { .. }
+            | Op::DeleteService(_)
+            | Op::DeleteRing(_) => panic!("a first apply only adds: {op:?}"),
+        }
+    }
+}
+
+impl Lookups for FakeTables {
+    fn frontend(&self, key: FrontendKeyV1) -> Looked<FrontendV2> {
+        Ok(self.frontends.get(&key).copied())
+    }
+
+    fn service(&self, id: u32) -> Looked<ServiceV2> {
+        Ok(self.services.get(&id).copied())
+    }
+
+    fn slot(&self, key: SlotKeyV1) -> Looked<u32> {
+        Ok(self.slots.get(&key).copied())
+    }
+
+    fn backend(&self, id: u32) -> Looked<BackendV2> {
+        Ok(self.backends.get(&id).copied())
+    }
+
+    fn ring(&self, key: RingKeyV1) -> Looked<RingChunkV1> {
+        Ok(self.rings.get(&key).copied())
+    }
+
+    fn affinity(&self, key: AffinityKeyV1) -> Looked<AffinityV1> {
+        Ok(self.affinity.get(&key).copied())
+    }
+
+    fn connection(&self, key: TupleV1) -> Looked<ConnectionV2> {
+        Ok(self.connections.get(&key).copied())
+    }
+
+    fn opening(&self, _: TupleV1) -> Looked<ConnectionV2> {
+        Ok(None)
+    }
+
+    fn is_source_allowed(&self, service: u32, address: Address) -> Result<bool, TableError> {
+        let address = u128::from_be_bytes(address);
+        Ok(self.sources.iter().any(|SourceRange { bits, key }| {
+            let differing = u128::from_be_bytes(key.address) ^ address;
+            key.service == service && differing.leading_zeros() >= bits - 32
+        }))
+    }
+
+    fn settings(&self) -> Result<SettingsV2, TableError> {
+        Ok(self.settings)
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+}

@@ -1,0 +1,214 @@
+//! A lab with one engine in it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use tests::harness::{Agent, AgentOptions, Builder, Lab, Process};
+
+use crate::ruleset::iptables::{self, Variant};
+use crate::ruleset::nftables;
+use crate::scale::cold_start;
+use crate::workload::{self, ENDPOINTS, POD_NETWORK, Service, services};
+
+/// Cold starts of the agent. A ruleset is loaded once: it may take minutes.
+const STARTS: u32 = 3;
+/// Ports of the backend: from a pod, and from outside. Apart, so that no connection has the
+/// addresses and ports of one of the other kind that the backend still remembers.
+const INSIDE: u16 = 7000;
+const OUTSIDE: u16 = 7001;
+const NODE_PORT: u16 = 31_000;
+const CLUSTER_PORT: u16 = 80;
+
+/// What carries a connection to its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Nothing: the client knows the backend's address.
+    Direct,
+    /// The agent.
+    Fairlead,
+    /// As kube-proxy's mode of that name writes it.
+    Iptables,
+    /// As kube-proxy's mode of that name writes it.
+    Nftables,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Direct, Self::Fairlead, Self::Iptables, Self::Nftables];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fairlead => "fairlead",
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A running engine. The fields are dropped in their order: processes before their lab.
+pub(crate) struct Engine {
+    pub(crate) kind: Kind,
+    pub(crate) loads_seconds: Vec<f64>,
+    _echo: Process,
+    _agent: Option<Agent>,
+    pub(crate) lab: Lab,
+}
+
+impl Engine {
+    pub(crate) fn start(kind: Kind, count: u32, variant: Variant) -> Result<Self> {
+        anstream::eprintln!("  {kind}: starting");
+        let lab = Builder::new(std::env::current_exe()?, 2)
+            .traffic_arguments(&["traffic"])
+            .pod("near", 1)
+            .pod("far", 2)
+            .build()?;
+        let mut echo = lab.place("far").traffic();
+        echo.arg("echo");
+        for port in [INSIDE, OUTSIDE] {
+            echo.args(["--port", &port.to_string()]);
+        }
+        let echo = Process::listening("echo", &mut echo)?;
+        let services = all(count, v4(&lab, "far")?);
+        let node = lab.place("node1");
+        let mut agent = None;
+        let loads_seconds = match kind {
+            Kind::Direct => {
+                route_clients_through_the_node(&lab)?;
+                Vec::new()
+            }
+            Kind::Fairlead => {
+                let (running, starts) = start_agent(&lab, &services)?;
+                agent = Some(running);
+                starts
+            }
+            Kind::Iptables => {
+                vec![iptables::load_all(node, variant, &services)?.as_secs_f64()]
+            }
+            Kind::Nftables => vec![nftables::load_all(node, &services)?.as_secs_f64()],
+        };
+        if let Some(last) = loads_seconds.last() {
+            anstream::eprintln!("  {kind}: ready after {last:.2} s");
+        }
+        Ok(Self {
+            kind,
+            loads_seconds,
+            _echo: echo,
+            _agent: agent,
+            lab,
+        })
+    }
+
+    /// Address of a place of the lab.
+    pub(crate) fn v4(&self, name: &str) -> Result<Ipv4Addr> {
+        v4(&self.lab, name)
+    }
+
+    /// Who answers clients in pods.
+    pub(crate) fn backend(&self) -> Result<SocketAddrV4> {
+        Ok(SocketAddrV4::new(self.v4("far")?, INSIDE))
+    }
+
+    /// Where a client in a pod of the node connects to.
+    pub(crate) fn inside(&self) -> Result<SocketAddr> {
+        Ok(match self.kind {
+            Kind::Direct => SocketAddr::new(v4(&self.lab, "far")?.into(), INSIDE),
+            Kind::Fairlead | Kind::Iptables | Kind::Nftables => cluster_ip(1).into(),
+        })
+    }
+
+    /// Where a client outside the node connects to.
+    pub(crate) fn outside(&self) -> Result<SocketAddr> {
+        Ok(match self.kind {
+            Kind::Direct => SocketAddr::new(v4(&self.lab, "far")?.into(), OUTSIDE),
+            Kind::Fairlead | Kind::Iptables | Kind::Nftables => {
+                SocketAddr::new(v4(&self.lab, "node1")?.into(), NODE_PORT)
+            }
+        })
+    }
+}
+
+/// A cluster IP that none of the many Services has.
+fn cluster_ip(last: u8) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 97, 0, last), CLUSTER_PORT)
+}
+
+/// `count` Services; the two that are measured are in their middle, where a rule is that is found
+/// after as many others as the average one.
+fn all(count: u32, far: Ipv4Addr) -> Vec<Service> {
+    let measured = |name: &str, last, port, node_port| Service {
+        name: name.to_owned(),
+        frontend: cluster_ip(last),
+        node_port,
+        endpoints: vec![SocketAddrV4::new(far, port)],
+    };
+    let mut services = services(count.saturating_sub(2), ENDPOINTS);
+    let middle = services.len() / 2;
+    services.splice(
+        middle..middle,
+        [
+            measured("inside", 1, INSIDE, None),
+            measured("outside", 2, OUTSIDE, Some(NODE_PORT)),
+        ],
+    );
+    services
+}
+
+fn start_agent(lab: &Lab, services: &[Service]) -> Result<(Agent, Vec<f64>)> {
+    lab.apply_nodes()?;
+    workload::write(lab.manifests(), services)?;
+    let options = AgentOptions::flags(&["--cluster-cidr", POD_NETWORK]);
+    let mut starts = Vec::new();
+    let mut running = None;
+    for _ in 0..STARTS {
+        drop(running.take());
+        let (agent, took) = cold_start(lab, &options)?;
+        starts.push(took.as_secs_f64());
+        running = Some(agent);
+    }
+    Ok((running.context("invariant: it is started")?, starts))
+}
+
+/// The direct way from outside, with as many hops as the node port's and the node on it both ways.
+fn route_clients_through_the_node(lab: &Lab) -> Result<()> {
+    let (client, node, far) = (v4(lab, "client")?, v4(lab, "node1")?, v4(lab, "far")?);
+    lab.place("node2")
+        .namespace
+        .ip(&format!("route add {client}/32 via {node} dev eth0\n"))?;
+    // Packets leave by the interface they came in by, of which the sender would be told.
+    let settings = ["all", "eth0"].map(|of| format!("net.ipv4.conf.{of}.send_redirects=0"));
+    run(lab
+        .place("node1")
+        .command("sysctl")
+        .arg("--quiet")
+        .args(settings))?;
+    let router = format!("{}-router", lab.name());
+    let (far, node) = (format!("{far}/32"), node.to_string());
+    run(Command::new("ip").args(["-n", &router, "route", "add", &far, "via", &node]))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .with_context(|| format!("{program} cannot be run"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program}: {}", error.trim());
+    Ok(())
+}
+
+fn v4(lab: &Lab, name: &str) -> Result<Ipv4Addr> {
+    match lab.address(name, false) {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(address) => anyhow::bail!("{name}: {address} is not IPv4"),
+    }
+}

@@ -1,0 +1,166 @@
+//! Clients of several labs that take turns.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::engine::Engine;
+
+/// A way to use a connection, and from where.
+pub(super) struct Way {
+    pub(super) name: &'static str,
+    kind: Kind,
+    is_outside: bool,
+    /// Turns of each engine in a round: short against the machine's moods.
+    turns: usize,
+    /// Exchanges of a turn.
+    exchanges: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Request,
+    Connect,
+    /// An exchange is a mebibyte.
+    Stream,
+}
+
+pub(super) const WAYS: [Way; 4] = [
+    Way {
+        name: "connect/request/close, pod to ClusterIP",
+        kind: Kind::Connect,
+        is_outside: false,
+        turns: 50,
+        exchanges: 20,
+    },
+    Way {
+        name: "request/response, pod to ClusterIP",
+        kind: Kind::Request,
+        is_outside: false,
+        turns: 50,
+        exchanges: 80,
+    },
+    Way {
+        name: "one stream, pod to ClusterIP",
+        kind: Kind::Stream,
+        is_outside: false,
+        turns: 10,
+        exchanges: 32,
+    },
+    Way {
+        name: "connect/request/close, outside to NodePort",
+        kind: Kind::Connect,
+        is_outside: true,
+        turns: 50,
+        exchanges: 20,
+    },
+];
+
+impl Way {
+    pub(super) fn is_rate(&self) -> bool {
+        self.kind == Kind::Stream
+    }
+
+    pub(super) fn unit(&self) -> &'static str {
+        match self.kind {
+            Kind::Stream => "MB/s",
+            Kind::Request | Kind::Connect => "µs",
+        }
+    }
+
+    /// Nanoseconds of one exchange in the unit of the way.
+    pub(super) fn shown(&self, nanoseconds: f64) -> f64 {
+        match self.kind {
+            Kind::Stream => 1_048_576.0 * 1e3 / nanoseconds,
+            Kind::Request | Kind::Connect => nanoseconds / 1e3,
+        }
+    }
+
+    fn argument(&self) -> &'static str {
+        match self.kind {
+            Kind::Request => "request",
+            Kind::Connect => "connect",
+            Kind::Stream => "stream",
+        }
+    }
+}
+
+/// Nanoseconds of one exchange: for each engine a value a round.
+pub(super) fn take(engines: &[Engine], way: &Way, rounds: u32) -> Result<Vec<Vec<f64>>> {
+    let mut clients = engines
+        .iter()
+        .map(|engine| {
+            Client::start(engine, way).with_context(|| format!("client of {}", engine.kind))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut results = vec![Vec::new(); clients.len()];
+    // The first round warms caches and neighbour tables and is not counted.
+    for round in 0..=rounds {
+        let mut spent = vec![0.0; clients.len()];
+        for turn in 0..way.turns {
+            for place in 0..clients.len() {
+                let index = (turn + place) % engines.len();
+                spent[index] += clients[index]
+                    .turn()
+                    .with_context(|| format!("client of {}", engines[index].kind))?;
+            }
+        }
+        if round > 0 {
+            for (result, spent) in results.iter_mut().zip(spent) {
+                result.push(spent / f64::from(u32::try_from(way.turns)?));
+            }
+        }
+    }
+    Ok(results)
+}
+
+/// A client process that does a turn when it is told to. Dropped, it ends.
+struct Client {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Client {
+    fn start(engine: &Engine, way: &Way) -> Result<Self> {
+        let (place, to) = if way.is_outside {
+            (engine.lab.place("client"), engine.outside()?)
+        } else {
+            (engine.lab.place("near"), engine.inside()?)
+        };
+        let mut child = place
+            .traffic()
+            .args(["compare", "--kind", way.argument()])
+            .args(["--exchanges", &way.exchanges.to_string()])
+            .args(["--to", &to.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot be run")?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        Ok(Self {
+            child,
+            input: input.context("invariant: standard input is piped")?,
+            output: BufReader::new(output.context("invariant: standard output is piped")?),
+        })
+    }
+
+    fn turn(&mut self) -> Result<f64> {
+        // One that has ended wrote its reason to standard error, which is ours.
+        self.input.write_all(b"\n").context("it has ended")?;
+        let mut line = String::new();
+        ensure!(self.output.read_line(&mut line)? > 0, "it has ended");
+        line.trim()
+            .parse()
+            .with_context(|| format!("not a number: {line:?}"))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        let _killed = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}

@@ -1,0 +1,290 @@
+//! How long the programs take for a packet, and how long they are.
+//!
+//! They run on made-up packets (`BPF_PROG_TEST_RUN`) on the tables of a running agent. A packet is
+//! run once: a second run would see what the first one made of it. So every duration holds two
+//! readings of the clock, which is what a packet that is no business of the programs takes; it is
+//! shown beside the others.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{Program, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use etherparse::PacketBuilder;
+use tests::harness::{Lab, Place};
+
+use crate::compare::engine::{Engine, Kind};
+use crate::figure::{Figure, Figures, median};
+use crate::ruleset::iptables::Variant;
+
+/// What is between the kernel and the tables, and hardly anything else: parses the packet, makes one
+/// look-up. The measure for the others, where the object has it.
+const BASELINE: &str = "baseline";
+/// Services in the tables.
+const SERVICES: u32 = 1000;
+/// Packets of a case in a round.
+const PACKETS: u16 = 500;
+/// Ports of new connections, from here on.
+const FIRST_PORT: u16 = 2000;
+/// Port of the connection that is established.
+const KEPT_PORT: u16 = 1999;
+/// `TC_ACT_REDIRECT` of linux/pkt_cls.h.
+const REDIRECT: u32 = 7;
+/// Size of `__sk_buff` of linux/bpf.h, and where in it `ifindex`, its eleventh word, is.
+const CONTEXT_SIZE: usize = 192;
+const IFINDEX: std::ops::Range<usize> = 40..44;
+/// Size of an eBPF instruction.
+const INSTRUCTION_BYTES: u32 = 8;
+
+/// Packets of one sort.
+struct Case {
+    name: &'static str,
+    program: &'static str,
+    interface: &'static str,
+    from: Ipv4Addr,
+    to: SocketAddrV4,
+    sort: Sort,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    /// ARP.
+    Other,
+    /// A new tuple each.
+    New,
+    /// Of the connection from [`KEPT_PORT`].
+    Established,
+    /// An answer to it.
+    Reply,
+}
+
+pub(crate) fn measure(rounds: u32, variant: Variant, figures: &mut Figures) -> Result<()> {
+    anstream::eprintln!("programs: {PACKETS} packets of each sort, {rounds} rounds");
+    let engine = Engine::start(Kind::Fairlead, SERVICES, variant)?;
+    let mut ebpf = load(&engine.lab)?;
+    lengths(&ebpf, figures)?;
+    let mut cases = cases(&engine)?;
+    let has_baseline = ebpf.program(BASELINE).is_some();
+    if !has_baseline {
+        anstream::eprintln!("  no program `{BASELINE}` in the object: no ratios to it");
+        cases.retain(|case| case.program != BASELINE);
+    }
+    let place = engine.lab.place("node1");
+    let mut results: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut port = FIRST_PORT;
+    // The first round warms caches and is not counted.
+    for round in 0..=rounds {
+        for case in &cases {
+            let nanoseconds = run(&mut ebpf, place, case, &mut port)
+                .with_context(|| format!("{}: {}", case.program, case.name))?;
+            if round > 0 {
+                results.entry(case.name).or_default().push(nanoseconds);
+            }
+        }
+    }
+    let baseline = results.get(BASELINE).cloned();
+    for case in &cases {
+        let values = results.remove(case.name).unwrap_or_default();
+        let name = format!("{}, {}", case.program, case.name);
+        if let Some(baseline) = baseline.as_ref().filter(|_| case.program != BASELINE) {
+            let ratios = values.iter().zip(baseline);
+            figures.push(Figure::less(
+                format!("{name}: × {BASELINE}"),
+                "ratio",
+                ratios.map(|(value, baseline)| value / baseline).collect(),
+            ));
+        }
+        figures.push(Figure::less(name, "ns", values));
+    }
+    Ok(())
+}
+
+fn cases(engine: &Engine) -> Result<Vec<Case>> {
+    let (near, client) = (engine.v4("near")?, engine.v4("client")?);
+    let (inside, outside) = (v4(engine.inside()?)?, v4(engine.outside()?)?);
+    let pod = |name, program, to, sort| Case {
+        name,
+        program,
+        interface: "p-near",
+        from: near,
+        to,
+        sort,
+    };
+    let uplink = |name, from, to, sort| Case {
+        name,
+        program: "uplink_ingress",
+        interface: "eth0",
+        from,
+        to,
+        sort,
+    };
+    let far = engine.backend()?;
+    // The order matters: a new connection has to be there before the packets of one.
+    Ok(vec![
+        pod("no IP packet", "workload_ingress", inside, Sort::Other),
+        pod(BASELINE, BASELINE, inside, Sort::Established),
+        pod("new connection", "workload_ingress", inside, Sort::New),
+        pod(
+            "established connection",
+            "workload_ingress",
+            inside,
+            Sort::Established,
+        ),
+        uplink("reply of a pod's connection", near, far, Sort::Reply),
+        uplink("new connection to a node port", client, outside, Sort::New),
+        uplink(
+            "established connection to a node port",
+            client,
+            outside,
+            Sort::Established,
+        ),
+    ])
+}
+
+/// Loads the programs once more, on the agent's tables.
+fn load(lab: &Lab) -> Result<Ebpf> {
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/fairlead.bpf.o");
+    let bytes = std::fs::read(&object).with_context(|| {
+        format!(
+            "{}: cannot be read; `cargo xtask build` makes it",
+            object.display()
+        )
+    })?;
+    let pins = tests::harness::inventory(lab, "node1")?;
+    let pin = pins
+        .iter()
+        .find(|pin| pin.ends_with("/CONNECTIONS_V2"))
+        .context("the agent has pinned no connections")?;
+    let directory = Path::new(pin)
+        .parent()
+        .context("invariant: a pin is in a directory")?;
+    let mut ebpf = EbpfLoader::new()
+        .default_map_pin_directory(directory)
+        .load(&bytes)
+        .context("the object cannot be loaded on the agent's tables")?;
+    for (name, program) in ebpf.programs_mut() {
+        if let Program::SchedClassifier(program) = program {
+            program.load().with_context(|| format!("program {name}"))?;
+        } else if let Program::CgroupSockAddr(program) = program {
+            program.load().with_context(|| format!("program {name}"))?;
+        } else if let Program::Xdp(program) = program {
+            program.load().with_context(|| format!("program {name}"))?;
+        }
+    }
+    Ok(ebpf)
+}
+
+fn lengths(ebpf: &Ebpf, figures: &mut Figures) -> Result<()> {
+    for (name, program) in ebpf.programs() {
+        let info: ProgramInfo = program.info().with_context(|| format!("program {name}"))?;
+        let length = info
+            .size_translated()
+            .map(|bytes| bytes / INSTRUCTION_BYTES);
+        for (what, count) in [
+            ("instructions", length),
+            (
+                "instructions the verifier walked",
+                info.verified_instruction_count(),
+            ),
+        ] {
+            // Kernels before 5.16 do not tell the second.
+            if let Some(count) = count {
+                let values = vec![f64::from(count)];
+                figures.push(Figure::less(
+                    format!("{name}: {what}"),
+                    "instructions",
+                    values,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nanoseconds of the median packet. `port` is the next unused one.
+fn run(ebpf: &mut Ebpf, place: &Place, case: &Case, port: &mut u16) -> Result<f64> {
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(case.program)
+        .context("no such program in the object")?
+        .try_into()?;
+    let first = *port;
+    if case.sort == Sort::New {
+        *port = first
+            .checked_add(PACKETS)
+            .context("out of ports; fewer rounds")?;
+    }
+    place.namespace.run(|| {
+        let socket = rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::DGRAM,
+            None,
+        )?;
+        let interface = rustix::net::netdevice::name_to_index(&socket, case.interface)?;
+        let mut context = [0; CONTEXT_SIZE];
+        context[IFINDEX].copy_from_slice(&interface.to_ne_bytes());
+        if case.sort == Sort::Established {
+            once(program, &context, &case.frame(Sort::New, KEPT_PORT)?)?;
+        }
+        let mut durations = Vec::new();
+        for index in 0..PACKETS {
+            let port = match case.sort {
+                Sort::New => first + index,
+                Sort::Other | Sort::Established | Sort::Reply => KEPT_PORT,
+            };
+            let frame = case.frame(case.sort, port)?;
+            let (verdict, nanoseconds) = once(program, &context, &frame)?;
+            let is_served = case.sort != Sort::Other && case.program != BASELINE;
+            ensure!(!is_served || verdict == REDIRECT, "verdict {verdict}");
+            durations.push(nanoseconds);
+        }
+        Ok(median(&durations))
+    })
+}
+
+/// The verdict and the nanoseconds.
+fn once(program: &SchedClassifier, context: &[u8], frame: &[u8]) -> Result<(u32, f64)> {
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        ctx_in: Some(context),
+        ..TestRunOptions::default()
+    })?;
+    Ok((result.return_value, result.duration.as_secs_f64() * 1e9))
+}
+
+impl Case {
+    fn frame(&self, sort: Sort, port: u16) -> Result<Vec<u8>> {
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let (from, to) = match sort {
+            Sort::Reply => (self.to, SocketAddrV4::new(self.from, port)),
+            Sort::Other | Sort::New | Sort::Established => {
+                (SocketAddrV4::new(self.from, port), self.to)
+            }
+        };
+        let step = ethernet.ipv4(from.ip().octets(), to.ip().octets(), 60).tcp(
+            from.port(),
+            to.port(),
+            1000,
+            64_000,
+        );
+        let mut bytes = Vec::new();
+        match sort {
+            Sort::New => step.syn().write(&mut bytes, &[])?,
+            Sort::Other | Sort::Established | Sort::Reply => {
+                step.ack(5000).write(&mut bytes, b"fairlead")?;
+            }
+        }
+        if sort == Sort::Other {
+            bytes[12..14].copy_from_slice(&[0x08, 0x06]);
+        }
+        Ok(bytes)
+    }
+}
+
+fn v4(address: SocketAddr) -> Result<SocketAddrV4> {
+    match (address.ip(), address.port()) {
+        (IpAddr::V4(ip), port) => Ok(SocketAddrV4::new(ip, port)),
+        (IpAddr::V6(ip), _) => anyhow::bail!("{ip} is not IPv4"),
+    }
+}

@@ -1,0 +1,273 @@
+//! Packets that nobody should send, by the ten thousand: whatever comes, the programs run, answer
+//! with a verdict, leave alone what they let pass, and send on nothing worse than they got.
+//!
+//! `FAIRLEAD_FUZZ_SEED` repeats a run, `FAIRLEAD_FUZZ_ROUNDS` sets its length.
+
+use std::net::{IpAddr, SocketAddr};
+
+use agent_abi::counters::Counter;
+
+use crate::lab::{At, Lab};
+use crate::packet::frame;
+use crate::wire::{LINK, Xorshift, ethernet, icmp_error, ip, is_valid, repair, sctp, tunnel, udp};
+
+/// About five seconds in a debug build.
+const ROUNDS: u32 = 15_000;
+/// The kernel's test run takes no packet without a network header, and none that does not fit one
+/// page with an skb's own fields (`bpf_test_init`, net/bpf/test_run.c): 3.6 KiB of 4.
+const SHORTEST: usize = LINK + 40;
+const LONGEST: usize = 3600;
+
+const EVERYWHERE: [At; 4] = [At::Uplink, At::Pod, At::Node, At::NodeToPod];
+
+/// Ends of packets that a service, a connection or nobody knows.
+const ENDS_V4: [&str; 8] = [
+    "10.244.1.5:4000",
+    "10.96.0.10:80",
+    "10.96.0.11:80",
+    "10.244.2.7:8080",
+    "172.31.9.9:4000",
+    "172.31.0.1:30080",
+    "203.0.113.5:80",
+    "172.31.0.2:4000",
+];
+const ENDS_V6: [&str; 8] = [
+    "[fd00:10::5]:4000",
+    "[fd00:96::10]:80",
+    "[fd00:96::11]:80",
+    "[fd00:20::7]:8080",
+    "[fd00::99]:4000",
+    "[fd00::1]:30080",
+    "[fd00:1b::5]:80",
+    "[fd00::2]:4000",
+];
+
+/// Services of every protocol and both families: with an endpoint elsewhere, here and none, on a
+/// node port, and with direct return.
+fn lab() -> Lab {
+    let mut lab = Lab::new();
+    for protocol in ["tcp", "udp", "sctp"] {
+        for [_, first, second, there, _, node_port, balancer, node] in [ENDS_V4, ENDS_V6] {
+            let here = ENDS_V4[0].replace(":4000", ":8080");
+            let here = if first.starts_with('[') {
+                ENDS_V6[0].replace(":4000", ":8080")
+            } else {
+                here
+            };
+            lab.service(protocol, first, &format!("{here} {there}"));
+            lab.service(protocol, second, "");
+            lab.service(protocol, node_port, there);
+            let node: SocketAddr = node.parse().unwrap();
+            lab.service_with(protocol, balancer, there, |unit| {
+                let frontends = std::sync::Arc::clone(&unit.frontends);
+                unit.frontends = frontends
+                    .iter()
+                    .copied()
+                    .map(|mut frontend| {
+                        frontend.direct_return = true;
+                        frontend
+                    })
+                    .collect();
+                let backends = std::sync::Arc::clone(&unit.backends);
+                unit.backends = backends
+                    .iter()
+                    .copied()
+                    .map(|mut backend| {
+                        backend.node = Some(node.ip());
+                        backend
+                    })
+                    .collect();
+            });
+        }
+    }
+    lab
+}
+
+/// A valid packet of some kind between some ends.
+fn seed(random: &mut Xorshift) -> Vec<u8> {
+    let ends = [ENDS_V4, ENDS_V6][random.below(2)];
+    let mut end = || -> SocketAddr { ends[random.below(ends.len())].parse().unwrap() };
+    let (source, destination) = (end(), end());
+    let packet = transport(random, source, destination);
+    let packet = match random.below(6) {
+        0 => about(random, &packet, destination.ip(), source.ip()),
+        1 => {
+            let [.., node, _, other] = ends;
+            let ip = |text: &str| text.parse::<SocketAddr>().unwrap().ip();
+            tunnel(ip(other), ip(node), &packet)
+        }
+        2 | 3 => extended(random, &packet),
+        _ => packet,
+    };
+    ethernet(&packet)
+}
+
+/// A packet of one of the protocols, tiny or longer than an Ethernet frame.
+fn transport(random: &mut Xorshift, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let longest = [0, 16, 1400, 3300][random.below(4)];
+    let payload = vec![0x5a; random.below(longest + 1) & !3];
+    match random.below(3) {
+        0 => udp(source, destination, &payload),
+        1 => sctp(source, destination, &payload),
+        _ => {
+            let flags = ["S", "A", "SA", "FA", "R"][random.below(5)];
+            let text = format!("tcp {source} > {destination} {flags}");
+            let mut packet = frame(&text)[LINK..].to_vec();
+            packet.extend(&payload);
+            set_length(&mut packet);
+            packet
+        }
+    }
+}
+
+/// An ICMP error about a packet, quoted in full or in part.
+fn about(random: &mut Xorshift, packet: &[u8], source: IpAddr, destination: IpAddr) -> Vec<u8> {
+    let kinds: [[u8; 2]; 4] = match source {
+        IpAddr::V4(_) => [[3, 4], [3, 1], [11, 0], [12, 0]],
+        IpAddr::V6(_) => [[2, 0], [1, 3], [3, 0], [4, 0]],
+    };
+    let quoted = &packet[..packet.len().min(28 + random.below(1200))];
+    icmp_error(source, destination, kinds[random.below(4)], 1280, quoted)
+}
+
+/// The packet with IPv4 options, or a chain of IPv6 extension headers, or as a fragment.
+fn extended(random: &mut Xorshift, packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[0] >> 4 == 4 {
+        if random.below(2) == 0 {
+            let words = 1 + random.below(10_u8);
+            packet[0] += words;
+            // No operation (RFC 791 §3.1).
+            packet.splice(20..20, vec![1; usize::from(words) * 4]);
+        } else {
+            let more = random.below(2_u8) << 5;
+            packet[6..8].copy_from_slice(&[more, random.below(3_u8)]);
+        }
+    } else {
+        for _ in 0..1 + random.below(7) {
+            let kind = [0, 43, 60, 51, 44][random.below(5)];
+            let units = random.below(3_u8);
+            let length = match kind {
+                44 => 8,
+                51 => 8 + usize::from(units) * 4,
+                _ => 8 + usize::from(units) * 8,
+            };
+            let mut header = vec![0; length];
+            header[0] = std::mem::replace(&mut packet[6], kind);
+            if kind == 44 {
+                // An offset, more fragments, or neither (RFC 6946).
+                header[2..4].copy_from_slice(&[0, [0, 0, 1, 8][random.below(4)]]);
+            } else {
+                header[1] = units;
+            }
+            packet.splice(40..40, header);
+        }
+    }
+    set_length(&mut packet);
+    packet
+}
+
+/// Makes length and checksums those of the packet as it is.
+fn set_length(packet: &mut [u8]) {
+    let (at, header) = if packet[0] >> 4 == 4 { (2, 0) } else { (4, 40) };
+    let length = u16::try_from(packet.len() - header).unwrap();
+    packet[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    repair(packet);
+}
+
+/// Flips, cuts, pads, splices; and half of the time makes the checksums right again.
+fn mutate(random: &mut Xorshift, frame: &mut Vec<u8>) {
+    for _ in 0..random.below(4) {
+        let at = random.below(frame.len());
+        match random.below(5) {
+            // Headers are what is worth flipping.
+            0 | 1 => frame[at.min(LINK + at % 80)] ^= random.below(u8::MAX),
+            2 => frame.truncate(at.max(SHORTEST)),
+            3 => frame.extend(vec![0; random.below(64)]),
+            _ => {
+                let other = seed(random);
+                frame.truncate(at);
+                frame.extend(&other[at.min(other.len())..]);
+            }
+        }
+    }
+    frame.resize(frame.len().clamp(SHORTEST, LONGEST), 0);
+    if random.below(2) == 0 {
+        repair(&mut frame[LINK..]);
+    }
+}
+
+/// What the programs count of what they change and let the stack have.
+const CHANGED: [Counter; 3] = [
+    Counter::PacketsTranslated,
+    Counter::ErrorsTranslated,
+    Counter::TunnelReceived,
+];
+
+fn changed(lab: &Lab) -> u64 {
+    CHANGED.iter().map(|counter| lab.counter(*counter)).sum()
+}
+
+fn setting(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn no_packet_breaks_a_program_or_comes_out_worse_than_it_went_in() {
+    let seed_of_run = setting("FAIRLEAD_FUZZ_SEED", 1);
+    let mut random = Xorshift::new(seed_of_run.into());
+    let mut lab = lab();
+    let mut redirected = 0;
+    let mut before = changed(&lab);
+    for round in 0..setting("FAIRLEAD_FUZZ_ROUNDS", ROUNDS) {
+        let mut sent = seed(&mut random);
+        mutate(&mut random, &mut sent);
+        let at = EVERYWHERE[random.below(EVERYWHERE.len())];
+        let (verdict, got) = lab.run_frame(at, &sent);
+        let after = changed(&lab);
+        let is_right = match verdict.as_str() {
+            "drop" => true,
+            "pass" if after == before => got == sent,
+            _ => !is_valid(&sent) || is_valid(&got),
+        };
+        assert!(
+            is_right,
+            "FAIRLEAD_FUZZ_SEED={seed_of_run}, round {round}: {at:?} {verdict}\n{}\n{}",
+            hex(&sent),
+            hex(&got)
+        );
+        before = after;
+        redirected += u32::from(verdict == "redirect");
+    }
+    assert!(redirected > 0, "not one packet was translated");
+}
+
+/// The first bytes; a run with the same seed has them all.
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .take(200)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[test]
+fn every_seed_is_valid_before_it_is_mutated() {
+    let mut random = Xorshift::new(1);
+    for _ in 0..2000 {
+        let packet = seed(&mut random);
+        assert!(is_valid(&packet), "{}", hex(&packet));
+        assert!(packet.len() <= LONGEST, "{}", packet.len());
+    }
+    // A checker that lets everything pass would find nothing.
+    let ends = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let mut wrong = ethernet(&ip(
+        ends(ENDS_V4[0]).ip(),
+        ends(ENDS_V4[1]).ip(),
+        17,
+        &[0x0f, 0xa0, 0, 80, 0, 8, 1, 1],
+    ));
+    assert!(!is_valid(&wrong));
+    repair(&mut wrong[LINK..]);
+    assert!(is_valid(&wrong));
+}

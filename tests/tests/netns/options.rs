@@ -1,0 +1,246 @@
+//! What a Service's own settings do to real traffic.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde_json::json;
+use tests::harness::{AgentOptions, ServiceSpec, Traffic};
+
+use crate::cluster::From::{Covered, Uncovered};
+use crate::cluster::{Cluster, expect_clean, tcp_and_udp, web};
+
+/// An address of no node, of each family.
+fn external(v6: bool) -> IpAddr {
+    if v6 { "fd00:1b::80" } else { "203.0.113.80" }
+        .parse()
+        .unwrap()
+}
+
+fn balanced() -> ServiceSpec {
+    web().load_balancer(&[external(false), external(true)])
+}
+
+/// Sends what goes to the external addresses to a node.
+#[track_caller]
+fn route(cluster: &Cluster, node: &str) {
+    for v6 in [false, true] {
+        cluster.lab.route_to(external(v6), node).unwrap();
+    }
+}
+
+/// Everything goes unanswered: dropped, not refused.
+#[track_caller]
+fn expect_dropped(cluster: &Cluster, from: crate::cluster::From, traffic: &Traffic) {
+    let report = cluster.run(from, &traffic.clone().count(2).timeout_milliseconds(300));
+    assert_eq!(
+        report.errors.get("timeout"),
+        Some(&2),
+        "{from:?} {traffic:?}: {report:?}"
+    );
+}
+
+#[test]
+fn a_client_stays_with_its_backend_whichever_node_it_asks() {
+    let service = web()
+        .spec("sessionAffinity", "ClientIP")
+        .endpoints(&["a1", "a2", "b1"]);
+    let cluster = Cluster::start(&[&service]);
+    for v6 in [false, true] {
+        let mut of_client = BTreeSet::new();
+        for (from, to, port) in [
+            (Covered("client"), cluster.lab.address("node1", v6), 30080),
+            (Covered("client"), cluster.lab.address("node2", v6), 30080),
+            (Covered("pod-a"), service.ip(v6), 80),
+            (Uncovered("pod-a"), service.ip(v6), 80),
+        ] {
+            for traffic in tcp_and_udp(to, port) {
+                let report = cluster.run(from, &traffic.count(20));
+                assert!(report.is_clean(), "{from:?}: {report:?}");
+                assert_eq!(report.backends.len(), 1, "{from:?}: {report:?}");
+                if matches!(from, Covered("client")) {
+                    of_client.extend(report.backends.into_keys());
+                }
+            }
+        }
+        // TCP and UDP are two ports of the Service, each with a choice of its own.
+        assert!(of_client.len() <= 2, "{of_client:?}");
+    }
+}
+
+#[test]
+fn external_policy_local_keeps_the_clients_address_and_drops_where_no_endpoint_is() {
+    let service = balanced()
+        .spec("externalTrafficPolicy", "Local")
+        .endpoints(&["a1", "a2"]);
+    let cluster = Cluster::start(&[&service]);
+    for v6 in [false, true] {
+        let client = cluster.lab.address("client", v6).to_string();
+        for traffic in tcp_and_udp(cluster.lab.address("node1", v6), 30080) {
+            let report = cluster.expect_spread(Covered("client"), traffic, &["a1", "a2"]);
+            assert_eq!(report.seen_as, BTreeSet::from([client.clone()]));
+        }
+        for traffic in tcp_and_udp(cluster.lab.address("node2", v6), 30080) {
+            expect_dropped(&cluster, Covered("client"), &traffic);
+        }
+        // Clients in the cluster have no way in of their own: they reach every endpoint.
+        for to in [
+            cluster.lab.address("node2", v6),
+            cluster.lab.address("node1", v6),
+        ] {
+            for traffic in tcp_and_udp(to, 30080) {
+                cluster.expect_spread(Covered("pod-b"), traffic, &["a1", "a2"]);
+            }
+        }
+        for traffic in tcp_and_udp(external(v6), 80) {
+            cluster.expect_spread(Uncovered("pod-b"), traffic, &["a1", "a2"]);
+        }
+    }
+}
+
+#[test]
+fn internal_policy_local_keeps_to_the_clients_node() {
+    let service = web()
+        .spec("internalTrafficPolicy", "Local")
+        .endpoints(&["a1", "a2"]);
+    let cluster = Cluster::start(&[&service]);
+    for v6 in [false, true] {
+        for traffic in tcp_and_udp(service.ip(v6), 80) {
+            for from in [Covered("pod-a"), Uncovered("pod-a"), Covered("node1")] {
+                cluster.expect_spread(from, traffic.clone(), &["a1", "a2"]);
+            }
+            expect_dropped(&cluster, Covered("pod-b"), &traffic);
+            expect_dropped(&cluster, Uncovered("pod-b"), &traffic);
+        }
+    }
+}
+
+#[test]
+fn a_load_balancers_address_is_open_to_its_source_ranges_alone() {
+    let open = |ranges: &[&str]| {
+        balanced()
+            .spec("loadBalancerSourceRanges", json!(ranges))
+            .endpoints(&["a1", "b1"])
+    };
+    let cluster = Cluster::start(&[&open(&["172.30.0.0/24", "fd00:30::/64", "10.244.0.0/16"])]);
+    route(&cluster, "node1");
+    for v6 in [false, true] {
+        for traffic in tcp_and_udp(external(v6), 80) {
+            cluster.expect_spread(Covered("client"), traffic.clone(), &["a1", "b1"]);
+            if v6 {
+                expect_dropped(&cluster, Covered("pod-b"), &traffic);
+            } else {
+                cluster.expect_spread(Covered("pod-b"), traffic, &["a1", "b1"]);
+            }
+        }
+        // The ranges are the load balancer's alone.
+        for traffic in tcp_and_udp(cluster.lab.address("node2", v6), 30080) {
+            cluster.expect_spread(Covered("client"), traffic, &["a1", "b1"]);
+        }
+    }
+}
+
+#[test]
+fn external_ips_are_served_within_the_operators_ranges() {
+    let service = web()
+        .spec("externalIPs", json!([external(false), external(true)]))
+        .endpoints(&["a1", "b1"]);
+    let options =
+        AgentOptions::flags(&["--service-external-ip-range", "203.0.113.0/24,fd00:1b::/64"]);
+    let cluster = Cluster::start_with(options, &[&service]);
+    route(&cluster, "node2");
+    for v6 in [false, true] {
+        for traffic in tcp_and_udp(external(v6), 80) {
+            cluster.expect_spread(Covered("client"), traffic.clone(), &["a1", "b1"]);
+            cluster.expect_spread(Covered("pod-a"), traffic, &["a1", "b1"]);
+        }
+    }
+}
+
+#[test]
+fn a_node_reaches_its_node_ports_at_loopback_addresses() {
+    let service = web().endpoints(&["a1", "b1"]);
+    let cluster = Cluster::start(&[&service]);
+    for loopback in ["127.0.0.1", "::1"] {
+        let loopback: IpAddr = loopback.parse().unwrap();
+        for from in [Covered("node1"), Uncovered("node1")] {
+            for traffic in tcp_and_udp(loopback, 30080) {
+                cluster.expect_spread(from, traffic, &["a1", "b1"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pods_host_port_is_served_on_its_node() {
+    let cluster = Cluster::start(&[]);
+    let addresses: Vec<_> = [false, true]
+        .map(|v6| json!({"ip": cluster.lab.address("a1", v6)}))
+        .into();
+    let ports: Vec<_> = ["TCP", "UDP"]
+        .map(|protocol| json!({"containerPort": 8080, "hostPort": 8081, "protocol": protocol}))
+        .into();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a1", "namespace": "lab"},
+        "spec": {"nodeName": "node1", "containers": [{"name": "c", "ports": ports}]},
+        "status": {"phase": "Running", "podIPs": addresses}});
+    cluster.lab.manifests().write("a1.yaml", &[pod]).unwrap();
+    for v6 in [false, true] {
+        for traffic in tcp_and_udp(cluster.lab.address("node1", v6), 8081) {
+            cluster.await_spread(Covered("client"), traffic.clone(), &["a1"]);
+            cluster.expect_spread(Covered("pod-b"), traffic.clone(), &["a1"]);
+            cluster.expect_spread(Covered("pod-c"), traffic, &["a1"]);
+        }
+        for traffic in tcp_and_udp(cluster.lab.address("node2", v6), 8081) {
+            cluster.expect_refused(Covered("client"), traffic);
+        }
+    }
+}
+
+#[test]
+fn with_direct_return_a_remote_backend_sees_the_client_and_answers_it_directly() {
+    let service = balanced()
+        .annotation("kube-router.io/service.dsr", "tunnel")
+        .endpoints(&["b1"]);
+    let cluster = Cluster::start(&[&service]);
+    route(&cluster, "node1");
+    for v6 in [false, true] {
+        let client = cluster.lab.address("client", v6).to_string();
+        for traffic in tcp_and_udp(external(v6), 80) {
+            let report = cluster.expect_spread(Covered("client"), traffic, &["b1"]);
+            assert_eq!(report.seen_as, BTreeSet::from([client.clone()]));
+        }
+    }
+    // Another node takes a connection over in the middle: the choice is a function of the packet.
+    let flows = [false, true].map(|v6| {
+        cluster.flow(
+            Covered("client"),
+            &Traffic::hold(external(v6), 80).workers(4),
+        )
+    });
+    route(&cluster, "node2");
+    route(&cluster, "node1");
+    route(&cluster, "node2");
+    for flow in flows {
+        expect_clean(flow);
+    }
+}
+
+#[test]
+fn udp_flows_stay_with_a_terminating_endpoint_until_it_is_gone() {
+    let service = web().endpoints(&["b1"]);
+    let cluster = Cluster::start(&[&service]);
+    let flow = cluster.flow(
+        Covered("pod-a"),
+        &Traffic::udp(service.ip(false), 80).every_milliseconds(5),
+    );
+    cluster
+        .lab
+        .apply(&service.clone().endpoints(&["a1"]).terminating("b1"))
+        .unwrap();
+    cluster.await_spread(
+        Covered("pod-c"),
+        Traffic::udp_fresh(service.ip(false), 80),
+        &["a1"],
+    );
+    let report = expect_clean(flow);
+    assert_eq!(report.backends.keys().collect::<Vec<_>>(), ["b1"]);
+}
