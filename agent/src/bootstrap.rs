@@ -90,6 +90,7 @@ fn parse(path: &Path) -> io::Result<Vec<SocketAddr>> {
 /// Keeps the addresses in `view` on disk until `cancel`. A cluster without any changes nothing: the
 /// last that were heard of are the best there are.
 pub async fn run(path: PathBuf, mut view: watch::Receiver<ClusterView>, cancel: CancellationToken) {
+    // What cannot be read is written anew; `read` has said so at the start.
     let mut kept = parse(&path).unwrap_or_default();
     let mut failing = false;
     view.mark_changed();

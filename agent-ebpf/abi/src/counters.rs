@@ -41,22 +41,20 @@ pub enum Counter {
     ErrorsTranslated = 14,
     /// Later fragments translated.
     FragmentsTranslated = 15,
-    /// Dropped: a later fragment whose first one was not seen.
-    DropFragment = 16,
     /// Packets sent to the backend's node as they are.
-    TunnelSent = 17,
+    TunnelSent = 16,
     /// Packets received so.
-    TunnelReceived = 18,
+    TunnelReceived = 17,
     /// Dropped: does not fit the tunnel; the sender was told.
-    DropTooBig = 19,
+    DropTooBig = 18,
     /// Connections that both sides have sent for.
-    ConnectionsPromoted = 20,
+    ConnectionsPromoted = 19,
     /// Packets sent to the backend's node before the stack saw them.
-    XdpSent = 21,
+    XdpSent = 20,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 22] = [
+pub const COUNTERS: [(Counter, &str); 21] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -73,7 +71,6 @@ pub const COUNTERS: [(Counter, &str); 22] = [
     (Counter::DropSourceRange, "drop_source_range"),
     (Counter::ErrorsTranslated, "errors_translated"),
     (Counter::FragmentsTranslated, "fragments_translated"),
-    (Counter::DropFragment, "drop_fragment"),
     (Counter::TunnelSent, "tunnel_sent"),
     (Counter::TunnelReceived, "tunnel_received"),
     (Counter::DropTooBig, "drop_too_big"),

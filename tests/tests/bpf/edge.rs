@@ -1,10 +1,7 @@
 //! The edge path: what `edge` sends on before the stack has it, and what it leaves to the tc
 //! programs.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use agent::desired::{Backend, Choice, Frontend, LbService};
+use agent::desired::{Choice, LbService};
 use agent::lb::ebpf::attach::{Side, Target};
 use agent::lb::ebpf::xdp::Edge;
 use agent_abi::counters::Counter;
@@ -13,7 +10,7 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
 use expect_test::expect;
 use model::{SessionAffinity, SourceRanges};
 
-use crate::lab::{At, Lab, backend, index, network};
+use crate::lab::{At, Lab, backend, index, network, set_direct, set_nodes};
 use crate::packet::{describe, frame};
 
 /// The nodes of the backends, in reach of the uplink, and a second uplink to another one.
@@ -104,8 +101,9 @@ fn direct(unit: &mut LbService) {
         port: true,
         destination: true,
     };
-    is_direct(unit, true);
-    set_nodes(unit, |address| {
+    set_direct(unit, true);
+    set_nodes(unit, |backend| {
+        let address = backend.address.to_string();
         [
             ("10.244.2.", "172.31.0.2"),
             ("10.244.3.", "172.31.0.3"),
@@ -117,28 +115,6 @@ fn direct(unit: &mut LbService) {
         .find(|(network, _)| address.starts_with(network))
         .map(|(_, node)| node.parse().unwrap())
     });
-}
-
-fn is_direct(unit: &mut LbService, direct_return: bool) {
-    let frontends = Arc::clone(&unit.frontends);
-    unit.frontends = frontends
-        .iter()
-        .map(|frontend| Frontend {
-            direct_return,
-            ..*frontend
-        })
-        .collect();
-}
-
-fn set_nodes(unit: &mut LbService, node_of: impl Fn(&str) -> Option<IpAddr>) {
-    let backends = Arc::clone(&unit.backends);
-    unit.backends = backends
-        .iter()
-        .map(|backend| Backend {
-            node: node_of(&backend.address.to_string()),
-            ..*backend
-        })
-        .collect();
 }
 
 #[track_caller]
@@ -233,7 +209,7 @@ fn an_entry_decides_where_the_choice_is_not_by_the_packet_alone() {
 #[test]
 fn services_that_are_not_for_the_edge_are_left_to_tc() {
     let nothing = |_: &mut LbService| {};
-    let indirect = |unit: &mut LbService| is_direct(unit, false);
+    let indirect = |unit: &mut LbService| set_direct(unit, false);
     let no_node = |unit: &mut LbService| set_nodes(unit, |_| None);
     for (what, backends, change) in [
         (
@@ -364,7 +340,7 @@ fn clients_out_of_the_source_ranges_are_dropped_of_any_service() {
         node.lab
             .service_with("tcp", "203.0.113.10:80", "10.244.2.7:80", |unit| {
                 direct(unit);
-                is_direct(unit, direct_return);
+                set_direct(unit, direct_return);
                 unit.sources = SourceRanges::Only(vec!["198.51.100.8/29".parse().unwrap()]);
             });
         let inside = node.send("tcp 198.51.100.9:4000 > 203.0.113.10:80 S");

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use agent_abi::counters::Counter;
 
-use crate::lab::{At, Lab};
+use crate::lab::{At, Lab, set_direct, set_nodes};
 use crate::packet::frame;
 use crate::wire::{LINK, Xorshift, ethernet, icmp_error, ip, is_valid, repair, sctp, tunnel, udp};
 
@@ -59,24 +59,8 @@ fn lab() -> Lab {
             lab.service(protocol, node_port, there);
             let node: SocketAddr = node.parse().unwrap();
             lab.service_with(protocol, balancer, there, |unit| {
-                let frontends = std::sync::Arc::clone(&unit.frontends);
-                unit.frontends = frontends
-                    .iter()
-                    .copied()
-                    .map(|mut frontend| {
-                        frontend.direct_return = true;
-                        frontend
-                    })
-                    .collect();
-                let backends = std::sync::Arc::clone(&unit.backends);
-                unit.backends = backends
-                    .iter()
-                    .copied()
-                    .map(|mut backend| {
-                        backend.node = Some(node.ip());
-                        backend
-                    })
-                    .collect();
+                set_direct(unit, true);
+                set_nodes(unit, |_| Some(node.ip()));
             });
         }
     }

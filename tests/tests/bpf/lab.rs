@@ -380,6 +380,24 @@ pub(crate) fn edit_backends(unit: &mut LbService, change: impl FnOnce(&mut BTree
     unit.backends = backends.into_iter().collect();
 }
 
+/// Turns direct return on or off at every frontend of a unit.
+pub(crate) fn set_direct(unit: &mut LbService, direct_return: bool) {
+    let frontends = unit.frontends.iter().map(|frontend| Frontend {
+        direct_return,
+        ..*frontend
+    });
+    unit.frontends = frontends.collect();
+}
+
+/// Gives every backend of a unit its node's address.
+pub(crate) fn set_nodes(unit: &mut LbService, node_of: impl Fn(&Backend) -> Option<IpAddr>) {
+    let backends = unit.backends.iter().map(|backend| Backend {
+        node: node_of(backend),
+        ..*backend
+    });
+    unit.backends = backends.collect();
+}
+
 /// An address as the tables have it.
 pub(crate) fn address(text: &str) -> Address {
     match text.parse().unwrap() {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use agent::desired::{LbService, Pool};
 use agent_abi::counters::Counter;
 
-use crate::lab::{At, Lab};
+use crate::lab::{At, Lab, set_direct, set_nodes};
 use crate::packet::{describe, frame};
 use crate::wire::{LINK, ethernet, icmp_error, tunnel, udp};
 
@@ -50,24 +50,10 @@ impl Family {
     }
 
     fn direct(&self, unit: &mut LbService) {
-        let frontends = std::sync::Arc::clone(&unit.frontends);
-        unit.frontends = frontends
-            .iter()
-            .copied()
-            .map(|mut frontend| {
-                frontend.direct_return = true;
-                frontend
-            })
-            .collect();
-        let backends = std::sync::Arc::clone(&unit.backends);
-        unit.backends = backends
-            .iter()
-            .copied()
-            .map(|mut backend| {
-                backend.node = (!backend.local).then(|| address(self.other));
-                backend
-            })
-            .collect();
+        set_direct(unit, true);
+        set_nodes(unit, |backend| {
+            (!backend.local).then(|| address(self.other))
+        });
     }
 
     fn packet(&self, protocol: &str) -> String {

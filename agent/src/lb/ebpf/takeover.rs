@@ -331,6 +331,28 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_the_older_layout_get_the_ids_of_this_one_in_both_directions() {
+        let flow = kernels(
+            ("10.244.1.5:4000", "10.96.0.10:80"),
+            ("10.244.2.7:8080", "172.31.0.1:61000"),
+        );
+        for (key, value) in targets().pair(&flow, 7).unwrap() {
+            let old = ConnectionV2 {
+                backend: 77,
+                service: 0,
+                ..value
+            };
+            assert_eq!(targets().convert(&key, old), value);
+            // Its Service is gone: it goes on as it is, and finds another backend.
+            let ids = Targets::default().convert(&key, old);
+            assert_eq!(
+                (ids.rewrite, ids.backend, ids.service),
+                (value.rewrite, 0, 0)
+            );
+        }
+    }
+
+    #[test]
     fn what_leads_to_no_service_or_to_a_strange_endpoint_stays_with_the_kernel() {
         for (original, reply) in [
             (

@@ -1,0 +1,131 @@
+//! Flags of kube-router that are taken and change nothing.
+
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+
+use crate::config::duration;
+
+/// kube-router's flags whose parts this build does not have, or which mean nothing here. They are
+/// taken so that a DaemonSet's arguments need no change, and named in the log and in `status`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Taken from kube-router without effect in this build")]
+pub struct Compatibility {
+    /// Network policy: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub run_firewall: Option<bool>,
+    /// Pod routes: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub run_router: Option<bool>,
+    /// Nothing is polled: rules follow the watch
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub iptables_sync_period: Option<Duration>,
+    /// Nothing is polled: see --config-sync-period
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ipvs_sync_period: Option<Duration>,
+    /// Pod routes: not in this build
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub routes_sync_period: Option<Duration>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub advertise_cluster_ip: Option<bool>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "ASN")]
+    pub cluster_asn: Option<u32>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "ASN")]
+    pub peer_asn: Option<u32>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub peer_router: Vec<String>,
+    /// BGP: not in this build
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub nodes_full_mesh: Option<bool>,
+    /// Endpoints that terminate always finish what they have begun
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipvs_graceful_termination: Option<bool>,
+    /// A terminating endpoint keeps its connections for as long as it is in an EndpointSlice
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub ipvs_graceful_period: Option<Duration>,
+    /// Ports of a Service's address that no Service has are not answered
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipvs_permit_all: Option<bool>,
+    /// IPVS: nothing of others is touched
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub excluded_cidrs: Vec<IpNet>,
+    /// Direct server return needs no container runtime
+    #[arg(long, value_name = "PATH")]
+    pub runtime_endpoint: Option<String>,
+    /// Cluster IPs are known from the Services
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// Node ports are known from the Services
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub service_node_port_range: Option<String>,
+    /// A pod always reaches itself through its Services
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub hairpin_mode: Option<bool>,
+}
+
+impl Compatibility {
+    /// Those that were given.
+    pub fn given(&self) -> Vec<String> {
+        let Self {
+            run_firewall,
+            run_router,
+            iptables_sync_period,
+            ipvs_sync_period,
+            routes_sync_period,
+            advertise_cluster_ip,
+            cluster_asn,
+            peer_asn,
+            peer_router,
+            nodes_full_mesh,
+            ipvs_graceful_termination,
+            ipvs_graceful_period,
+            ipvs_permit_all,
+            excluded_cidrs,
+            runtime_endpoint,
+            service_cluster_ip_range,
+            service_node_port_range,
+            hairpin_mode,
+        } = self;
+        // What turns a missing part off asks for nothing.
+        let wanted = |flag: &Option<bool>| *flag == Some(true);
+        let flags = [
+            ("--run-firewall", wanted(run_firewall)),
+            ("--run-router", wanted(run_router)),
+            ("--iptables-sync-period", iptables_sync_period.is_some()),
+            ("--ipvs-sync-period", ipvs_sync_period.is_some()),
+            ("--routes-sync-period", routes_sync_period.is_some()),
+            ("--advertise-cluster-ip", wanted(advertise_cluster_ip)),
+            ("--cluster-asn", cluster_asn.is_some()),
+            ("--peer-asn", peer_asn.is_some()),
+            ("--peer-router", !peer_router.is_empty()),
+            ("--nodes-full-mesh", wanted(nodes_full_mesh)),
+            (
+                "--ipvs-graceful-termination",
+                *ipvs_graceful_termination == Some(false),
+            ),
+            ("--ipvs-graceful-period", ipvs_graceful_period.is_some()),
+            ("--ipvs-permit-all", *ipvs_permit_all == Some(false)),
+            ("--excluded-cidrs", !excluded_cidrs.is_empty()),
+            ("--runtime-endpoint", runtime_endpoint.is_some()),
+            (
+                "--service-cluster-ip-range",
+                !service_cluster_ip_range.is_empty(),
+            ),
+            (
+                "--service-node-port-range",
+                service_node_port_range.is_some(),
+            ),
+            ("--hairpin-mode", *hairpin_mode == Some(false)),
+        ];
+        flags
+            .into_iter()
+            .filter(|(_, given)| *given)
+            .map(|(flag, _)| flag.to_owned())
+            .collect()
+    }
+}
