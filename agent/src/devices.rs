@@ -117,6 +117,8 @@ pub fn run(
     cancel: &CancellationToken,
     runtime: &Handle,
 ) {
+    // The verifier takes its time; meanwhile the tables are filled.
+    programs.verify_classifiers();
     // Programs without tables would only be in the way of another proxy's.
     let mut applied = applied;
     let first_apply = async {

@@ -43,16 +43,23 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// `conditions`, with the API's defaults for absent values.
     pub conditions: EndpointConditions,
+    /// Where it runs; endpoints of a slice that run alike share it.
+    pub placement: Arc<Placement>,
+}
+
+/// Where an endpoint runs, and for whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placement {
     /// `nodeName`.
     pub node_name: Option<Arc<str>>,
     /// `zone`.
     pub zone: Option<Arc<str>>,
-    /// `hints` (KEP-2433, KEP-3015).
-    pub hints: Option<Arc<Hints>>,
+    /// `hints` (KEP-2433, KEP-3015); `None` where they are absent or name nobody.
+    pub hints: Option<Hints>,
 }
 
 /// For whom an endpoint is meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hints {
     /// `forZones[].name`.
     pub zones: Vec<Arc<str>>,

@@ -23,7 +23,7 @@ mod workload;
 pub mod k8s;
 
 pub use cluster::{ChangeSet, Cluster};
-pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints};
+pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, Placement};
 pub use event::{Event, Object, SourceState};
 pub use key::{Kind, KindSet, ObjectKey};
 pub use net::{IpFamily, PortName, Protocol};

@@ -58,7 +58,7 @@ pub async fn serve(
 }
 
 async fn ready(State(watched): State<Watched>) -> (StatusCode, String) {
-    match unready(&watched.told()).as_slice() {
+    match unready(&watched.known()).as_slice() {
         [] => (StatusCode::OK, "ready\n".to_owned()),
         reasons => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -132,21 +132,18 @@ fn near<'a, 'b>(
 ) -> BTreeMap<(IpAddr, NonZeroU16), &'b Candidate<'a>> {
     let zone = node.zone.as_ref();
     let hinted_node = |endpoint: &Endpoint| {
-        let hints = endpoint
-            .hints
-            .as_ref()
-            .filter(|hints| !hints.nodes.is_empty())?;
+        let hints = endpoint.placement.hints.as_ref();
+        let hints = hints.filter(|hints| !hints.nodes.is_empty())?;
         Some(hints.nodes.contains(&node.name))
     };
     let hinted_zone = |endpoint: &Endpoint| {
-        let hints = endpoint
-            .hints
-            .as_ref()
-            .filter(|hints| !hints.zones.is_empty())?;
+        let hints = endpoint.placement.hints.as_ref();
+        let hints = hints.filter(|hints| !hints.zones.is_empty())?;
         Some(hints.zones.contains(zone?))
     };
-    let same_node = |endpoint: &Endpoint| Some(endpoint.node_name.as_ref()? == &node.name);
-    let same_zone = |endpoint: &Endpoint| Some(endpoint.zone.as_ref()? == zone?);
+    let same_node =
+        |endpoint: &Endpoint| Some(endpoint.placement.node_name.as_ref()? == &node.name);
+    let same_zone = |endpoint: &Endpoint| Some(endpoint.placement.zone.as_ref()? == zone?);
     type Nearness<'f> = &'f dyn Fn(&Endpoint) -> Option<bool>;
     let by_preference: &[Nearness<'_>] = match service.distribution {
         TrafficDistribution::Hints => &[&hinted_zone],
@@ -180,7 +177,7 @@ fn is_ready(service: &Service, endpoint: &Endpoint) -> bool {
 }
 
 fn is_local(endpoint: &Endpoint, node: &NodeContext) -> bool {
-    endpoint.node_name.as_deref() == Some(&*node.name)
+    endpoint.placement.node_name.as_deref() == Some(&*node.name)
 }
 
 /// 0 for no new connections.
@@ -190,8 +187,8 @@ fn weight_of(service: &Service, endpoint: &Endpoint) -> u16 {
     };
     let fits = |peer: &WeightedPeer| match peer {
         WeightedPeer::Address(address) => *address == endpoint.address,
-        WeightedPeer::Node(name) => endpoint.node_name.as_ref() == Some(name),
-        WeightedPeer::Zone(name) => endpoint.zone.as_ref() == Some(name),
+        WeightedPeer::Node(name) => endpoint.placement.node_name.as_ref() == Some(name),
+        WeightedPeer::Zone(name) => endpoint.placement.zone.as_ref() == Some(name),
         WeightedPeer::Rest => true,
     };
     let found = tuning.weights.iter().find(|(peer, _)| fits(peer));
@@ -208,7 +205,7 @@ fn node_address(
     if !super::service::is_direct(service) {
         return None;
     }
-    let key = ObjectKey::cluster_scoped(endpoint.node_name.as_ref()?);
+    let key = ObjectKey::cluster_scoped(endpoint.placement.node_name.as_ref()?);
     node::addresses_of(cluster, &key)
         .into_iter()
         .find(|address| IpFamily::of(*address) == family)

@@ -282,8 +282,9 @@ impl Desired {
     /// What the whole cluster asks for.
     pub fn compile(cluster: &Cluster, node: NodeContext) -> Self {
         let mut desired = Self::empty(node);
-        let differing = desired.recompile(cluster, &every_owner(cluster));
-        desired.advance(differing);
+        desired.recompile(cluster, &every_owner(cluster));
+        // Everything differs from nothing, which needs no list: see `changed_since`.
+        desired.generation = 1;
         desired
     }
 

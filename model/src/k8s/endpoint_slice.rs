@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::read::{Field, Reader};
+use super::read::{Field, Reader, tight};
 use crate::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, IpFamily, ObjectKey, PortName,
+    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, IpFamily, ObjectKey,
+    Placement, PortName,
 };
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -35,23 +36,25 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<EndpointSlice> {
             return None;
         }
     };
-    let mut zones = Shared::default();
+    let mut shared = BTreeSet::new();
     Some(EndpointSlice {
         key: reader.key.clone(),
         service: reader
             .label(SERVICE_NAME_LABEL, "the slice belongs to no Service")
             .map(|name| ObjectKey::new(&reader.key.namespace, name)),
         family,
-        ports: reader
-            .mappings(&root, "ports", NO_PORT)
-            .iter()
-            .filter_map(|entry| port(reader, entry))
-            .collect(),
-        endpoints: reader
-            .mappings(&root, "endpoints", NO_TRAFFIC)
-            .iter()
-            .flat_map(|entry| endpoints(reader, entry, family, &mut zones))
-            .collect(),
+        ports: tight(
+            reader
+                .mappings(&root, "ports", NO_PORT)
+                .iter()
+                .filter_map(|entry| port(reader, entry)),
+        ),
+        endpoints: tight(
+            reader
+                .mappings(&root, "endpoints", NO_TRAFFIC)
+                .iter()
+                .flat_map(|entry| endpoints(reader, entry, family, &mut shared)),
+        ),
         triggered_unix_micros: reader
             .annotation(TRIGGER_TIME, "its latency is not known")
             .and_then(|field| reader.time(&field, "its latency is not known"))
@@ -76,53 +79,40 @@ fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<EndpointPort> {
     })
 }
 
-/// Texts that many endpoints have in common, each held once a slice.
-#[derive(Default)]
-struct Shared {
-    texts: BTreeSet<Arc<str>>,
-    hints: Option<Arc<Hints>>,
-}
-
-impl Shared {
-    fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return Arc::clone(known);
-        }
-        let text: Arc<str> = text.into();
-        self.texts.insert(Arc::clone(&text));
-        text
-    }
-
-    fn hints(&mut self, hints: Hints) -> Arc<Hints> {
-        match &self.hints {
-            Some(last) if **last == hints => Arc::clone(last),
-            _ => Arc::clone(self.hints.insert(Arc::new(hints))),
-        }
+fn placement(reader: &Reader<'_>, entry: &Field<'_>) -> Placement {
+    let text = |name: &str, effect| -> Option<Arc<str>> {
+        let text = reader.text(&entry.get(name)?, effect)?;
+        Some(text.into())
+    };
+    Placement {
+        node_name: text("nodeName", "the endpoint counts as remote"),
+        zone: text("zone", "the endpoint counts as in no zone"),
+        hints: hints(reader, entry),
     }
 }
 
-fn hints(reader: &Reader<'_>, entry: &Field<'_>, shared: &mut Shared) -> Option<Arc<Hints>> {
+fn hints(reader: &Reader<'_>, entry: &Field<'_>) -> Option<Hints> {
     let effect = "the endpoint counts as meant for nobody in particular";
     let hints = reader.section_of(entry, "hints", effect)?;
-    let mut names = |name| -> Vec<Arc<str>> {
+    let names = |name| -> Vec<Arc<str>> {
         let entries = reader.mappings(&hints, name, effect);
         let names = entries
             .iter()
             .filter_map(|entry| reader.text(&reader.required(entry, "name", effect)?, effect));
-        names.map(|name| shared.text(name)).collect()
+        names.map(Into::into).collect()
     };
     let hints = Hints {
         zones: names("forZones"),
         nodes: names("forNodes"),
     };
-    (hints != Hints::default()).then(|| shared.hints(hints))
+    (hints != Hints::default()).then_some(hints)
 }
 
 fn endpoints(
     reader: &Reader<'_>,
     entry: &Field<'_>,
     family: IpFamily,
-    shared: &mut Shared,
+    shared: &mut BTreeSet<Arc<Placement>>,
 ) -> Vec<Endpoint> {
     let given = reader.section_of(entry, "conditions", "the defaults hold");
     let flag = |name: &str| reader.flag(given.as_ref()?, name, "its default holds");
@@ -132,15 +122,13 @@ fn endpoints(
         serving: flag("serving").unwrap_or(ready),
         terminating: flag("terminating").unwrap_or(false),
     };
-    let node_name = entry
-        .get("nodeName")
-        .and_then(|field| reader.text(&field, "the endpoint counts as remote"));
-    let node_name = node_name.map(|name| shared.text(name));
-    let zone = entry
-        .get("zone")
-        .and_then(|field| reader.text(&field, "the endpoint counts as in no zone"))
-        .map(|zone| shared.text(zone));
-    let hints = hints(reader, entry, shared);
+    let placement = placement(reader, entry);
+    let known = shared.get(&placement).map(Arc::clone);
+    let placement = known.unwrap_or_else(|| {
+        let placement = Arc::new(placement);
+        shared.insert(Arc::clone(&placement));
+        placement
+    });
     let addresses = reader.list(entry, "addresses", NO_TRAFFIC);
     let addresses = addresses.into_iter().filter_map(|field| {
         let address = reader.address(&field, NO_TRAFFIC)?;
@@ -155,9 +143,7 @@ fn endpoints(
         Some(Endpoint {
             address,
             conditions,
-            node_name: node_name.clone(),
-            zone: zone.clone(),
-            hints: hints.clone(),
+            placement: Arc::clone(&placement),
         })
     });
     addresses.collect()

@@ -29,11 +29,13 @@ impl<'a> Field<'a> {
     /// A member, where it is there and not null.
     pub(super) fn get(&self, name: &str) -> Option<Field<'a>> {
         let value = self.value.get(name).filter(|value| !value.is_null())?;
-        let dot = if self.path.is_empty() { "" } else { "." };
-        Some(Field {
-            path: format!("{}{dot}{name}", self.path),
-            value,
-        })
+        let path = if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            // Not `format!`: this is done for every field of every object.
+            [&self.path, ".", name].concat()
+        };
+        Some(Field { path, value })
     }
 }
 
@@ -331,4 +333,11 @@ pub(super) fn is_service_address(address: IpAddr) -> bool {
 
 fn as_port(value: &Value) -> Option<NonZeroU16> {
     NonZeroU16::new(u16::try_from(value.as_u64()?).ok()?)
+}
+
+/// A list without room for more: there are ten thousands of them, and they stay as they are.
+pub(super) fn tight<T>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.collect();
+    values.shrink_to_fit();
+    values
 }

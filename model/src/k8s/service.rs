@@ -28,6 +28,7 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<Service> {
     for entry in reader.mappings(&spec, "ports", NOT_SERVED) {
         ports.extend(port(reader, &entry, &ports));
     }
+    ports.shrink_to_fit();
     let publish = reader.flag(
         &spec,
         "publishNotReadyAddresses",
@@ -95,6 +96,7 @@ fn cluster_ips(reader: &Reader<'_>, spec: &Field<'_>) -> ClusterIps {
     if addresses.is_empty() {
         ClusterIps::Pending
     } else {
+        addresses.shrink_to_fit();
         ClusterIps::Assigned(addresses)
     }
 }

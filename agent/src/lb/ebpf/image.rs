@@ -126,7 +126,8 @@ pub fn dismantle(id: u32, unit: Option<&LbService>, tables: &Tables) -> Vec<Op> 
     let wanted: BTreeSet<FrontendKeyV1> = frontends.map(frontend_key).collect();
     let mut ops: Vec<Op> = held
         .frontends
-        .difference(&wanted)
+        .iter()
+        .filter(|key| !wanted.contains(key))
         .map(|key| Op::DeleteFrontend(*key))
         .collect();
     let (backends, _) = match unit {

@@ -57,6 +57,9 @@ impl Limits {
     }
 }
 
+/// The tc programs.
+const CLASSIFIERS: [&str; 3] = ["uplink_ingress", "workload_ingress", "egress"];
+
 /// Why the programs are not in the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -130,6 +133,16 @@ impl Programs {
             .and_then(|mut map| map.set(0, *table))
             .map_err(LoadError::Table)?;
         Ok(Self { ebpf })
+    }
+
+    /// Has the kernel verify the tc programs ahead of their use. What it refuses, it will refuse
+    /// again when the program is asked for.
+    pub fn verify_classifiers(&mut self) {
+        for name in CLASSIFIERS {
+            if let Err(error) = self.classifier(name) {
+                tracing::debug!(program = name, %error, "refused ahead of its use");
+            }
+        }
     }
 
     /// A tc program, in the kernel.

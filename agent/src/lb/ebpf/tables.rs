@@ -69,8 +69,8 @@ pub struct SourceRange {
 pub struct Held {
     /// The service itself.
     pub value: Option<ServiceV2>,
-    /// Its frontends.
-    pub frontends: BTreeSet<FrontendKeyV1>,
+    /// Its frontends, in order. A list, as most have one or two.
+    pub frontends: Vec<FrontendKeyV1>,
     /// Its slots, to backend ids.
     pub slots: BTreeMap<u32, u32>,
     /// Its backends, by id.
@@ -152,7 +152,10 @@ impl Tables {
                     self.forget_frontend(key, old);
                 }
                 let held = self.services.entry(value.service).or_default();
-                held.frontends.insert(key);
+                if let Err(at) = held.frontends.binary_search(&key) {
+                    held.frontends.reserve_exact(1);
+                    held.frontends.insert(at, key);
+                }
             }
             Op::DeleteFrontend(key) => {
                 if let Some(old) = self.frontends.remove(&key) {
@@ -290,7 +293,10 @@ impl Tables {
     fn forget_frontend(&mut self, key: FrontendKeyV1, old: FrontendV2) {
         let new = self.frontends.get(&key);
         if new.is_none_or(|new| new.service != old.service) {
-            self.held_mut(old.service, |held| held.frontends.remove(&key));
+            self.held_mut(old.service, |held| {
+                let found = held.frontends.binary_search(&key);
+                found.map(|at| held.frontends.remove(at)).is_ok()
+            });
         }
     }
 

@@ -12,11 +12,11 @@ pub(super) fn parse(text: &str, mut sink: impl FnMut(Kind, Value)) -> Vec<(usize
     for (number, (line, document)) in (1..).zip(split(text)) {
         // JSON is YAML, and an order of magnitude faster to read as what it is.
         let json = document.trim_start().starts_with('{');
-        if let Some(value) = json.then(|| serde_json::from_str(&document).ok()).flatten() {
+        if let Some(value) = json.then(|| serde_json::from_str(document).ok()).flatten() {
             collect(value, &mut sink);
             continue;
         }
-        match Value::deserialize(serde_norway::Deserializer::from_str(&document)) {
+        match Value::deserialize(serde_norway::Deserializer::from_str(document)) {
             Ok(value) => collect(value, &mut sink),
             Err(error) => broken.push((number, at_line(&error, line))),
         }
@@ -26,16 +26,18 @@ pub(super) fn parse(text: &str, mut sink: impl FnMut(Kind, Value)) -> Vec<(usize
 
 /// Documents and the number of lines before each. They are split before they are parsed, since
 /// the parser gives up at the first that is broken.
-fn split(text: &str) -> Vec<(usize, String)> {
-    let mut documents = vec![(0, String::new())];
-    for (line, content) in (1..).zip(text.lines()) {
-        if content == "---" || content.starts_with("--- ") {
-            documents.push((line, content.get(4..).unwrap_or_default().to_owned()));
-        } else if let Some((_, document)) = documents.last_mut() {
-            document.push_str(content);
-            document.push('\n');
+fn split(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut first_line, mut begins, mut at) = (0, 0, 0);
+    for (line, content) in (1..).zip(text.split_inclusive('\n')) {
+        if content.trim_end() == "---" || content.starts_with("--- ") {
+            documents.push((first_line, &text[begins..at]));
+            // What stands behind the marker belongs to the document.
+            (first_line, begins) = (line - 1, at + 3);
         }
+        at += content.len();
     }
+    documents.push((first_line, &text[begins..]));
     let is_content = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     documents.retain(|(_, document)| document.lines().any(is_content));
     documents

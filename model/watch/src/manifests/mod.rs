@@ -69,7 +69,7 @@ pub(crate) async fn run(
     let _watcher = watch(&directory, sender)?;
     let mut store = Store::new(kinds);
     let files = list(&directory).map_err(unreadable)?;
-    let first = store.start(files.into_iter().filter_map(|path| read(&path)));
+    let first = store.start(files.into_iter().collect(), read);
     if hand_on(&events, first).await.is_err() {
         return Ok(());
     }
@@ -91,9 +91,7 @@ pub(crate) async fn run(
                 .chain(list(&directory).map_err(unreadable)?)
                 .collect(),
         };
-        let fresh = touched
-            .into_iter()
-            .map(|path| (path.clone(), read(&path).map(|(_, text)| text)));
+        let fresh = touched.into_iter().map(|path| (path.clone(), read(&path)));
         let news = store.update(fresh.collect::<Vec<_>>());
         if hand_on(&events, news).await.is_err() {
             return Ok(());
@@ -186,10 +184,10 @@ fn is_manifest(path: &Path) -> bool {
     known && !hidden
 }
 
-/// Path and text; `None` for what is no file any more.
-fn read(path: &Path) -> Option<(PathBuf, String)> {
+/// The text of a file; `None` for what is no file any more.
+fn read(path: &Path) -> Option<String> {
     match std::fs::read(path) {
-        Ok(bytes) => Some((path.into(), String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!(file = %path.display(), %error, "cannot be read; it counts as removed");

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,11 +45,17 @@ impl Store {
         self.files.keys().cloned()
     }
 
-    /// The first events: every kind, in one step each.
-    pub(super) fn start(&mut self, files: impl Iterator<Item = (PathBuf, String)>) -> Vec<Event> {
-        for (path, text) in files {
-            let contents = self.read(&path, &text);
-            self.install(path, Some(contents));
+    /// The first events: every kind, in one step each. `text` reads a file, `None` where it is gone.
+    pub(super) fn start(
+        &mut self,
+        files: Vec<PathBuf>,
+        text: impl Fn(&Path) -> Option<String> + Sync,
+    ) -> Vec<Event> {
+        // Tens of thousands of objects are a second's work, and a start waits for it.
+        let read = |path: &PathBuf| Some(self.read(path, &text(path)?));
+        let contents = in_parallel(&files, read);
+        for (path, contents) in files.into_iter().zip(contents) {
+            self.install(path, contents);
         }
         let mut events = Vec::new();
         for kind in self.kinds.clone() {
@@ -216,6 +223,26 @@ impl Store {
     }
 }
 
+/// `work` on every item, on as many threads as there are processors; the answers are in order.
+fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Option<R> + Sync,
+) -> Vec<Option<R>> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut answers: Vec<Option<R>> = items.iter().map(|_| None).collect();
+    let share = items.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        for (items, answers) in items.chunks(share).zip(answers.chunks_mut(share)) {
+            scope.spawn(|| {
+                for (item, answer) in items.iter().zip(answers) {
+                    *answer = work(item);
+                }
+            });
+        }
+    });
+    answers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,11 +257,12 @@ mod tests {
     fn store(files: &[(&str, String)]) -> (Store, Cluster) {
         let mut store = Store::new(KindSet::from([Kind::Service, Kind::Node]));
         let mut cluster = Cluster::default();
-        let events = store.start(
-            files
-                .iter()
-                .map(|(path, text)| (PathBuf::from(path), text.clone())),
-        );
+        let text_of = |path: &Path| {
+            let found = files.iter().find(|(name, _)| Path::new(name) == path);
+            found.map(|(_, text)| text.clone())
+        };
+        let paths = files.iter().map(|(path, _)| PathBuf::from(path));
+        let events = store.start(paths.collect(), text_of);
         events.into_iter().for_each(|event| cluster.apply(event));
         cluster.take_changes();
         (store, cluster)
