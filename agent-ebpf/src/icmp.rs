@@ -10,21 +10,25 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC};
 
 use crate::connections;
 use crate::forward::forward;
+use crate::global::{global, verdict};
 use crate::kernel;
-use crate::maps::{Scratch, count};
+use crate::maps::{self, Scratch, count};
 use crate::packet::{Family, Hook, Packet, Parsed, parse_at, same_address};
 use crate::rewrite::{ports, v4_addresses, v6_difference};
 
 const ICMP_HEADER: u32 = 8;
 const PORTS: u32 = 4;
 
-/// Translates an error that concerns a connection; the answer is the verdict.
-#[inline(never)]
-pub(crate) fn translate(
-    skb: *mut __sk_buff,
-    hook: Hook,
-    scratch: &mut Scratch,
-) -> Result<i32, Counter> {
+global! {
+    /// Translates an error that concerns a connection; the answer is the verdict.
+    fn translate_error(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| translate(skb, hook.into(), scratch)))
+    }
+}
+
+#[inline(always)]
+fn translate(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, Counter> {
     let Scratch {
         packet,
         inner,

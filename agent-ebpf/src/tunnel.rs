@@ -11,6 +11,7 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM
 
 use crate::error::{self, Message, folded};
 use crate::forward::send;
+use crate::global::{global, verdict};
 use crate::kernel;
 use crate::maps::{self, Scratch, count};
 use crate::packet::{
@@ -20,14 +21,16 @@ use crate::packet::{
 
 const HOPS: u8 = 64;
 
-/// Sends the packet to `connection.rewrite.destination`, a node; the answer is the verdict.
-#[inline(never)]
-pub(crate) fn enter(
-    skb: *mut __sk_buff,
-    hook: Hook,
-    scratch: &mut Scratch,
-    connection: &ConnectionV2,
-) -> Result<i32, Counter> {
+global! {
+    /// Sends the packet to `scratch.forward.rewrite.destination`, a node; the answer is the verdict.
+    fn enter(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| wrap(skb, hook.into(), scratch)))
+    }
+}
+
+#[inline(always)]
+fn wrap(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, Counter> {
     let settings = maps::settings().ok_or(Counter::DropFailed)?;
     let packet = &scratch.packet;
     let (header, family) = match packet.family {
@@ -40,12 +43,11 @@ pub(crate) fn enter(
         return error::send(skb, hook, scratch, Message::too_big(settings.mtu - header));
     }
     match family {
-        Family::V4 => enter_v4(skb, settings, connection, length),
-        Family::V6 => enter_v6(skb, settings, connection, length),
+        Family::V4 => enter_v4(skb, settings, &scratch.forward, length),
+        Family::V6 => enter_v6(skb, settings, &scratch.forward, length),
     }
     .map_err(|_| Counter::DropFailed)?;
     count(Counter::TunnelSent);
-    scratch.forward = *connection;
     scratch.forward.rewrite.source = match family {
         Family::V4 => settings.node_v4,
         Family::V6 => settings.node_v6,

@@ -18,6 +18,8 @@ mod errors;
 #[cfg(test)]
 mod flows;
 #[cfg(test)]
+mod fragments;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod lab;
