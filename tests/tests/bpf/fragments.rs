@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use agent_abi::counters::Counter;
 
 use crate::lab::{At, Lab};
-use crate::wire::{LINK, ethernet, repair_v4_header, udp};
+use crate::wire::{LINK, ethernet, udp};
 
 /// Data of a fragment; a multiple of eight (RFC 791 §3.2).
 const PIECE: usize = 64;
-const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// Who sends what, and as what it leaves where it is known.
@@ -77,37 +76,10 @@ impl Case {
     }
 }
 
-/// Cuts a packet, with an extension header between the fragment header and the data.
+/// The fragments of a packet, in frames.
 fn cut(packet: &[u8], piece: usize, options: Option<u8>) -> Vec<Vec<u8>> {
-    let header = if packet[0] >> 4 == 4 { 20 } else { 40 };
-    let (header, data) = packet.split_at(header);
-    let mut data = data.to_vec();
-    let protocol = if header.len() == 40 { header[6] } else { 0 };
-    if options.is_some() {
-        // PadN of six bytes (RFC 8200 §4.2).
-        data.splice(0..0, [protocol, 0, 1, 4, 0, 0, 0, 0]);
-    }
-    let pieces: Vec<&[u8]> = data.chunks(piece).collect();
-    let frame = |(index, data): (usize, &&[u8])| {
-        let more = index + 1 < pieces.len();
-        let offset = u16::try_from(index * piece).unwrap();
-        let mut packet = header.to_vec();
-        let length = |extra| u16::try_from(data.len() + extra).unwrap().to_be_bytes();
-        if header.len() == 20 {
-            let field = (offset / 8 | u16::from(more) << 13).to_be_bytes();
-            packet[2..4].copy_from_slice(&length(20));
-            packet[4..8].copy_from_slice(&[7, 7, field[0], field[1]]);
-            repair_v4_header(&mut packet);
-        } else {
-            let [o0, o1] = (offset | u16::from(more)).to_be_bytes();
-            packet[4..6].copy_from_slice(&length(8));
-            packet[6] = FRAGMENT;
-            packet.extend([options.unwrap_or(protocol), 0, o0, o1, 7, 7, 7, 7]);
-        }
-        packet.extend(*data);
-        ethernet(&packet)
-    };
-    pieces.iter().enumerate().map(frame).collect()
+    let pieces = crate::pieces::cut(packet, piece, 0x0707, options);
+    pieces.iter().map(|piece| ethernet(piece)).collect()
 }
 
 /// The destination address of a frame.

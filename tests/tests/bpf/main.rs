@@ -28,6 +28,8 @@ mod malformed;
 #[cfg(test)]
 mod packet;
 #[cfg(test)]
+mod pieces;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod qdisc;

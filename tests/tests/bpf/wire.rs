@@ -126,7 +126,7 @@ pub(crate) fn with_ends(packet: &[u8], source: SocketAddr, destination: SocketAd
     packet
 }
 
-pub(crate) fn repair_v4_header(packet: &mut [u8]) {
+fn repair_v4_header(packet: &mut [u8]) {
     packet[10..12].fill(0);
     let header = usize::from(packet[0] & 0x0f) * 4;
     let checksum = !sum(&[&packet[..header]]);
