@@ -7,8 +7,8 @@ use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
 use agent_abi::service::{
-    ADDRESS_SERVICE, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2,
-    RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
+    ADDRESS_BACKEND, ADDRESS_FRONTEND, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
+    FrontendKeyV1, FrontendV2, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
 use agent_abi::settings::SettingsV2;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup as FibLookup};
@@ -162,7 +162,13 @@ pub(crate) fn room() -> Option<&'static mut Held> {
 /// Whether an address is a frontend's or a backend's.
 #[inline(always)]
 pub(crate) fn is_of_service(address: &Address) -> bool {
-    kernel::bits(ADDRESSES_V1.get_ptr(address)) & ADDRESS_SERVICE != 0
+    kernel::bits(ADDRESSES_V1.get_ptr(address)) & (ADDRESS_FRONTEND | ADDRESS_BACKEND) != 0
+}
+
+/// Whether an address is a frontend's.
+#[inline(always)]
+pub(crate) fn is_frontend(address: &Address) -> bool {
+    kernel::bits(ADDRESSES_V1.get_ptr(address)) & ADDRESS_FRONTEND != 0
 }
 
 /// Whether connections of another proxy are being taken over.

@@ -55,7 +55,7 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let mut parsed = packet::parse(skb);
     let tunnelled = parsed == Parsed::Tunnel as i32
         && hook == Hook::UplinkIngress
-        && tunnel::is_ours(&scratch.packet);
+        && tunnel::is_ours(skb, &scratch.packet);
     if tunnelled {
         tunnel::leave(skb, scratch.packet.family)?;
         parsed = packet::parse(skb);
@@ -72,7 +72,11 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
             _ => return Ok(TC_ACT_UNSPEC),
         }
     } else if parsed == Parsed::Error as i32 {
-        return Ok(icmp::translate_error(skb, hook as u32));
+        return Ok(icmp::translate_error(
+            skb,
+            hook as u32,
+            u32::from(tunnelled),
+        ));
     } else if parsed != Parsed::Transport as i32 {
         return Ok(TC_ACT_UNSPEC);
     }
@@ -125,7 +129,8 @@ global! {
     /// Sends the packet on as `scratch.forward` says; the answer is the verdict.
     fn translate(skb: *mut __sk_buff, hook: u32) -> i32 {
         let scratch = maps::scratch().ok_or(Counter::DropFailed);
-        global::verdict(scratch.and_then(|scratch| send_on(skb, hook.into(), scratch)))
+        let outcome = scratch.and_then(|scratch| send_on(skb, hook.into(), scratch));
+        tunnel::or_enter(skb, hook, outcome)
     }
 }
 
@@ -139,7 +144,7 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
     }
     account(skb, &scratch.forward);
     if scratch.forward.flags & CONNECTION_TUNNEL != 0 {
-        return Ok(tunnel::enter(skb, hook as u32));
+        return Ok(tunnel::ENTER);
     }
     rewrite(skb, &scratch.packet, &scratch.forward.rewrite)?;
     count(Counter::PacketsTranslated);

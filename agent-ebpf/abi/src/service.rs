@@ -88,8 +88,10 @@ pub const FRONTEND_DIRECT_RETURN: u32 = 32;
 /// A loopback address, for processes of the node alone.
 pub const FRONTEND_LOOPBACK: u32 = 64;
 
-/// A frontend or a backend has the address.
-pub const ADDRESS_SERVICE: u32 = 1;
+/// A frontend has the address.
+pub const ADDRESS_FRONTEND: u32 = 1;
+/// A backend has the address.
+pub const ADDRESS_BACKEND: u32 = 2;
 
 /// Backends to choose from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use agent_abi::Address;
-use agent_abi::service::{ADDRESS_SERVICE, BackendV2};
+use agent_abi::service::{ADDRESS_BACKEND, ADDRESS_FRONTEND, BackendV2, FrontendKeyV1};
 
 use super::tables::{Op, Tables};
 use crate::sys::map::{Table, TableError};
@@ -14,7 +14,7 @@ use crate::sys::map::{Table, TableError};
 /// How many frontends and backends have each address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    holders: BTreeMap<Address, u32>,
+    holders: BTreeMap<Address, Holders>,
 }
 
 /// One write to the map of addresses.
@@ -44,11 +44,11 @@ impl Addresses {
     pub fn of(tables: &Tables) -> Self {
         let mut addresses = Self::default();
         for key in tables.frontends().keys() {
-            addresses.add(key.address);
+            addresses.add(Holder::frontend(key));
         }
         for held in tables.services().values() {
             for backend in held.backends.values() {
-                addresses.add(backend.address);
+                addresses.add(Holder::backend(backend));
             }
         }
         addresses
@@ -57,9 +57,9 @@ impl Addresses {
     /// What brings the map, as it was read, in line.
     pub fn reconcile(&self, entries: &[(Address, u32)]) -> Vec<Change> {
         let found: BTreeMap<Address, u32> = entries.iter().copied().collect();
-        let missing = self.holders.keys().filter_map(|address| {
-            let there = found.get(address) == Some(&ADDRESS_SERVICE);
-            (!there).then_some(Change::Put(*address, ADDRESS_SERVICE))
+        let missing = self.holders.iter().filter_map(|(address, holders)| {
+            let bits = holders.bits();
+            (found.get(address) != Some(&bits)).then_some(Change::Put(*address, bits))
         });
         let left = found
             .keys()
@@ -72,40 +72,90 @@ impl Addresses {
     pub fn follow(&mut self, op: &Op, tables: &Tables) -> [Option<Change>; 2] {
         let (new, old) = match op {
             Op::PutFrontend(key, _) if !tables.frontends().contains_key(key) => {
-                (Some(key.address), None)
+                (Some(Holder::frontend(key)), None)
             }
             Op::DeleteFrontend(key) if tables.frontends().contains_key(key) => {
-                (None, Some(key.address))
+                (None, Some(Holder::frontend(key)))
             }
             Op::PutBackend(id, value) => {
-                let old = backend(tables, value.service, *id).map(|old| old.address);
-                (Some(value.address), old)
+                let old = backend(tables, value.service, *id);
+                (Some(Holder::backend(value)), old.map(Holder::backend))
             }
             Op::DeleteBackend { service, id } => {
-                (None, backend(tables, *service, *id).map(|old| old.address))
+                (None, backend(tables, *service, *id).map(Holder::backend))
             }
             _ => (None, None),
         };
         [
-            new.and_then(|address| self.add(address)),
-            old.and_then(|address| self.remove(address)),
+            new.and_then(|holder| self.add(holder)),
+            old.and_then(|holder| self.remove(holder)),
         ]
     }
 
-    fn add(&mut self, address: Address) -> Option<Change> {
-        let holders = self.holders.entry(address).or_default();
-        *holders += 1;
-        (*holders == 1).then_some(Change::Put(address, ADDRESS_SERVICE))
+    fn add(&mut self, holder: Holder) -> Option<Change> {
+        let holders = self.holders.entry(holder.address).or_default();
+        let before = holders.bits();
+        *holders.count(holder.bit) += 1;
+        let bits = holders.bits();
+        (bits != before).then_some(Change::Put(holder.address, bits))
     }
 
-    fn remove(&mut self, address: Address) -> Option<Change> {
-        let holders = self.holders.get_mut(&address)?;
-        *holders -= 1;
-        if *holders > 0 {
-            return None;
+    fn remove(&mut self, holder: Holder) -> Option<Change> {
+        let holders = self.holders.get_mut(&holder.address)?;
+        let before = holders.bits();
+        let count = holders.count(holder.bit);
+        *count = count.saturating_sub(1);
+        match holders.bits() {
+            0 => {
+                self.holders.remove(&holder.address);
+                Some(Change::Delete(holder.address))
+            }
+            bits => (bits != before).then_some(Change::Put(holder.address, bits)),
         }
-        self.holders.remove(&address);
-        Some(Change::Delete(address))
+    }
+}
+
+/// A frontend or backend, by its address.
+#[derive(Clone, Copy)]
+struct Holder {
+    address: Address,
+    bit: u32,
+}
+
+impl Holder {
+    fn frontend(key: &FrontendKeyV1) -> Self {
+        Self {
+            address: key.address,
+            bit: ADDRESS_FRONTEND,
+        }
+    }
+
+    fn backend(value: &BackendV2) -> Self {
+        Self {
+            address: value.address,
+            bit: ADDRESS_BACKEND,
+        }
+    }
+}
+
+/// Who has one address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Holders {
+    frontends: u32,
+    backends: u32,
+}
+
+impl Holders {
+    fn count(&mut self, bit: u32) -> &mut u32 {
+        match bit {
+            ADDRESS_FRONTEND => &mut self.frontends,
+            _ => &mut self.backends,
+        }
+    }
+
+    fn bits(self) -> u32 {
+        let bit = |count: u32, bit| if count > 0 { bit } else { 0 };
+        bit(self.frontends, ADDRESS_FRONTEND) | bit(self.backends, ADDRESS_BACKEND)
     }
 }
 
@@ -116,7 +166,7 @@ fn backend(tables: &Tables, service: u32, id: u32) -> Option<&BackendV2> {
 #[cfg(test)]
 mod tests {
     use agent_abi::mapped_v4;
-    use agent_abi::service::{FrontendKeyV1, FrontendV2};
+    use agent_abi::service::FrontendV2;
 
     use super::*;
 
@@ -149,18 +199,25 @@ mod tests {
             service: 1,
             flags: 0,
         };
-        let put = |address| Some(Change::Put(address, ADDRESS_SERVICE));
+        let put = |address, bits| Some(Change::Put(address, bits));
         let delete = |address| Some(Change::Delete(address));
+        let (f, b) = (ADDRESS_FRONTEND, ADDRESS_BACKEND);
         let cases = [
-            (Op::PutFrontend(frontend(1), value), [put(FRONTEND), None]),
+            (
+                Op::PutFrontend(frontend(1), value),
+                [put(FRONTEND, f), None],
+            ),
             (Op::PutFrontend(frontend(2), value), [None, None]),
             (Op::PutFrontend(frontend(2), value), [None, None]),
-            (put_backend(7, BACKEND), [put(BACKEND), None]),
+            (put_backend(7, BACKEND), [put(BACKEND, b), None]),
             (put_backend(8, BACKEND), [None, None]),
             (Op::DeleteBackend { service: 1, id: 7 }, [None, None]),
-            (put_backend(8, FRONTEND), [None, delete(BACKEND)]),
+            (
+                put_backend(8, FRONTEND),
+                [put(FRONTEND, f | b), delete(BACKEND)],
+            ),
             (Op::DeleteFrontend(frontend(1)), [None, None]),
-            (Op::DeleteFrontend(frontend(2)), [None, None]),
+            (Op::DeleteFrontend(frontend(2)), [None, put(FRONTEND, b)]),
             (
                 Op::DeleteBackend { service: 1, id: 8 },
                 [None, delete(FRONTEND)],
@@ -177,12 +234,12 @@ mod tests {
     #[test]
     fn the_map_is_brought_in_line_with_tables_just_read() {
         let mut addresses = Addresses::default();
-        addresses.add(FRONTEND);
-        let entries = [(FRONTEND, 0), (BACKEND, ADDRESS_SERVICE)];
+        addresses.add(Holder::frontend(&frontend(1)));
+        let entries = [(FRONTEND, 0), (BACKEND, ADDRESS_BACKEND)];
         assert_eq!(
             addresses.reconcile(&entries),
             [
-                Change::Put(FRONTEND, ADDRESS_SERVICE),
+                Change::Put(FRONTEND, ADDRESS_FRONTEND),
                 Change::Delete(BACKEND)
             ]
         );
