@@ -164,14 +164,13 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV2, closing: bool, 
         CONNECTIONS_V2.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_NOEXIST));
 }
 
-/// Opens a connection to a backend of `frontend`. A packet that came through a tunnel goes into no
+/// Opens a connection to a backend of `scratch.frontend`. A packet that came through a tunnel goes into no
 /// other.
 #[inline(always)]
 pub(crate) fn open(
     skb: *mut __sk_buff,
     hook: Hook,
     scratch: &mut Scratch,
-    frontend: &FrontendV2,
     tunnelled: bool,
     now: u64,
 ) -> Result<Opened, Counter> {
@@ -181,8 +180,10 @@ pub(crate) fn open(
         forward,
         reply,
         reply_key,
+        frontend,
         ..
     } = scratch;
+    let frontend = &*frontend;
     let tuple = &packet.tuple;
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0
         && !services::is_source_allowed(frontend.service, &tuple.source)

@@ -4,26 +4,38 @@
 //! The error's destination and the packet it quotes are turned back. Its source stays, so that
 //! traceroute shows the router, unless it is the backend itself, which the client does not know.
 
-use agent_abi::connection::TupleV1;
+use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
+use agent_abi::service::{FRONTEND_DIRECT_RETURN, FrontendV2};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC};
 
-use crate::connections;
 use crate::forward::forward;
+use crate::global::global;
 use crate::kernel;
-use crate::maps::{Scratch, count};
+use crate::maps::{self, Scratch, count};
 use crate::packet::{Family, Hook, Packet, Parsed, parse_at, same_address};
 use crate::rewrite::{ports, v4_addresses, v6_difference};
+use crate::{connections, services, tunnel};
 
 const ICMP_HEADER: u32 = 8;
 const PORTS: u32 = 4;
 
-/// Translates an error that concerns a connection; the answer is the verdict.
-#[inline(never)]
-pub(crate) fn translate(
+global! {
+    /// Translates an error that concerns a connection; the answer is the verdict.
+    fn translate_error(skb: *mut __sk_buff, hook: u32, tunnelled: u32) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        let may_tunnel = hook == Hook::UplinkIngress as u32 && tunnelled == 0;
+        let outcome = scratch.and_then(|scratch| translate(skb, hook.into(), scratch, may_tunnel));
+        tunnel::or_enter(skb, hook, outcome)
+    }
+}
+
+#[inline(always)]
+fn translate(
     skb: *mut __sk_buff,
     hook: Hook,
     scratch: &mut Scratch,
+    may_tunnel: bool,
 ) -> Result<i32, Counter> {
     let Scratch {
         packet,
@@ -42,7 +54,22 @@ pub(crate) fn translate(
     }
     connections::reverse(&inner.tuple, reply_key);
     let found = connections::lookup(reply_key).or_else(|| connections::lookup_opening(reply_key));
-    let Some(connection) = found else {
+    // The answer that it is about left from the backend's node, which knows how to translate it.
+    let node = match &found {
+        Some(connection) if connection.flags & CONNECTION_TUNNEL != 0 => {
+            Some(&connection.rewrite.destination)
+        }
+        Some(_) => None,
+        // `edge` makes no entry for what it chooses by hash.
+        None => {
+            frontend_of(reply_key).and_then(|frontend| services::node_by_hash(frontend, reply_key))
+        }
+    };
+    if let Some(node) = node.filter(|_| may_tunnel) {
+        outer.rewrite.destination = *node;
+        return Ok(tunnel::ENTER);
+    }
+    let Some(connection) = found.filter(|found| found.flags & CONNECTION_TUNNEL == 0) else {
         return Ok(TC_ACT_UNSPEC);
     };
     // As an answer to the quoted packet would, the error goes where that came from.
@@ -55,6 +82,12 @@ pub(crate) fn translate(
     change(skb, scratch)?;
     count(Counter::ErrorsTranslated);
     forward(skb, hook, scratch)
+}
+
+#[inline(always)]
+fn frontend_of(tuple: &TupleV1) -> Option<&'static FrontendV2> {
+    services::frontend(tuple.destination, tuple.destination_port, tuple.protocol)
+        .filter(|frontend| frontend.flags & FRONTEND_DIRECT_RETURN != 0)
 }
 
 #[inline(never)]

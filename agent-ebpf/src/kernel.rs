@@ -8,10 +8,12 @@
 use core::mem::MaybeUninit;
 use core::ptr::from_mut;
 
-use agent_abi::connection::{ConnectionV2, FragmentV1};
+use agent_abi::connection::{ConnectionV2, FragmentV2};
 use agent_abi::service::AffinityV1;
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibLookup};
 use aya_ebpf::helpers::generated;
+
+use crate::fragment::{Held, LARGEST};
 
 /// `BPF_F_IPV6` (6.16, and stable kernels before it): the pseudo header is IPv6, so
 /// `CHECKSUM_COMPLETE` is left alone.
@@ -45,9 +47,24 @@ pub(crate) fn affinity(value: *mut AffinityV1) -> &'static mut AffinityV1 {
 
 /// A value of the table of fragments.
 #[inline(always)]
-pub(crate) fn fragment(value: *const FragmentV1) -> FragmentV1 {
+pub(crate) fn fragment(value: *const FragmentV2) -> FragmentV2 {
     // SAFETY: the pointer comes from a lookup of this program run; entries are replaced whole.
     unsafe { *value }
+}
+
+/// A value of the table of kept fragments.
+#[inline(always)]
+pub(crate) fn held(value: *const Held) -> &'static Held {
+    // SAFETY: as for `connection`. Another program may drive the entry out and put another there;
+    // who reads it has to see that the entry was still its own afterwards.
+    unsafe { &*value }
+}
+
+/// Bits that the agent has written, 0 where it has written none.
+#[inline(always)]
+pub(crate) fn bits(value: Option<*const u32>) -> u32 {
+    // SAFETY: the pointer comes from a lookup of this program run in a map that is not preallocated.
+    value.map_or(0, |value| unsafe { *value })
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
@@ -152,6 +169,49 @@ pub(crate) fn load_into<const N: usize>(
         generated::bpf_skb_load_bytes(skb.cast(), offset, from_mut(bytes).cast(), N as u32)
     };
     (answer == 0).then_some(())
+}
+
+/// Copies the whole packet; `None` where it does not fit.
+#[inline(always)]
+pub(crate) fn copy(skb: *mut __sk_buff, to: &mut Held) -> Option<()> {
+    let length = length(skb);
+    to.length = length;
+    if length == 0 || length > LARGEST {
+        return None;
+    }
+    // SAFETY: `skb` is the program's context, `to.bytes` is writable for `LARGEST` bytes.
+    let answer = unsafe {
+        generated::bpf_skb_load_bytes(skb.cast(), 0, from_mut(&mut to.bytes).cast(), length)
+    };
+    (answer == 0).then_some(())
+}
+
+/// Makes the packet another one, from the link-layer header on.
+#[inline(always)]
+pub(crate) fn become_copy(skb: *mut __sk_buff, from: &Held) -> Result<(), i64> {
+    let length = from.length;
+    if length == 0 || length > LARGEST {
+        return Err(-1);
+    }
+    set_length(skb, length)?;
+    // SAFETY: `skb` is the program's context, `from.bytes` is readable for `LARGEST` bytes.
+    checked(unsafe {
+        generated::bpf_skb_store_bytes(
+            skb,
+            0,
+            from.bytes.as_ptr().cast(),
+            length,
+            u64::from(aya_ebpf::bindings::BPF_F_RECOMPUTE_CSUM),
+        )
+    })
+}
+
+/// Lets a copy of the packet come in anew where the packet came in.
+#[inline(always)]
+pub(crate) fn clone_in(skb: *mut __sk_buff) -> Result<(), i64> {
+    let ingress = u64::from(aya_ebpf::bindings::BPF_F_INGRESS);
+    // SAFETY: `skb` is the program's context; packet pointers are not used in these programs.
+    checked(unsafe { generated::bpf_clone_redirect(skb, interface(skb), ingress) })
 }
 
 /// Writes bytes into the packet, leaving all checksums as they are.

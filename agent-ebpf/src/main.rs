@@ -21,6 +21,7 @@ mod error;
 mod forward;
 mod fragment;
 mod frame;
+mod global;
 mod icmp;
 mod kernel;
 mod maps;

@@ -2,12 +2,13 @@
 //!
 //! Sizes here are the least useful ones; the agent sets the real ones when it loads the programs.
 
-use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV1, TupleV1};
+use agent_abi::Address;
+use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
 use agent_abi::service::{
-    ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, RingChunkV1,
-    RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
+    ADDRESS_BACKEND, ADDRESS_FRONTEND, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
+    FrontendKeyV1, FrontendV2, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
 use agent_abi::settings::SettingsV2;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup as FibLookup};
@@ -16,6 +17,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::xdp::DevMapHash;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap};
 
+use crate::fragment::{Held, HeldKey};
 use crate::kernel;
 use crate::packet::{Packet, QUOTED_V4, QUOTED_V6};
 
@@ -53,7 +55,15 @@ pub(crate) static CONNECTIONS_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap
 pub(crate) static OPENING_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
 
 #[map]
-pub(crate) static FRAGMENTS_V2: LruHashMap<FragmentKeyV1, FragmentV1> = LruHashMap::pinned(1024, 0);
+pub(crate) static FRAGMENTS_V3: LruHashMap<FragmentKeyV1, FragmentV2> = LruHashMap::pinned(1024, 0);
+
+/// Not pinned: what it holds is worth nothing a moment later.
+#[map]
+pub(crate) static HELD: LruHashMap<HeldKey, Held> = LruHashMap::with_max_entries(1024, 0);
+
+/// Written by the agent.
+#[map]
+static ADDRESSES_V1: HashMap<Address, u32> = HashMap::pinned(1024, BPF_F_NO_PREALLOC);
 
 /// The interfaces that `edge` is attached to: their drivers are ready to transmit what it redirects.
 /// Written by the agent. No node has more.
@@ -80,6 +90,10 @@ static TRAFFIC_V2: PerCpuHashMap<u32, TrafficV1> = PerCpuHashMap::pinned(1024, B
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// Room for a fragment, on its way to or from [`HELD`].
+#[map]
+static ROOM: PerCpuArray<Held> = PerCpuArray::with_max_entries(1, 0);
+
 /// See [`SCRATCH`]. A program run owns it from its start to its verdict.
 #[repr(C)]
 pub(crate) struct Scratch {
@@ -87,11 +101,13 @@ pub(crate) struct Scratch {
     pub(crate) packet: Packet,
     /// What an ICMP error quotes, or a tunnel carries.
     pub(crate) inner: Packet,
-    /// Key of a cut packet.
-    pub(crate) fragment: FragmentKeyV1,
+    /// Key of a cut packet, and of a fragment of it.
+    pub(crate) held: HeldKey,
     /// Key of a client's backend.
     pub(crate) affinity: AffinityKeyV1,
-    /// A new connection's entry.
+    /// Where a new connection goes to.
+    pub(crate) frontend: FrontendV2,
+    /// What the packet leaves as; a new connection's entry.
     pub(crate) forward: ConnectionV2,
     /// The entry of its replies.
     pub(crate) reply: ConnectionV2,
@@ -135,6 +151,24 @@ pub(crate) fn traffic(service: u32) -> Option<&'static mut TrafficV1> {
 #[inline(always)]
 pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(kernel::of_this_cpu)
+}
+
+/// The room for a fragment of this CPU.
+#[inline(always)]
+pub(crate) fn room() -> Option<&'static mut Held> {
+    ROOM.get_ptr_mut(0).map(kernel::of_this_cpu)
+}
+
+/// Whether an address is a frontend's or a backend's.
+#[inline(always)]
+pub(crate) fn is_of_service(address: &Address) -> bool {
+    kernel::bits(ADDRESSES_V1.get_ptr(address)) & (ADDRESS_FRONTEND | ADDRESS_BACKEND) != 0
+}
+
+/// Whether an address is a frontend's.
+#[inline(always)]
+pub(crate) fn is_frontend(address: &Address) -> bool {
+    kernel::bits(ADDRESSES_V1.get_ptr(address)) & ADDRESS_FRONTEND != 0
 }
 
 /// Whether connections of another proxy are being taken over.

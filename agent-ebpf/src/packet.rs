@@ -6,7 +6,8 @@ use agent_abi::{
 };
 use aya_ebpf::bindings::__sk_buff;
 
-use crate::kernel;
+use crate::global::global;
+use crate::{kernel, maps};
 
 /// Length of the Ethernet header; VLAN tags are kept outside the packet by the kernel.
 pub(crate) const LINK_HEADER: u32 = 14;
@@ -41,6 +42,7 @@ pub(crate) const ACK: u8 = 16;
 
 /// Where a packet is seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Hook {
     /// Comes from another machine.
     UplinkIngress,
@@ -58,6 +60,18 @@ impl Hook {
     }
 }
 
+/// A [`Hook`] as a number.
+impl From<u32> for Hook {
+    #[inline(always)]
+    fn from(number: u32) -> Self {
+        match number {
+            0 => Self::UplinkIngress,
+            1 => Self::WorkloadIngress,
+            _ => Self::Egress,
+        }
+    }
+}
+
 /// Address family of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -67,6 +81,7 @@ pub(crate) enum Family {
 
 /// What a packet turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub(crate) enum Parsed {
     /// TCP, UDP or SCTP with its ports.
     Transport,
@@ -102,6 +117,12 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
+    /// Whether later fragments follow it.
+    #[inline(always)]
+    pub(crate) fn is_first_fragment(&self) -> bool {
+        self.fragmented && !self.later
+    }
+
     /// Whether the packet begins a connection of its own accord.
     #[inline(always)]
     pub(crate) fn opens(&self) -> bool {
@@ -128,13 +149,21 @@ impl Packet {
 
 /// Reads the headers of a packet whose network header is at `network` into `packet`.
 #[inline(always)]
-pub(crate) fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Parsed {
+fn parse_whole(skb: *mut __sk_buff, packet: &mut Packet) -> Parsed {
     let family = match kernel::ether_type(skb) {
         [0x08, 0x00] => Family::V4,
         [0x86, 0xdd] => Family::V6,
         _ => return Parsed::Other,
     };
     parse_at(skb, LINK_HEADER, family, packet).unwrap_or(Parsed::Other)
+}
+
+global! {
+    /// Reads the headers of the packet into the scratch space; the answer is a [`Parsed`].
+    fn parse(skb: *mut __sk_buff) -> i32 {
+        let parsed = maps::scratch().map(|scratch| parse_whole(skb, &mut scratch.packet));
+        parsed.unwrap_or(Parsed::Other) as i32
+    }
 }
 
 /// The same for a packet of a known family, wherever it begins.
@@ -148,6 +177,7 @@ pub(crate) fn parse_at(
     packet.family = family;
     packet.network = network;
     packet.flags = 0;
+    packet.fragmented = false;
     packet.tuple._pad = [0; 3];
     packet.tuple.source_port = [0; 2];
     packet.tuple.destination_port = [0; 2];
@@ -155,15 +185,15 @@ pub(crate) fn parse_at(
         Family::V4 => parse_v4(skb, packet)?,
         Family::V6 => parse_v6(skb, packet)?,
     }
+    if packet.later {
+        return can_have_ports(packet).then_some(Parsed::LaterFragment);
+    }
     let is_error = match packet.tuple.protocol {
         IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP => false,
         IPPROTO_ICMP | IPPROTO_ICMPV6 => true,
         IPPROTO_IPIP | IPPROTO_IPV6 => return Some(Parsed::Tunnel),
         _ => return None,
     };
-    if packet.later {
-        return Some(Parsed::LaterFragment);
-    }
     let [first, second, third, fourth] = kernel::load(skb, packet.transport)?;
     if is_error {
         return is_icmp_error(packet.tuple.protocol, first).then_some(Parsed::Error);
@@ -179,6 +209,17 @@ pub(crate) fn parse_at(
         };
     }
     Some(Parsed::Transport)
+}
+
+/// Whether there may be ports in the first fragment of a later one's packet.
+#[inline(always)]
+fn can_have_ports(packet: &Packet) -> bool {
+    match packet.tuple.protocol {
+        IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP => true,
+        // Of the headers behind the fragment header, the first one alone is known.
+        ROUTING | AUTHENTICATION | DESTINATION_OPTIONS => packet.family == Family::V6,
+        _ => false,
+    }
 }
 
 /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 792, RFC 4443).

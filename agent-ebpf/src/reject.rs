@@ -6,17 +6,21 @@ use agent_abi::counters::Counter;
 use aya_ebpf::bindings::__sk_buff;
 
 use crate::error::{self, Message, answer};
+use crate::global::{global, verdict};
 use crate::kernel;
-use crate::maps::{Scratch, count};
+use crate::maps::{self, Scratch, count};
 use crate::packet::{ACK, FIN, Family, Hook, Packet, RST, SYN};
 
-/// Turns the packet into its rejection; the answer is the verdict.
-#[inline(never)]
-pub(crate) fn reject(
-    skb: *mut __sk_buff,
-    hook: Hook,
-    scratch: &mut Scratch,
-) -> Result<i32, Counter> {
+global! {
+    /// Turns the packet into its rejection; the answer is the verdict.
+    fn reject(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| refuse(skb, hook.into(), scratch)))
+    }
+}
+
+#[inline(always)]
+fn refuse(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, Counter> {
     let verdict = if scratch.packet.tuple.protocol == IPPROTO_TCP {
         if scratch.packet.flags & RST != 0 {
             // A reset is never answered.

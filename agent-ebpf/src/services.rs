@@ -4,7 +4,7 @@ use agent_abi::Address;
 use agent_abi::connection::TupleV1;
 use agent_abi::hash;
 use agent_abi::service::{
-    AffinityKeyV1, AffinityV1, BACKEND_IN_CLUSTER, BACKEND_IN_LOCAL, BackendV2,
+    AffinityKeyV1, AffinityV1, BACKEND_IN_CLUSTER, BACKEND_IN_LOCAL, BACKEND_LOCAL, BackendV2,
     FRONTEND_LOCAL_INSIDE, FRONTEND_LOCAL_OUTSIDE, FrontendKeyV1, FrontendV2, POOL_CLUSTER,
     POOL_LOCAL, PoolV1, RING_CHUNK, RingKeyV1, SERVICE_AFFINITY, SERVICE_BY_PACKET,
     SERVICE_DROP_LOCAL, SERVICE_HASH, ServiceV2, SlotKeyV1, SourceKeyV1,
@@ -15,6 +15,7 @@ use crate::kernel;
 use crate::maps::{
     AFFINITY_V2, BACKENDS_V2, FRONTENDS_V2, RINGS_V2, SERVICES_V2, SLOTS_V2, SOURCES_V2,
 };
+use crate::packet::same_address;
 
 /// How often a choice is repeated when the agent shrinks the service at the same moment: between
 /// reading the number of slots and reading the slot, at most one write of the agent fits.
@@ -145,7 +146,7 @@ pub(crate) fn choose(
 /// Chooses for a packet from another machine where its headers alone decide; `None` where they do
 /// not, where there is nothing to choose, and where the tables change at this moment.
 #[inline(always)]
-pub(crate) fn choose_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<&'static BackendV2> {
+fn choose_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<&'static BackendV2> {
     let service = read(SERVICES_V2.get_ptr(&frontend.service))?;
     if service.flags & SERVICE_HASH == 0 || service.flags & SERVICE_AFFINITY != 0 {
         return None;
@@ -155,6 +156,15 @@ pub(crate) fn choose_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<&
         Choice::Backend { backend, .. } => Some(backend),
         _ => None,
     }
+}
+
+/// The node of the backend that [`choose_by_hash`] finds; `None` where that is this one, or none that
+/// packets may be sent to as they are.
+#[inline(always)]
+pub(crate) fn node_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<&'static Address> {
+    let backend = choose_by_hash(frontend, tuple)?;
+    let elsewhere = backend.flags & BACKEND_LOCAL == 0 && !same_address(&backend.node, &[0; 16]);
+    elsewhere.then_some(&backend.node)
 }
 
 /// The backend a client had, while it is still in the pool.

@@ -10,11 +10,13 @@ use aya_ebpf::programs::TcContext;
 
 use crate::connections::{self, Opened};
 use crate::forward::forward;
+use crate::fragment::{self, Later};
+use crate::global::global;
 use crate::maps::{self, Scratch, count};
 use crate::packet::{Hook, Parsed};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
-use crate::{fragment, icmp, kernel, packet, services, tunnel};
+use crate::{global, icmp, kernel, packet, services, tunnel};
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
@@ -36,44 +38,53 @@ pub(crate) fn egress(context: TcContext) -> i32 {
     verdict(context.skb.skb, Hook::Egress)
 }
 
-/// Turns the outcome into a verdict, and counts a drop by its reason. `TC_ACT_UNSPEC` lets the
-/// next program, or the stack, have the packet.
 #[inline(always)]
 fn verdict(skb: *mut __sk_buff, hook: Hook) -> i32 {
-    match process(skb, hook) {
-        Ok(verdict) => verdict,
-        Err(reason) => {
-            count(reason);
-            TC_ACT_SHOT
-        }
-    }
+    global::verdict(process(skb, hook))
 }
+
+const FOLLOWS: i32 = Later::Known as i32;
+const IS_HELD: i32 = Later::Held as i32;
+/// Answers of [`begin`], of which none is a verdict.
+const OPENED: i32 = 100;
+const REFUSED: i32 = 101;
 
 #[inline(always)]
 fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let scratch = maps::scratch().ok_or(Counter::DropFailed)?;
-    let mut parsed = packet::parse(skb, &mut scratch.packet);
-    let tunnelled =
-        parsed == Parsed::Tunnel && hook == Hook::UplinkIngress && tunnel::is_ours(&scratch.packet);
+    let mut parsed = packet::parse(skb);
+    let tunnelled = parsed == Parsed::Tunnel as i32
+        && hook == Hook::UplinkIngress
+        && tunnel::is_ours(skb, &scratch.packet);
     if tunnelled {
         tunnel::leave(skb, scratch.packet.family)?;
-        parsed = packet::parse(skb, &mut scratch.packet);
+        parsed = packet::parse(skb);
     }
-    match parsed {
-        Parsed::Transport => {}
-        Parsed::LaterFragment => {
-            if fragment::recall(scratch).is_none() {
-                return Ok(TC_ACT_UNSPEC);
-            }
-            count(Counter::FragmentsTranslated);
+    // The node's own stack sends the first one first.
+    let in_order = hook == Hook::Egress;
+    if !in_order && scratch.packet.is_first_fragment() && fragment::fragment_begin(skb) == 0 {
+        return Err(Counter::DropFailed);
+    }
+    if parsed == Parsed::LaterFragment as i32 {
+        match fragment::fragment_follow(skb, u32::from(!in_order)) {
+            FOLLOWS => {}
+            IS_HELD => return Ok(TC_ACT_SHOT),
+            _ => return Ok(TC_ACT_UNSPEC),
         }
-        Parsed::Error => return icmp::translate(skb, hook, scratch),
-        Parsed::Tunnel | Parsed::Other => return Ok(TC_ACT_UNSPEC),
+    } else if parsed == Parsed::Error as i32 {
+        return Ok(icmp::translate_error(
+            skb,
+            hook as u32,
+            u32::from(tunnelled),
+        ));
+    } else if parsed != Parsed::Transport as i32 {
+        return Ok(TC_ACT_UNSPEC);
     }
     let now = kernel::now();
     if let Some(connection) = connections::find(scratch, now) {
         connections::note(scratch, connection, now);
-        return translate(skb, hook, scratch, connection);
+        scratch.forward = *connection;
+        return Ok(translate(skb, hook as u32));
     }
     let packet = &scratch.packet;
     let tuple = &packet.tuple;
@@ -88,29 +99,55 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     if !begins && maps::is_taking_over() {
         return Ok(TC_ACT_UNSPEC);
     }
-    match connections::open(skb, hook, scratch, frontend, tunnelled, now)? {
-        Opened::Connection(connection) => translate(skb, hook, scratch, connection),
-        Opened::NoEndpoint => reject(skb, hook, scratch),
+    scratch.frontend = *frontend;
+    match begin(skb, hook as u32, u32::from(tunnelled)) {
+        OPENED => Ok(translate(skb, hook as u32)),
+        REFUSED => Ok(reject(skb, hook as u32)),
+        verdict => Ok(verdict),
     }
 }
 
-#[inline(never)]
-fn translate(
-    skb: *mut __sk_buff,
-    hook: Hook,
-    scratch: &mut Scratch,
-    connection: &ConnectionV2,
-) -> Result<i32, Counter> {
-    if scratch.packet.fragmented && !scratch.packet.later {
+global! {
+    /// Opens a connection for the packet, to a backend of `scratch.frontend`; the answer is
+    /// [`OPENED`] with the connection in `scratch.forward`, [`REFUSED`], or the verdict. What comes
+    /// next is the caller's to call: here it would be too deep for the stack.
+    fn begin(skb: *mut __sk_buff, hook: u32, tunnelled: u32) -> i32 {
+        let Some(scratch) = maps::scratch() else {
+            return TC_ACT_SHOT;
+        };
+        let now = kernel::now();
+        match connections::open(skb, hook.into(), scratch, tunnelled != 0, now) {
+            Ok(Opened::Connection(connection)) => {
+                scratch.forward = *connection;
+                OPENED
+            }
+            Ok(Opened::NoEndpoint) => REFUSED,
+            Err(reason) => global::verdict(Err(reason)),
+        }
+    }
+
+    /// Sends the packet on as `scratch.forward` says; the answer is the verdict.
+    fn translate(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        let outcome = scratch.and_then(|scratch| send_on(skb, hook.into(), scratch));
+        tunnel::or_enter(skb, hook, outcome)
+    }
+}
+
+#[inline(always)]
+fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, Counter> {
+    if scratch.packet.is_first_fragment() {
         fragment::remember(scratch);
     }
-    account(skb, connection);
-    if connection.flags & CONNECTION_TUNNEL != 0 {
-        return tunnel::enter(skb, hook, scratch, connection);
+    if scratch.packet.later {
+        count(Counter::FragmentsTranslated);
     }
-    rewrite(skb, &scratch.packet, &connection.rewrite)?;
+    account(skb, &scratch.forward);
+    if scratch.forward.flags & CONNECTION_TUNNEL != 0 {
+        return Ok(tunnel::ENTER);
+    }
+    rewrite(skb, &scratch.packet, &scratch.forward.rewrite)?;
     count(Counter::PacketsTranslated);
-    scratch.forward = *connection;
     forward(skb, hook, scratch)
 }
 

@@ -6,11 +6,12 @@
 use agent_abi::connection::ConnectionV2;
 use agent_abi::counters::Counter;
 use agent_abi::settings::SettingsV2;
-use agent_abi::{Address, is_v4};
+use agent_abi::{Address, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, is_v4, mapped_v4};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6};
 
 use crate::error::{self, Message, folded};
 use crate::forward::send;
+use crate::global::{global, verdict};
 use crate::kernel;
 use crate::maps::{self, Scratch, count};
 use crate::packet::{
@@ -19,15 +20,33 @@ use crate::packet::{
 };
 
 const HOPS: u8 = 64;
+/// Whatever the packet inside says (RFC 2003 §3.1 leaves it open): the other end takes no pieces,
+/// and a packet that is never cut needs no identification (RFC 6864 §4.1).
+const DONT_FRAGMENT: u8 = 0x40;
 
-/// Sends the packet to `connection.rewrite.destination`, a node; the answer is the verdict.
-#[inline(never)]
-pub(crate) fn enter(
-    skb: *mut __sk_buff,
-    hook: Hook,
-    scratch: &mut Scratch,
-    connection: &ConnectionV2,
-) -> Result<i32, Counter> {
+global! {
+    /// Sends the packet to `scratch.forward.rewrite.destination`, a node; the answer is the verdict.
+    fn enter(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| wrap(skb, hook.into(), scratch)))
+    }
+}
+
+/// No verdict: the packet is to enter a tunnel. Who has the scratch space says so, and does not call
+/// [`enter`], which has it too.
+pub(crate) const ENTER: i32 = 102;
+
+/// The verdict of an outcome that may be [`ENTER`].
+#[inline(always)]
+pub(crate) fn or_enter(skb: *mut __sk_buff, hook: u32, outcome: Result<i32, Counter>) -> i32 {
+    match verdict(outcome) {
+        ENTER => enter(skb, hook),
+        verdict => verdict,
+    }
+}
+
+#[inline(always)]
+fn wrap(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, Counter> {
     let settings = maps::settings().ok_or(Counter::DropFailed)?;
     let packet = &scratch.packet;
     let (header, family) = match packet.family {
@@ -36,21 +55,29 @@ pub(crate) fn enter(
     };
     let length = kernel::length(skb) - LINK_HEADER;
     if kernel::segment_size(skb) == 0 && settings.mtu != 0 && length + header > settings.mtu {
+        if !has_ports(packet.tuple.protocol) {
+            // An error is never answered with an error (RFC 1122 §3.2.2, RFC 4443 §2.4).
+            return Err(Counter::DropTooBig);
+        }
         count(Counter::DropTooBig);
         return error::send(skb, hook, scratch, Message::too_big(settings.mtu - header));
     }
     match family {
-        Family::V4 => enter_v4(skb, settings, connection, length),
-        Family::V6 => enter_v6(skb, settings, connection, length),
+        Family::V4 => enter_v4(skb, settings, &scratch.forward, length),
+        Family::V6 => enter_v6(skb, settings, &scratch.forward, length),
     }
     .map_err(|_| Counter::DropFailed)?;
     count(Counter::TunnelSent);
-    scratch.forward = *connection;
     scratch.forward.rewrite.source = match family {
         Family::V4 => settings.node_v4,
         Family::V6 => settings.node_v6,
     };
     send(skb, &mut scratch.route, family, &scratch.forward.rewrite).ok_or(Counter::DropNoRoute)
+}
+
+#[inline(always)]
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP)
 }
 
 #[inline(always)]
@@ -90,7 +117,7 @@ pub(crate) fn header_v4(s: &Address, d: &Address, length: u32) -> [u8; V4_HEADER
         t1,
         0,
         0,
-        0,
+        DONT_FRAGMENT,
         0,
         HOPS,
         IPPROTO_IPIP,
@@ -116,9 +143,10 @@ pub(crate) fn start_v6(length: u32) -> [u8; 8] {
     [0x60, 0, 0, 0, l0, l1, IPPROTO_IPV6, HOPS]
 }
 
-/// Whether a packet in a packet is one that another node sent here so.
+/// Whether a packet in a packet is one that another node sent here so: to a frontend. Others may
+/// be for a tunnel device of the node.
 #[inline(always)]
-pub(crate) fn is_ours(packet: &Packet) -> bool {
+pub(crate) fn is_ours(skb: *mut __sk_buff, packet: &Packet) -> bool {
     let Some(settings) = maps::settings() else {
         return false;
     };
@@ -139,6 +167,15 @@ pub(crate) fn is_ours(packet: &Packet) -> bool {
                 Family::V6 => V6_HEADER,
             }
         && same_address(&packet.tuple.destination, node)
+        && inner_destination(skb, packet).is_some_and(|address| maps::is_frontend(&address))
+}
+
+#[inline(always)]
+fn inner_destination(skb: *mut __sk_buff, packet: &Packet) -> Option<Address> {
+    match packet.family {
+        Family::V4 => kernel::load(skb, packet.transport + 16).map(mapped_v4),
+        Family::V6 => kernel::load(skb, packet.transport + 24),
+    }
 }
 
 /// Takes the tunnel's header off.

@@ -9,9 +9,7 @@
 
 use agent_abi::connection::CONNECTION_TUNNEL;
 use agent_abi::counters::Counter;
-use agent_abi::service::{
-    BACKEND_LOCAL, FRONTEND_DIRECT_RETURN, FRONTEND_SOURCE_RANGES, FrontendV2,
-};
+use agent_abi::service::{FRONTEND_DIRECT_RETURN, FRONTEND_SOURCE_RANGES, FrontendV2};
 use agent_abi::settings::SettingsV2;
 use agent_abi::{Address, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, mapped_v4};
 use aya_ebpf::bindings::BPF_FIB_LKUP_RET_SUCCESS;
@@ -85,11 +83,7 @@ fn choose(frontend: &FrontendV2, packet: &Packet) -> Result<&'static Address, In
     if frontend.flags & FRONTEND_DIRECT_RETURN == 0 {
         return Err(Instead::Pass);
     }
-    let backend = services::choose_by_hash(frontend, tuple).ok_or(Instead::Pass)?;
-    if backend.flags & BACKEND_LOCAL != 0 || same_address(&backend.node, &[0; 16]) {
-        return Err(Instead::Pass);
-    }
-    Ok(&backend.node)
+    services::node_by_hash(frontend, tuple).ok_or(Instead::Pass)
 }
 
 /// Sends the packet to the node `scratch.forward.rewrite.destination`; the answer is the verdict.

@@ -15,8 +15,11 @@ pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V2";
 /// The same for connections that only one side has sent for. They are apart, so that a flood of
 /// them drives out one another and no connection that works.
 pub const OPENING_MAP: &str = "OPENING_V2";
-/// LRU hash: [`FragmentKeyV1`] → [`FragmentV1`].
-pub const FRAGMENTS_MAP: &str = "FRAGMENTS_V2";
+/// LRU hash: [`FragmentKeyV1`] → [`FragmentV2`].
+pub const FRAGMENTS_MAP: &str = "FRAGMENTS_V3";
+/// LRU hash of later fragments that wait for their first one. Not pinned: they come within
+/// milliseconds, or not at all.
+pub const HELD_MAP: &str = "HELD";
 
 /// The layout before this one; [`ConnectionV2`] says what became of it.
 pub const OLD_CONNECTIONS_MAP: &str = "CONNECTIONS_V1";
@@ -98,7 +101,8 @@ pub struct FragmentKeyV1 {
     pub destination: Address,
     /// Identification of the packet that was cut, network order; 16 bits of it in IPv4.
     pub identification: [u8; 4],
-    /// IANA number.
+    /// IANA number in IPv4. 0 in IPv6, where it is no part of the key: of a later fragment only the
+    /// header behind the fragment header is known, which may be another extension header.
     pub protocol: u8,
     /// Zero.
     pub _pad: [u8; 3],
@@ -107,13 +111,17 @@ pub struct FragmentKeyV1 {
 /// Value of [`FRAGMENTS_MAP`]: what the first fragment said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct FragmentV1 {
+pub struct FragmentV2 {
     /// Source port, network order.
     pub source_port: [u8; 2],
     /// Destination port, network order.
     pub destination_port: [u8; 2],
+    /// IANA number.
+    pub protocol: u8,
+    /// Zero.
+    pub _pad: [u8; 3],
 }
 
-const _: () = assert!(size_of::<FragmentKeyV1>() == 40 && size_of::<FragmentV1>() == 4);
+const _: () = assert!(size_of::<FragmentKeyV1>() == 40 && size_of::<FragmentV2>() == 8);
 const _: () = assert!(size_of::<TupleV1>() == 40 && offset_of!(TupleV1, protocol) == 36);
 const _: () = assert!(size_of::<ConnectionV2>() == 72 && offset_of!(ConnectionV2, last_seen) == 64);

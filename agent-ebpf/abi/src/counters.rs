@@ -51,10 +51,16 @@ pub enum Counter {
     ConnectionsPromoted = 19,
     /// Packets sent to the backend's node before the stack saw them.
     XdpSent = 20,
+    /// Later fragments kept until their first one comes.
+    FragmentsHeld = 21,
+    /// Kept fragments whose first one came.
+    FragmentsReleased = 22,
+    /// Later fragments that could not be kept, too long or too many, and passed untranslated.
+    FragmentsNotHeld = 23,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 21] = [
+pub const COUNTERS: [(Counter, &str); 24] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -76,6 +82,9 @@ pub const COUNTERS: [(Counter, &str); 21] = [
     (Counter::DropTooBig, "drop_too_big"),
     (Counter::ConnectionsPromoted, "connections_established"),
     (Counter::XdpSent, "xdp_sent"),
+    (Counter::FragmentsHeld, "fragments_held"),
+    (Counter::FragmentsReleased, "fragments_released"),
+    (Counter::FragmentsNotHeld, "fragments_not_held"),
 ];
 
 /// Per-CPU hash: service id (`u32`) → [`TrafficV1`].

@@ -34,6 +34,8 @@ pub const RINGS_MAP: &str = "RINGS_V2";
 pub const SOURCES_MAP: &str = "SOURCES_V2";
 /// LRU hash: [`AffinityKeyV1`] → [`AffinityV1`].
 pub const AFFINITY_MAP: &str = "AFFINITY_V2";
+/// Hash: [`Address`] → `u32`, `ADDRESS_*` bits. Says what an address is where the port is not known.
+pub const ADDRESSES_MAP: &str = "ADDRESSES_V1";
 /// Array of three `u32`: the next free ids. Written before the ids are used, so a crash skips ids
 /// and never repeats one.
 pub const ALLOCATOR_MAP: &str = "ALLOCATOR_V2";
@@ -85,6 +87,11 @@ pub const FRONTEND_EXTERNAL: u32 = 16;
 pub const FRONTEND_DIRECT_RETURN: u32 = 32;
 /// A loopback address, for processes of the node alone.
 pub const FRONTEND_LOOPBACK: u32 = 64;
+
+/// A frontend has the address.
+pub const ADDRESS_FRONTEND: u32 = 1;
+/// A backend has the address.
+pub const ADDRESS_BACKEND: u32 = 2;
 
 /// Backends to choose from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_abi::connection::{
-    CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, FragmentKeyV1, FragmentV1, OPENING_MAP, TupleV1,
+    CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, FragmentKeyV1, FragmentV2, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::{TRAFFIC_MAP, TrafficV1};
 use agent_abi::service::{
@@ -60,7 +60,7 @@ pub fn usage(pins: &Path, written: &[Usage]) -> Vec<MapRow> {
         (CONNECTIONS_MAP, lru_usage::<TupleV1, ConnectionV2>),
         (OPENING_MAP, lru_usage::<TupleV1, ConnectionV2>),
         (AFFINITY_MAP, lru_usage::<AffinityKeyV1, AffinityV1>),
-        (FRAGMENTS_MAP, lru_usage::<FragmentKeyV1, FragmentV1>),
+        (FRAGMENTS_MAP, lru_usage::<FragmentKeyV1, FragmentV2>),
         (TRAFFIC_MAP, |pins, map| {
             let max = max_entries(pins, map)?;
             let used = per_cpu_sums_by_key::<u32, PARTS>(pins, map)?.len();

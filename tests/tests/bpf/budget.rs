@@ -3,17 +3,19 @@
 use crate::lab::Lab;
 
 /// Instructions walked. A kernel of another version walks others, but not several times as many.
-const BUDGET: u32 = 160_000;
+const BUDGET: u32 = 130_000;
 
 #[test]
 fn every_program_is_walked_within_the_budget() {
     let mut lab = Lab::new();
     let mut walked = Vec::new();
+    let begun = std::time::Instant::now();
     for name in ["uplink_ingress", "workload_ingress", "egress"] {
         let program = lab.programs().classifier(name).unwrap();
         let info = program.info().unwrap();
         walked.push((name, info.verified_instruction_count().unwrap()));
     }
+    eprintln!("{walked:?} in {:?}", begun.elapsed());
     assert!(
         walked.iter().all(|(_, count)| *count <= BUDGET),
         "{walked:?}"

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use agent::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
+use agent::lb::ebpf::addresses::Addresses;
 use agent::lb::ebpf::image::{Tables, dismantle, make, sweep};
 use agent::lb::ebpf::maps::Maps;
 use agent::lb::ebpf::programs::{Limits, Programs};
@@ -14,7 +15,7 @@ use agent::sys::map::{List, Table, per_cpu_sums};
 use agent_abi::Address;
 use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
 use agent_abi::counters::{COUNTERS, COUNTERS_MAP, Counter};
-use agent_abi::service::NEXT_SERVICE;
+use agent_abi::service::{ADDRESSES_MAP, NEXT_SERVICE};
 use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
 use aya::programs::{TestRun as _, TestRunOptions};
 use model::{Protocol, SessionAffinity, SourceRanges};
@@ -34,11 +35,12 @@ pub(crate) struct Lab {
     pub(crate) uplink: u32,
     pub(crate) pod: u32,
     tables: Tables,
+    addresses: Addresses,
     units: BTreeMap<u32, LbService>,
 }
 
 /// Where a packet is put in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     Uplink,
     Pod,
@@ -118,6 +120,7 @@ impl Lab {
             pod: index("pod"),
             directory,
             tables: Tables::new(1, 1, 1),
+            addresses: Addresses::default(),
             units: BTreeMap::new(),
         };
         lab.configure(0, [0; 16], 0);
@@ -256,6 +259,7 @@ impl Lab {
         let unit = self.units.get(&id).cloned();
         let unit = unit.as_ref();
         let mut maps = Maps::open(&self.pins).unwrap();
+        let mut addresses = Table::open(&self.pins, ADDRESSES_MAP).unwrap();
         for step in [
             |id, unit: Option<&_>, tables: &_| {
                 unit.map_or_else(Vec::new, |unit| make(id, unit, tables))
@@ -265,6 +269,10 @@ impl Lab {
         ] {
             for op in step(id, unit, &self.tables) {
                 maps.write(op).unwrap();
+                let changes = self.addresses.follow(&op, &self.tables);
+                for change in changes.into_iter().flatten() {
+                    change.write(&mut addresses).unwrap();
+                }
                 self.tables.commit(op);
                 watch(self);
             }

@@ -18,6 +18,8 @@ mod errors;
 #[cfg(test)]
 mod flows;
 #[cfg(test)]
+mod fragments;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod lab;
@@ -25,6 +27,8 @@ mod lab;
 mod malformed;
 #[cfg(test)]
 mod packet;
+#[cfg(test)]
+mod pieces;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]

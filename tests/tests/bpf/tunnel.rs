@@ -7,7 +7,7 @@ use agent_abi::counters::Counter;
 
 use crate::lab::{At, Lab, set_direct, set_nodes};
 use crate::packet::{describe, frame};
-use crate::wire::{LINK, ethernet, icmp_error, tunnel, udp};
+use crate::wire::{LINK, ethernet, icmp_error, tunnel, udp, with_ends};
 
 /// One family: this node, another one, a client, a load balancer's address, a backend of each.
 struct Family {
@@ -224,5 +224,51 @@ fn a_policy_of_local_keeps_the_packet_here() {
                 format!("redirect udp {client} > {}", family.here)
             );
         }
+    }
+}
+
+#[test]
+fn an_error_about_an_answer_follows_its_connection_to_the_backends_node() {
+    for family in FAMILIES {
+        let (kind, router) = if family.header == 20 {
+            ([3, 4], "172.31.9.254")
+        } else {
+            ([2, 0], "fd00::98")
+        };
+        let (service, client) = (ends(family.service), ends(family.client));
+        let error = |receiver: SocketAddr, answer: &[u8]| {
+            let quoted = &answer[..family.header + 8];
+            icmp_error(address(router), receiver.ip(), kind, 1400, quoted)
+        };
+        let answer = udp(service, client, &[7; 16]);
+        let comes = error(service, &answer);
+        let mut lab = family.lab("udp", family.there);
+        lab.run_frame(At::Uplink, &frame(&family.packet("udp")));
+        let (verdict, got) = lab.run_frame(At::Uplink, &ethernet(&comes));
+        let sent = tunnel(address(family.node), address(family.other), &comes);
+        assert_eq!((verdict.as_str(), got), ("redirect", ethernet(&sent)));
+
+        let mut lab = family.lab("udp", family.here);
+        let inner = frame(&family.packet("udp"));
+        lab.run_frame(At::Uplink, &family.received(&inner[LINK..]));
+        let (_, got) = lab.run_frame(At::Uplink, &family.received(&comes));
+        let here = ends(family.here);
+        let expected = error(here, &with_ends(&answer, here, client));
+        assert_eq!(got, ethernet(&expected));
+        assert_eq!(lab.counter(Counter::ErrorsTranslated), 1);
+    }
+}
+
+#[test]
+fn a_tunnel_that_carries_nothing_for_a_frontend_is_left_to_the_node() {
+    for family in FAMILIES {
+        let mut lab = family.lab("udp", family.here);
+        for destination in [family.here, family.client] {
+            let inner = udp(ends(family.client), ends(destination), &[7; 16]);
+            let sent = family.received(&inner);
+            let got = lab.run_frame(At::Uplink, &sent);
+            assert_eq!(got, ("pass".to_owned(), sent), "{destination}");
+        }
+        assert_eq!(lab.counter(Counter::TunnelReceived), 0);
     }
 }

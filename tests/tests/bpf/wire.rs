@@ -102,7 +102,13 @@ pub(crate) fn tunnel(source: IpAddr, destination: IpAddr, packet: &[u8]) -> Vec<
     } else {
         IPPROTO_IPV6
     };
-    ip(source, destination, protocol, packet)
+    let mut tunnelled = ip(source, destination, protocol, packet);
+    if source.is_ipv4() {
+        // Never to be cut.
+        tunnelled[6] = 0x40;
+        repair_v4_header(&mut tunnelled);
+    }
+    tunnelled
 }
 
 /// A packet with other ends and the transport checksum it had: what an error may quote.

@@ -22,6 +22,8 @@ mod conntrack;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
+mod fragments;
+#[cfg(test)]
 mod health_check;
 #[cfg(test)]
 mod lab;
@@ -33,6 +35,9 @@ mod metrics;
 mod node_port;
 #[cfg(test)]
 mod options;
+#[cfg(test)]
+#[path = "../bpf/pieces.rs"]
+mod pieces;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn traffic_of_a_service_is_counted_as_it_was_sent() {
         "CONNECTIONS_V2",
         "OPENING_V2",
         "AFFINITY_V2",
-        "FRAGMENTS_V2",
+        "FRAGMENTS_V3",
         "TRAFFIC_V2",
     ] {
         let max = value(

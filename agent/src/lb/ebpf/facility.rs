@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_abi::Address;
 use agent_abi::service::{
-    BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, RINGS_MAP, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
+    ADDRESSES_MAP, BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
+    SOURCES_MAP,
 };
 use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV2};
 use ipnet::IpNet;
 use model::IpFamily;
 
+use super::addresses::Addresses;
 use super::audit::Cursor;
 use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
 use super::maps::{Maps, configure};
 use crate::applier::{Divergences, Facility, Failure, Outcome, Pass, Usage};
 use crate::desired::{Changed, Desired, LbServiceKey, NodeContext};
-use crate::sys::map::TableError;
+use crate::sys::map::{Table, TableError};
 
 /// What the operator decides about translation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,7 @@ impl Default for Timeouts {
 pub struct ServiceMaps {
     pins: PathBuf,
     maps: Maps,
+    addresses: Table<Address, u32>,
     translation: Translation,
     known: Option<Known>,
     audited: Cursor,
@@ -66,6 +70,7 @@ pub struct ServiceMaps {
 #[derive(Debug)]
 struct Known {
     tables: Tables,
+    addresses: Addresses,
     ids: BTreeMap<LbServiceKey, u32>,
     generation: u64,
     failures: BTreeMap<LbServiceKey, String>,
@@ -79,6 +84,7 @@ impl ServiceMaps {
     pub fn open(pins: PathBuf, translation: Translation) -> Result<Self, TableError> {
         Ok(Self {
             maps: Maps::open(&pins)?,
+            addresses: Table::open(&pins, ADDRESSES_MAP)?,
             pins,
             translation,
             known: None,
@@ -95,12 +101,23 @@ impl ServiceMaps {
         configure(&self.pins, settings(&desired.node, &self.translation))?;
         let mut known = match self.known.take() {
             Some(known) if pass == Pass::Changes => known,
-            _ => Known::adopt(self.maps.read()?, desired),
+            _ => {
+                let known = Known::adopt(self.maps.read()?, desired);
+                let entries = self.addresses.entries()?;
+                for change in known.addresses.reconcile(&entries) {
+                    change.write(&mut self.addresses)?;
+                }
+                known
+            }
         };
         let keys = known.touched(desired);
-        let mut write = |op: Op, tables: &mut Tables| {
+        let mut write = |op: Op, tables: &mut Tables, addresses: &mut Addresses| {
             self.maps.write(op)?;
+            let changes = addresses.follow(&op, tables);
             tables.commit(op);
+            for change in changes.into_iter().flatten() {
+                change.write(&mut self.addresses)?;
+            }
             *operations += 1;
             Ok::<(), TableError>(())
         };
@@ -114,7 +131,7 @@ impl ServiceMaps {
                 .entry(key.clone())
                 .or_insert_with(|| known.tables.next(NEXT_SERVICE));
             for op in make(id, unit, &known.tables) {
-                match write(op, &mut known.tables) {
+                match write(op, &mut known.tables, &mut known.addresses) {
                     Err(error @ TableError::Full { .. }) => {
                         known.failures.insert(key.clone(), full(&error));
                         break;
@@ -134,14 +151,14 @@ impl ServiceMaps {
         for (id, key) in remaining {
             let unit = key.and_then(|key| desired.services.get(key));
             for op in dismantle(id, unit.map(AsRef::as_ref), &known.tables) {
-                write(op, &mut known.tables)?;
+                write(op, &mut known.tables, &mut known.addresses)?;
             }
             if let (Some(key), None) = (key, unit) {
                 known.ids.remove(key);
             }
         }
         for op in sweep(&known.tables) {
-            write(op, &mut known.tables)?;
+            write(op, &mut known.tables, &mut known.addresses)?;
         }
         known.generation = desired.generation;
         self.known = Some(known);
@@ -221,6 +238,7 @@ impl Known {
         }
         // Generation 0 is nobody's, so every unit is compared.
         Self {
+            addresses: Addresses::of(&tables),
             tables,
             ids,
             generation: 0,

@@ -14,8 +14,8 @@ use agent_abi::connection::{
 };
 use agent_abi::counters::{COUNTERS_MAP, TRAFFIC_MAP};
 use agent_abi::service::{
-    AFFINITY_MAP, ALLOCATOR_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
-    SOURCES_MAP,
+    ADDRESSES_MAP, AFFINITY_MAP, ALLOCATOR_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP,
+    SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
 };
 use agent_abi::settings::{SETTINGS_MAP, TAKEOVER_MAP};
 
@@ -23,7 +23,8 @@ use super::takeover::Targets;
 use crate::sys::map::{Table, TableError};
 
 /// The maps of this build.
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 16] = [
+    ADDRESSES_MAP,
     FRONTENDS_MAP,
     SERVICES_MAP,
     SLOTS_MAP,

@@ -1,5 +1,6 @@
 //! Service load balancing by the eBPF programs.
 
+pub mod addresses;
 pub mod attach;
 pub mod audit;
 pub mod facility;

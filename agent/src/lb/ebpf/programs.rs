@@ -7,11 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::sys::map::{List, TableError};
-use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, OPENING_MAP};
+use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
 use agent_abi::service::{
-    AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
+    ADDRESSES_MAP, AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
+    SOURCES_MAP,
 };
 use agent_abi::settings::EDGE_DEVICES_MAP;
 use aya::maps::xdp::DevMapHash;
@@ -48,6 +49,17 @@ impl Limits {
     /// Most parts of rings: 64 entries each, about two an endpoint.
     fn ring_chunks(&self) -> u32 {
         self.backends.saturating_mul(2)
+    }
+
+    /// Most addresses of frontends and backends.
+    fn addresses(&self) -> u32 {
+        self.frontends().saturating_add(self.backends)
+    }
+
+    /// Later fragments that wait for their first one, at 2.1 kB each: 1024 of them, 2 MB, beside
+    /// 262,144 connections, 46 MB. They wait for milliseconds.
+    fn held(&self) -> u32 {
+        (self.connections / 256).max(64)
     }
 
     /// Connections that one side alone has sent for. A quarter of the others: a flood should drive
@@ -124,6 +136,8 @@ impl Programs {
             .map_max_entries(CONNECTIONS_MAP, limits.connections)
             .map_max_entries(OPENING_MAP, limits.opening())
             .map_max_entries(FRAGMENTS_MAP, FRAGMENTS)
+            .map_max_entries(HELD_MAP, limits.held())
+            .map_max_entries(ADDRESSES_MAP, limits.addresses())
             .map_max_entries(TRAFFIC_MAP, limits.services)
             .load(object)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
