@@ -9,7 +9,7 @@ use agent_abi::service::{
     ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, RingChunkV1,
     RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
-use agent_abi::settings::SettingsV2;
+use agent_abi::settings::{HANDING_BACK, SettingsV2, TAKING_OVER};
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup as FibLookup};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
@@ -137,10 +137,13 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(kernel::of_this_cpu)
 }
 
-/// Whether connections of another proxy are being taken over.
+/// Whether a packet of a connection that is not known is the kernel's, since connections come from
+/// another proxy or go to it. `begins` says whether the packet is the first of one.
 #[inline(always)]
-pub(crate) fn is_taking_over() -> bool {
-    TAKEOVER_V2.get(0).is_some_and(|value| *value != 0)
+pub(crate) fn is_the_kernels(begins: bool) -> bool {
+    TAKEOVER_V2
+        .get(0)
+        .is_some_and(|value| *value == HANDING_BACK || (*value == TAKING_OVER && !begins))
 }
 
 /// The node's settings; absent until the agent has written them, which it does before it attaches.

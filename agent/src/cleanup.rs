@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use crate::config::Paths;
 use crate::config::arguments::Arguments;
 use crate::lb::ebpf::attach;
-use crate::lb::ebpf::takeover::{self, HandedBack};
+use crate::lb::ebpf::handback::{self, HandedBack};
+use crate::lb::ebpf::takeover;
 use crate::ownership::{Ownership, OwnershipError, Sysctl};
 use crate::sys::lock::{Lock, LockError};
 use crate::sys::{bpffs, links, qdisc, sysctl};
@@ -216,10 +217,21 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    hand_back(&paths, &mut out)?;
+    let pins = paths.bpf_root.join(MAPS);
+    let mut handed_back = hand_back(&pins, &mut out)?;
     let record = Item::File(Ownership::place(&paths.state_dir));
     let (mut code, mut lock) = (ExitCode::SUCCESS, lock);
     for item in &items {
+        // Links and filters come before the maps: now the programs are detached.
+        if matches!(item, Item::Pin(path) if path.starts_with(&pins))
+            && let Some(began) = handed_back.take()
+            && let Err(error) = handback::settle(&pins, began)
+        {
+            writeln!(
+                out,
+                "handed back   connections that may have ended: {error}"
+            )?;
+        }
         // The lock is on a directory below.
         if matches!(item, Item::Mount(_)) {
             lock = None;
@@ -244,22 +256,27 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Gives the connections to the kernel, where another proxy's rules have it translate.
-fn hand_back(paths: &Paths, out: &mut impl io::Write) -> io::Result<()> {
-    let pins = paths.bpf_root.join(MAPS);
-    if takeover::is_first_start(&pins) {
-        return Ok(());
+/// Gives the connections to the kernel, where another proxy's rules have it translate. The answer
+/// is when that began.
+fn hand_back(pins: &Path, out: &mut impl io::Write) -> io::Result<Option<u64>> {
+    if takeover::is_first_start(pins) {
+        return Ok(None);
     }
-    match takeover::hand_back(&pins) {
-        Ok(HandedBack {
-            carried: 0,
-            left: 0,
-        }) => Ok(()),
-        Ok(HandedBack { carried, left }) => writeln!(
-            out,
-            "handed back   {carried} connections to the kernel; {left} it would not take"
-        ),
-        Err(error) => writeln!(out, "handed back   no connection: {error}"),
+    let handed = handback::begin(pins).and_then(|began| Ok((began, handback::hand_back(pins)?)));
+    match handed {
+        Ok((began, HandedBack { carried, left })) => {
+            if carried + left > 0 {
+                writeln!(
+                    out,
+                    "handed back   {carried} connections to the kernel; {left} it would not take"
+                )?;
+            }
+            Ok(Some(began))
+        }
+        Err(error) => {
+            writeln!(out, "handed back   no connection: {error}")?;
+            Ok(None)
+        }
     }
 }
 

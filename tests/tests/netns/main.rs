@@ -22,6 +22,8 @@ mod conntrack;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
+mod handback;
+#[cfg(test)]
 mod health_check;
 #[cfg(test)]
 mod lab;

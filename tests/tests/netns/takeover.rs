@@ -9,7 +9,7 @@ use crate::cluster::{expect_clean, web};
 
 /// The rules for `web` with the endpoints `a1` and `b1`.
 #[track_caller]
-fn load(cluster: &Cluster, node: &str) {
+pub(crate) fn load(cluster: &Cluster, node: &str) {
     let mut rules = Vec::new();
     for v6 in [false, true] {
         let address = |name| cluster.lab.address(name, v6);

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod audit;
 pub mod facility;
+pub mod handback;
 pub mod image;
 pub mod layout;
 pub mod maps;

@@ -1,10 +1,10 @@
-//! Connections that come from another proxy, or go back to it.
+//! Connections that come from another proxy; `handback` is the other direction.
 //!
 //! kube-proxy, and kube-router with `vs/conntrack`, translate by the kernel's connection tracking.
 //! When the agent starts beside them for the first time, [`begin`] lets packets of unknown
 //! connections pass to the kernel, the programs are attached, and [`finish`] makes the kernel's
 //! connections the agent's: same backend, same addresses and ports. New connections are the
-//! agent's from the first moment. [`hand_back`] is the other direction.
+//! agent's from the first moment.
 //!
 //! What the node's own processes have begun stays with the kernel: it translates before the
 //! programs see the packet, and goes on doing so for as long as the connection lives.
@@ -12,15 +12,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use agent_abi::Address;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL,
-    CONNECTIONS_MAP, ConnectionV2, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTIONS_MAP, ConnectionV2, TupleV1,
 };
 use agent_abi::service::{BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
-use agent_abi::settings::TAKEOVER_MAP;
+use agent_abi::settings::{TAKEOVER_MAP, TAKING_OVER};
 
 use super::image::address;
 use super::layout;
@@ -49,7 +47,7 @@ pub const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 /// # Errors
 /// Where the map is not there.
 pub fn begin(pins: &Path) -> Result<(), TableError> {
-    List::<u32>::open(pins, TAKEOVER_MAP)?.set(0, 1)
+    List::<u32>::open(pins, TAKEOVER_MAP)?.set(0, TAKING_OVER)
 }
 
 /// Takes the kernel's connections to Services over, and ends what [`begin`] began. The answer is
@@ -174,56 +172,6 @@ impl Targets {
     }
 }
 
-/// What became of the agent's connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HandedBack {
-    /// Connections the kernel goes on with.
-    pub carried: usize,
-    /// Connections it cannot go on with, or would not.
-    pub left: usize,
-}
-
-/// Gives the connections to the kernel, which goes on translating them where it tracks and
-/// translates at all, that is beside another proxy's rules.
-///
-/// # Errors
-/// Where the agent's tables cannot be read.
-pub fn hand_back(pins: &Path) -> Result<HandedBack, TableError> {
-    let connections: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, CONNECTIONS_MAP)?;
-    let mut answer = HandedBack::default();
-    for (key, value) in connections.entries()? {
-        let Some(flow) = flow(&key, &value) else {
-            continue;
-        };
-        match conntrack::create(&flow) {
-            Ok(()) => answer.carried += 1,
-            Err(error) => {
-                tracing::debug!(%error, flow = %flow.original, "stays behind");
-                answer.left += 1;
-            }
-        }
-    }
-    Ok(answer)
-}
-
-/// The kernel's form of a connection; `None` for its other entry, and for what has ended.
-fn flow(key: &TupleV1, value: &ConnectionV2) -> Option<Flow> {
-    /// As netfilter's own time-outs for established TCP connections and answered UDP flows.
-    const TCP: Duration = Duration::from_secs(432_000);
-    const OTHERS: Duration = Duration::from_secs(120);
-    let goes_on = value.flags & CONNECTION_FORWARD != 0
-        && value.flags & (CONNECTION_CLOSING | CONNECTION_TUNNEL) == 0;
-    let timeout = if key.protocol == Tuple::TCP {
-        TCP
-    } else {
-        OTHERS
-    };
-    goes_on.then(|| {
-        let reply = value.rewrite.reversed();
-        Flow::established(tuple_of(key), tuple_of(&reply), timeout)
-    })
-}
-
 fn tuple(tuple: &Tuple) -> TupleV1 {
     TupleV1 {
         source: address(tuple.source.ip()),
@@ -235,7 +183,7 @@ fn tuple(tuple: &Tuple) -> TupleV1 {
     }
 }
 
-fn tuple_of(tuple: &TupleV1) -> Tuple {
+pub(super) fn tuple_of(tuple: &TupleV1) -> Tuple {
     let socket = |address: Address, port| {
         let address = Ipv6Addr::from(address).to_canonical();
         SocketAddr::new(address, u16::from_be_bytes(port))
@@ -265,6 +213,8 @@ pub fn is_due(pins: &Path) -> Result<bool, TableError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use agent_abi::service::BackendV2;
 
     use super::*;
@@ -324,10 +274,6 @@ mod tests {
         assert_eq!(pair[1].0, tuple(&flow.reply));
         assert_eq!(pair[1].1.rewrite, tuple(&flow.original.reversed()));
         assert_eq!((pair[0].1.backend, pair[0].1.service), (9, 3));
-        // And back again.
-        let back = super::flow(&pair[0].0, &pair[0].1).unwrap();
-        assert_eq!((back.original, back.reply), (flow.original, flow.reply));
-        assert_eq!(super::flow(&pair[1].0, &pair[1].1), None);
     }
 
     #[test]
