@@ -12,6 +12,8 @@ mod balancing;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod cleanup;
 #[cfg(test)]
 mod cluster;
