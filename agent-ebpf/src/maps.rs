@@ -5,6 +5,7 @@
 use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV1, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
+use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
 use agent_abi::service::{
     ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, RingChunkV1,
     RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
@@ -46,11 +47,18 @@ pub(crate) static AFFINITY_V2: LruHashMap<AffinityKeyV1, AffinityV1> = LruHashMa
 #[map]
 static ALLOCATOR_V2: Array<u32> = Array::pinned(ALLOCATORS, 0);
 
-#[map]
+#[cfg_attr(not(feature = "next-layout"), map)]
+#[cfg_attr(feature = "next-layout", map(name = "CONNECTIONS_V3"))]
 pub(crate) static CONNECTIONS_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
 
-#[map]
+#[cfg_attr(not(feature = "next-layout"), map)]
+#[cfg_attr(feature = "next-layout", map(name = "OPENING_V3"))]
 pub(crate) static OPENING_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
+
+/// Written by the agent when it loads the programs, for agents of another version.
+#[cfg_attr(not(feature = "next-layout"), map)]
+#[cfg_attr(feature = "next-layout", map(name = "LAYOUT_V3"))]
+static LAYOUT_V2: Array<FieldV1> = Array::pinned(LAYOUT_FIELDS, 0);
 
 #[map]
 pub(crate) static FRAGMENTS_V2: LruHashMap<FragmentKeyV1, FragmentV1> = LruHashMap::pinned(1024, 0);

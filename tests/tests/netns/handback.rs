@@ -37,7 +37,7 @@ fn a_connection_that_begins_during_the_way_back_is_not_reset() {
             (Covered("client"), node1, 30080),
         ] {
             let traffic = tcp_and_udp(to, port);
-            let fast = traffic.map(|traffic| traffic.workers(4).every_milliseconds(0));
+            let fast = traffic.map(|traffic| traffic.workers(4).every_milliseconds(2));
             flows.extend(fast.map(|traffic| cluster.flow(from, &traffic)));
         }
     }

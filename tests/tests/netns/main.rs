@@ -42,4 +42,6 @@ mod restart;
 #[cfg(test)]
 mod takeover;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod xdp;

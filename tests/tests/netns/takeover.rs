@@ -62,6 +62,13 @@ fn connections_of_another_proxy_survive_the_switch_and_the_way_back() {
     for agent in cluster.agents.values() {
         assert!(agent.log().contains("took over"), "{}", agent.log());
     }
+    for node in ["node1", "node2"] {
+        let liberal = cluster.lab.place(node).namespace.run(|| {
+            let name = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
+            Ok(std::fs::read_to_string(name)?)
+        });
+        assert_eq!(liberal.unwrap().trim(), "0", "{node}");
+    }
     // The other proxy goes, rules and connections.
     for node in ["node1", "node2"] {
         other_proxy::unload(cluster.lab.place(node)).unwrap();

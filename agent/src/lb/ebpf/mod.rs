@@ -9,6 +9,7 @@ pub mod layout;
 pub mod maps;
 mod pool;
 pub mod programs;
+mod shape;
 pub mod tables;
 pub mod takeover;
 pub mod xdp;

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::shape;
 use crate::sys::map::{List, TableError};
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
@@ -128,8 +129,18 @@ impl Programs {
         crc32c::fill(&mut table);
         List::<crc32c::Table>::open(pins, CRC32C_MAP)
             .and_then(|mut map| map.set(0, *table))
+            .and_then(|()| shape::describe(pins))
             .map_err(LoadError::Table)?;
         Ok(Self { ebpf })
+    }
+
+    /// Puts the tc programs into the kernel, so that attaching them takes no time.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] where the verifier refuses one.
+    pub fn load_classifiers(&mut self) -> Result<(), LoadError> {
+        let mut names = ["uplink_ingress", "workload_ingress", "egress"].into_iter();
+        names.try_for_each(|name| self.classifier(name).map(drop))
     }
 
     /// A tc program, in the kernel.

@@ -15,13 +15,13 @@ use std::path::Path;
 
 use agent_abi::Address;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTIONS_MAP, ConnectionV2, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2, TupleV1,
 };
 use agent_abi::service::{BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
 use agent_abi::settings::{TAKEOVER_MAP, TAKING_OVER};
 
 use super::image::address;
-use super::layout;
+use super::layout::{self, ConvertError};
 use super::maps::Maps;
 use crate::sys::clock;
 use crate::sys::conntrack::{self, Flow, Tuple};
@@ -67,8 +67,7 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
         Err(conntrack::Error::Unsupported(_)) => Vec::new(),
         flows => flows?,
     };
-    let maps = Maps::open(pins)?;
-    let targets = Targets::new(maps.frontends.entries()?, maps.backends.entries()?);
+    let targets = Targets::read(pins)?;
     let now = clock::monotonic_nanoseconds();
     let mut connections: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, CONNECTIONS_MAP)?;
     let mut taken = 0;
@@ -86,7 +85,15 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
         }
         taken += 1;
     }
-    Ok(taken + layout::convert(pins, &targets)?)
+    Ok(taken)
+}
+
+/// Copies the connections of other builds. The answer is their number.
+///
+/// # Errors
+/// Where they cannot be read or written.
+pub fn convert(pins: &Path) -> Result<usize, ConvertError> {
+    layout::convert(pins, &Targets::read(pins)?)
 }
 
 /// What the service tables lead to.
@@ -97,6 +104,14 @@ pub(super) struct Targets {
 }
 
 impl Targets {
+    fn read(pins: &Path) -> Result<Self, TableError> {
+        let maps = Maps::open(pins)?;
+        Ok(Self::new(
+            maps.frontends.entries()?,
+            maps.backends.entries()?,
+        ))
+    }
+
     fn new(frontends: Vec<(FrontendKeyV1, FrontendV2)>, backends: Vec<(u32, BackendV2)>) -> Self {
         Self {
             frontends: frontends
@@ -110,7 +125,7 @@ impl Targets {
         }
     }
 
-    /// An entry of an older layout, whose ids mean nothing now.
+    /// An entry of another build, whose ids mean nothing here.
     pub(super) fn convert(&self, key: &TupleV1, value: ConnectionV2) -> ConnectionV2 {
         // The tuple clients use, and the one the backend knows.
         let (client, backend) = if value.flags & CONNECTION_FORWARD != 0 {
@@ -159,7 +174,7 @@ impl Targets {
             flags: CONNECTION_FORWARD | CONNECTION_ANSWERED,
             host_interface: 0,
             host_mac: [0; 6],
-            _pad: [0; 2],
+            _pad: [0; CONNECTION_PAD],
             service,
             last_seen: now,
         };
@@ -200,15 +215,16 @@ pub fn is_first_start(pins: &Path) -> bool {
     !pins.join(FRONTENDS_MAP).exists()
 }
 
-/// Whether connections are to be taken over: on the first start, and where that was interrupted.
+/// Whether the kernel's connections are to be taken over: on the first start, and where that was
+/// interrupted. Where another build has been, it has done so.
 ///
 /// # Errors
-/// Where the map cannot be read.
-pub fn is_due(pins: &Path) -> Result<bool, TableError> {
-    if is_first_start(pins) || !pins.join(TAKEOVER_MAP).exists() {
-        return Ok(true);
+/// Where a map cannot be read.
+pub fn is_due(pins: &Path) -> Result<bool, ConvertError> {
+    if pins.join(TAKEOVER_MAP).exists() && !is_first_start(pins) {
+        return Ok(List::<u32>::open(pins, TAKEOVER_MAP)?.get(0)? != 0);
     }
-    Ok(List::<u32>::open(pins, TAKEOVER_MAP)?.get(0)? != 0)
+    Ok(!layout::is_due(pins)?)
 }
 
 #[cfg(test)]
@@ -277,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_the_older_layout_get_the_ids_of_this_one_in_both_directions() {
+    fn entries_of_another_build_get_the_ids_of_this_one_in_both_directions() {
         let flow = kernels(
             ("10.244.1.5:4000", "10.96.0.10:80"),
             ("10.244.2.7:8080", "172.31.0.1:61000"),
