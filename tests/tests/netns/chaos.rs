@@ -73,7 +73,7 @@ fn nothing_is_lost_while_agents_die_and_endpoints_churn() {
     for (from, client) in clients {
         tally.add(from, client.stop().unwrap());
     }
-    println!(
+    eprintln!(
         "chaos: {killed} kills in {:.0} s, {tally}",
         took.as_secs_f64()
     );
