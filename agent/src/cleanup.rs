@@ -1,6 +1,6 @@
 //! `--cleanup-config`: takes back everything the agent ever put on the node, and nothing else.
 //!
-//! Maps and links are found by their place, `maps/` and `links/` below `--bpf-root`, and unpinned
+//! Maps, programs and links are found by their place below `--bpf-root`, and unpinned
 //! without being opened, so those of an older or newer version go too. The rest is in the record
 //! (`ownership`).
 
@@ -21,6 +21,8 @@ use crate::sys::{bpffs, links, qdisc, sysctl};
 
 /// Directory of pinned maps below `--bpf-root`.
 pub const MAPS: &str = "maps";
+/// Directory of pinned programs below `--bpf-root`.
+pub const PROGRAMS: &str = "programs";
 /// Directory of pinned links below `--bpf-root`.
 pub const LINKS: &str = "links";
 /// File with the agent's process id below `--state-dir`.
@@ -29,7 +31,7 @@ pub const HOLDER: &str = "agent.pid";
 /// Something to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A pinned link or map; the last reference, so it detaches or frees what it pins.
+    /// A pinned link, program or map; the last reference, so it detaches or frees what it pins.
     Pin(PathBuf),
     /// A filter of the clsact qdisc.
     Filter {
@@ -113,7 +115,7 @@ pub fn plan(
     let qdiscs = record.qdiscs.into_iter();
     let there = qdiscs.filter(|interface| interfaces.contains(interface));
     items.extend(there.map(|interface| Item::Qdisc { interface }));
-    for directory in [paths.bpf_root.join(LINKS), paths.bpf_root.join(MAPS)] {
+    for directory in [LINKS, PROGRAMS, MAPS].map(|name| paths.bpf_root.join(name)) {
         if directory.is_dir() {
             items.extend(entries(&directory)?.into_iter().map(Item::Pin));
             items.push(Item::Directory(directory));

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::applier::{self, Applied};
 use crate::bootstrap;
-use crate::cleanup::{HOLDER, LINKS, MAPS};
+use crate::cleanup::{HOLDER, LINKS, MAPS, PROGRAMS};
 use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, server};
@@ -108,6 +108,7 @@ pub async fn run(config: Config) -> Result<()> {
     let pins = paths.bpf_root.join(MAPS);
     let handover = Handover::look(pins.clone())?;
     let mut programs = Programs::load(object, &pins, limits)?;
+    programs.keep_in(&paths.bpf_root.join(PROGRAMS), object, &pins);
     handover.begin(&mut ownership)?;
     let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode)
         .context("links cannot be pinned; check --bpf-root")?;

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod facility;
 pub mod handback;
 pub mod image;
+mod kept;
 pub mod layout;
 pub mod maps;
 mod pool;
