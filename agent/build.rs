@@ -4,7 +4,14 @@ use std::path::Path;
 use std::{env, fs};
 
 fn main() {
-    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/fairlead.bpf.o");
+    let name = if env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some() {
+        "fairlead-next.bpf.o"
+    } else {
+        "fairlead.bpf.o"
+    };
+    let object = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/bpf")
+        .join(name);
     println!("cargo::rerun-if-changed={}", object.display());
     let embedded = if object.exists() {
         format!(

@@ -9,8 +9,8 @@
 
 use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2,
-    TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL,
+    ConnectionV2, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::service::{
@@ -201,7 +201,7 @@ pub(crate) fn open(
     forward.service = frontend.service;
     forward.flags = CONNECTION_FORWARD;
     forward.last_seen = now;
-    forward._pad = [0; 2];
+    forward._pad = [0; CONNECTION_PAD];
     (forward.host_interface, forward.host_mac) = match hook {
         Hook::Egress => (
             kernel::interface(skb),

@@ -6,11 +6,12 @@ use agent_abi::Address;
 use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
+use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
 use agent_abi::service::{
     ADDRESS_BACKEND, ADDRESS_FRONTEND, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
     FrontendKeyV1, FrontendV2, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
-use agent_abi::settings::SettingsV2;
+use agent_abi::settings::{HANDING_BACK, SettingsV2, TAKING_OVER};
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup as FibLookup};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
@@ -48,11 +49,18 @@ pub(crate) static AFFINITY_V2: LruHashMap<AffinityKeyV1, AffinityV1> = LruHashMa
 #[map]
 static ALLOCATOR_V2: Array<u32> = Array::pinned(ALLOCATORS, 0);
 
-#[map]
+#[cfg_attr(not(feature = "next-layout"), map)]
+#[cfg_attr(feature = "next-layout", map(name = "CONNECTIONS_V3"))]
 pub(crate) static CONNECTIONS_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
 
-#[map]
+#[cfg_attr(not(feature = "next-layout"), map)]
+#[cfg_attr(feature = "next-layout", map(name = "OPENING_V3"))]
 pub(crate) static OPENING_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
+
+/// Written by the agent when it loads the programs, for agents of another version.
+#[cfg_attr(not(feature = "next-layout"), map)]
+#[cfg_attr(feature = "next-layout", map(name = "LAYOUT_V3"))]
+static LAYOUT_V2: Array<FieldV1> = Array::pinned(LAYOUT_FIELDS, 0);
 
 #[map]
 pub(crate) static FRAGMENTS_V3: LruHashMap<FragmentKeyV1, FragmentV2> = LruHashMap::pinned(1024, 0);
@@ -171,10 +179,13 @@ pub(crate) fn is_frontend(address: &Address) -> bool {
     kernel::bits(ADDRESSES_V1.get_ptr(address)) & ADDRESS_FRONTEND != 0
 }
 
-/// Whether connections of another proxy are being taken over.
+/// Whether a packet of a connection that is not known is the kernel's, since connections come from
+/// another proxy or go to it. `begins` says whether the packet is the first of one.
 #[inline(always)]
-pub(crate) fn is_taking_over() -> bool {
-    TAKEOVER_V2.get(0).is_some_and(|value| *value != 0)
+pub(crate) fn is_the_kernels(begins: bool) -> bool {
+    TAKEOVER_V2
+        .get(0)
+        .is_some_and(|value| *value == HANDING_BACK || (*value == TAKING_OVER && !begins))
 }
 
 /// The node's settings; absent until the agent has written them, which it does before it attaches.

@@ -96,7 +96,7 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
         return Ok(TC_ACT_UNSPEC);
     };
     let begins = tuple.protocol == IPPROTO_TCP && packet.opens();
-    if !begins && maps::is_taking_over() {
+    if maps::is_the_kernels(begins) {
         return Ok(TC_ACT_UNSPEC);
     }
     scratch.frontend = *frontend;

@@ -1,6 +1,6 @@
 //! `--cleanup-config`: takes back everything the agent ever put on the node, and nothing else.
 //!
-//! Maps and links are found by their place, `maps/` and `links/` below `--bpf-root`, and unpinned
+//! Maps, programs and links are found by their place below `--bpf-root`, and unpinned
 //! without being opened, so those of an older or newer version go too. The rest is in the record
 //! (`ownership`).
 
@@ -13,13 +13,16 @@ use std::process::ExitCode;
 use crate::config::Paths;
 use crate::config::arguments::Arguments;
 use crate::lb::ebpf::attach;
-use crate::lb::ebpf::takeover::{self, HandedBack};
+use crate::lb::ebpf::handback::{self, HandedBack};
+use crate::lb::ebpf::takeover;
 use crate::ownership::{Ownership, OwnershipError, Sysctl};
 use crate::sys::lock::{Lock, LockError};
 use crate::sys::{bpffs, links, qdisc, sysctl};
 
 /// Directory of pinned maps below `--bpf-root`.
 pub const MAPS: &str = "maps";
+/// Directory of pinned programs below `--bpf-root`.
+pub const PROGRAMS: &str = "programs";
 /// Directory of pinned links below `--bpf-root`.
 pub const LINKS: &str = "links";
 /// File with the agent's process id below `--state-dir`.
@@ -28,7 +31,7 @@ pub const HOLDER: &str = "agent.pid";
 /// Something to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A pinned link or map; the last reference, so it detaches or frees what it pins.
+    /// A pinned link, program or map; the last reference, so it detaches or frees what it pins.
     Pin(PathBuf),
     /// A filter of the clsact qdisc.
     Filter {
@@ -112,7 +115,7 @@ pub fn plan(
     let qdiscs = record.qdiscs.into_iter();
     let there = qdiscs.filter(|interface| interfaces.contains(interface));
     items.extend(there.map(|interface| Item::Qdisc { interface }));
-    for directory in [paths.bpf_root.join(LINKS), paths.bpf_root.join(MAPS)] {
+    for directory in [LINKS, PROGRAMS, MAPS].map(|name| paths.bpf_root.join(name)) {
         if directory.is_dir() {
             items.extend(entries(&directory)?.into_iter().map(Item::Pin));
             items.push(Item::Directory(directory));
@@ -216,10 +219,21 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    hand_back(&paths, &mut out)?;
+    let pins = paths.bpf_root.join(MAPS);
+    let mut handed_back = hand_back(&pins, &mut out)?;
     let record = Item::File(Ownership::place(&paths.state_dir));
     let (mut code, mut lock) = (ExitCode::SUCCESS, lock);
     for item in &items {
+        // Links and filters come before the maps: now the programs are detached.
+        if matches!(item, Item::Pin(path) if path.starts_with(&pins))
+            && let Some(began) = handed_back.take()
+            && let Err(error) = handback::settle(&pins, began)
+        {
+            writeln!(
+                out,
+                "handed back   connections that may have ended: {error}"
+            )?;
+        }
         // The lock is on a directory below.
         if matches!(item, Item::Mount(_)) {
             lock = None;
@@ -244,22 +258,27 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Gives the connections to the kernel, where another proxy's rules have it translate.
-fn hand_back(paths: &Paths, out: &mut impl io::Write) -> io::Result<()> {
-    let pins = paths.bpf_root.join(MAPS);
-    if takeover::is_first_start(&pins) {
-        return Ok(());
+/// Gives the connections to the kernel, where another proxy's rules have it translate. The answer
+/// is when that began.
+fn hand_back(pins: &Path, out: &mut impl io::Write) -> io::Result<Option<u64>> {
+    if takeover::is_first_start(pins) {
+        return Ok(None);
     }
-    match takeover::hand_back(&pins) {
-        Ok(HandedBack {
-            carried: 0,
-            left: 0,
-        }) => Ok(()),
-        Ok(HandedBack { carried, left }) => writeln!(
-            out,
-            "handed back   {carried} connections to the kernel; {left} it would not take"
-        ),
-        Err(error) => writeln!(out, "handed back   no connection: {error}"),
+    let handed = handback::begin(pins).and_then(|began| Ok((began, handback::hand_back(pins)?)));
+    match handed {
+        Ok((began, HandedBack { carried, left })) => {
+            if carried + left > 0 {
+                writeln!(
+                    out,
+                    "handed back   {carried} connections to the kernel; {left} it would not take"
+                )?;
+            }
+            Ok(Some(began))
+        }
+        Err(error) => {
+            writeln!(out, "handed back   no connection: {error}")?;
+            Ok(None)
+        }
     }
 }
 
@@ -277,137 +296,4 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, CleanupError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bootstrap;
-
-    #[test]
-    fn only_what_is_recorded_or_in_its_place_is_planned() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        for name in [
-            "bpf/links/a",
-            "bpf/maps/b",
-            "bpf/somebody-else/c",
-            "state/foreign",
-        ] {
-            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
-            fs::write(at(name), "").unwrap();
-        }
-        let paths = Paths {
-            state_dir: at("state"),
-            bpf_root: at("bpf"),
-            cgroup_root: None,
-            socket: at("socket"),
-        };
-        let before = Sysctl {
-            name: "net.ipv4.ip_forward".into(),
-            before: "0".into(),
-        };
-        let mut ownership = Ownership::load(&paths.state_dir).unwrap();
-        ownership
-            .remember(|record| record.sysctls.push(before.clone()))
-            .unwrap();
-        let (items, _lock) = plan(&paths, &["eth0".into()]).unwrap();
-        assert_eq!(
-            items,
-            [
-                Item::Pin(at("bpf/links/a")),
-                Item::Directory(at("bpf/links")),
-                Item::Pin(at("bpf/maps/b")),
-                Item::Directory(at("bpf/maps")),
-                Item::Sysctl(before),
-                Item::File(at("state/ownership.json")),
-            ]
-        );
-        drop(_lock);
-        for item in items.iter().filter(|item| !matches!(item, Item::Sysctl(_))) {
-            take_back(item).unwrap();
-            take_back(item).unwrap();
-        }
-        assert_eq!(plan(&paths, &[]).unwrap().0, []);
-        assert!(at("bpf/somebody-else/c").exists() && at("state/foreign").exists());
-    }
-
-    #[test]
-    fn directories_go_after_what_is_in_them_and_the_record_after_all_else() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        for name in ["sys/bpf/fairlead", "state", "run"] {
-            fs::create_dir_all(at(name)).unwrap();
-        }
-        fs::write(at("run/agent.sock"), "").unwrap();
-        fs::write(at("state/api-servers.json"), "").unwrap();
-        let paths = Paths {
-            state_dir: at("state"),
-            bpf_root: at("sys/bpf/fairlead"),
-            cgroup_root: None,
-            socket: at("run/agent.sock"),
-        };
-        let mut ownership = Ownership::load(&paths.state_dir).unwrap();
-        ownership
-            .remember(|record| {
-                record.mounts = [at("sys/bpf")].into();
-                record.directories = ["sys/bpf/fairlead", "sys/bpf", "state", "run", "gone"]
-                    .map(at)
-                    .into();
-                record.sockets = [at("run/agent.sock"), at("run/older.sock")].into();
-                record.files = bootstrap::files(&bootstrap::place(&at("state"))).into();
-                record.qdiscs = ["eth0".into(), "gone".into()].into();
-            })
-            .unwrap();
-        let (items, _lock) = plan(&paths, &["eth0".into(), "eth1".into()]).unwrap();
-        assert_eq!(
-            items,
-            [
-                Item::Qdisc {
-                    interface: "eth0".into()
-                },
-                Item::File(at("run/agent.sock")),
-                Item::File(at("state/api-servers.json")),
-                Item::Directory(at("sys/bpf/fairlead")),
-                Item::Mount(at("sys/bpf")),
-                Item::Directory(at("sys/bpf")),
-                Item::Directory(at("run")),
-                Item::File(at("state/ownership.json")),
-                Item::Directory(at("state")),
-            ]
-        );
-    }
-
-    #[test]
-    fn what_somebody_else_uses_is_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let inner = directory.path().join("foreign");
-        fs::create_dir(&inner).unwrap();
-        for item in [
-            Item::Directory(directory.path().into()),
-            Item::Mount(directory.path().into()),
-        ] {
-            assert_eq!(take_back(&item).unwrap(), Taken::Kept, "{item}");
-        }
-        fs::remove_dir(&inner).unwrap();
-        // Nothing is mounted there: the machine has been restarted.
-        let mount = Item::Mount(directory.path().into());
-        assert_eq!(take_back(&mount).unwrap(), Taken::Back);
-    }
-
-    #[test]
-    fn a_running_agent_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let paths = Paths {
-            state_dir: directory.path().into(),
-            bpf_root: directory.path().into(),
-            cgroup_root: None,
-            socket: directory.path().join("socket"),
-        };
-        let holder = directory.path().join(HOLDER);
-        let lock = Lock::take(directory.path(), &holder).unwrap();
-        lock.sign(&holder).unwrap();
-        let error = plan(&paths, &[]).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("pid {}", std::process::id())),
-            "{error}"
-        );
-    }
-}
+mod tests;

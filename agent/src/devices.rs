@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::applier::Applied;
 use crate::desired::Desired;
-use crate::lb::ebpf::attach::{AttachError, Attachments, Side, Target};
-use crate::lb::ebpf::layout;
+use crate::handover::Handover;
+use crate::lb::ebpf::attach::{AttachError, Attachments, Mode, Side, Target};
 use crate::lb::ebpf::programs::Programs;
-use crate::lb::ebpf::takeover;
 use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
 use crate::sys::links::{Link, LinkKind};
@@ -91,12 +89,14 @@ pub struct Devices {
     pub edge: Edge,
     /// `--devices`.
     pub uplinks: Vec<String>,
-    /// Directory of the maps, where connections of another proxy are to be taken over.
-    pub takeover: Option<PathBuf>,
+    /// What goes over when the programs are attached first.
+    pub handover: Option<Handover>,
     /// `--xdp-devices`.
     pub xdp_devices: Vec<String>,
-    /// Where the qdiscs are recorded that filters need; absent where there are links instead.
-    pub qdiscs: Option<Ownership>,
+    /// Where the qdiscs are recorded that filters need, and settings.
+    pub ownership: Ownership,
+    /// How the programs are attached.
+    pub mode: Mode,
 }
 
 /// Keeps the programs attached to what is there, until `cancel`.
@@ -106,9 +106,10 @@ pub fn run(
         mut attachments,
         mut edge,
         uplinks,
-        takeover,
+        mut handover,
         xdp_devices,
-        mut qdiscs,
+        mut ownership,
+        mode,
     }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
@@ -130,7 +131,6 @@ pub fn run(
     if !runtime.block_on(first_apply) {
         return;
     }
-    let mut takeover = takeover;
     loop {
         let known = links.borrow_and_update().clone();
         let node = desired
@@ -143,12 +143,15 @@ pub fn run(
                 .map(|link| (link, role(link, &node, &uplinks)))
                 .collect();
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
-            if let Some(ownership) = &mut qdiscs {
-                record_qdiscs(ownership, &targets, attachments.attached());
+            if mode == Mode::Clsact {
+                record_qdiscs(&mut ownership, &targets, attachments.attached());
+            }
+            if let Some(handover) = &handover {
+                handover.before_attaching(&mut programs);
             }
             let errors = attachments.follow(&mut programs, &targets);
-            if let Some(pins) = takeover.take() {
-                finish_takeover(&pins, &node);
+            if let Some(handover) = handover.take() {
+                handover.finish(&node, &mut ownership);
             }
             let at_the_edge: Vec<Target> = targets
                 .into_iter()
@@ -179,25 +182,6 @@ pub fn run(
         if !go_on {
             return;
         }
-    }
-}
-
-fn finish_takeover(pins: &Path, node: &[IpAddr]) {
-    match takeover::finish(pins, node) {
-        Ok(0) => {}
-        Ok(connections) => {
-            tracing::info!(
-                connections,
-                "took over from the kernel's connection tracking"
-            );
-        }
-        Err(error) => tracing::warn!(
-            %error,
-            "connections of another proxy may break: they could not be taken over"
-        ),
-    }
-    if let Err(error) = layout::remove_older(pins) {
-        tracing::warn!(%error, "maps of an older build stay");
     }
 }
 

@@ -26,24 +26,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::applier::{self, Applied};
 use crate::bootstrap;
-use crate::cleanup::{HOLDER, LINKS, MAPS};
+use crate::cleanup::{HOLDER, LINKS, MAPS, PROGRAMS};
 use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, server};
 use crate::devices;
+use crate::handover::Handover;
 use crate::histogram::Histogram;
 use crate::latency;
 use crate::lb::ebpf::OBJECT;
 use crate::lb::ebpf::attach::{Attachments, Mode};
 use crate::lb::ebpf::facility::ServiceMaps;
-use crate::lb::ebpf::layout;
 use crate::lb::ebpf::programs::Programs;
-use crate::lb::ebpf::takeover;
 use crate::lb::ebpf::xdp::Edge;
-use crate::ownership::{Ownership, Sysctl};
+use crate::ownership::Ownership;
 use crate::probe::Capabilities;
 use crate::reconcile::{self, ClusterView, Debounce, Place, Published};
-use crate::sys::{bpffs, cgroup, links, lock::Lock, sysctl};
+use crate::settings;
+use crate::sys::{bpffs, cgroup, links, lock::Lock};
 
 /// Events on their way to the cluster. A list of 10,000 objects is one event; a watch that runs
 /// ahead of a compile by more than this waits.
@@ -54,17 +54,6 @@ const LEAVE_AFTER: Duration = Duration::from_secs(5);
 
 /// Who reports, in Kubernetes Events.
 const COMPONENT: &str = "fairlead-agent";
-
-/// Settings the programs rely on. A node's packets are forwarded between its interfaces; so every
-/// Kubernetes node has them. Replies to the node's own packets to its own node ports come back to
-/// it by the loopback interface, from one of its own addresses, or from a loopback address that
-/// they were asked at.
-const SETTINGS: [&str; 4] = [
-    "net.ipv4.ip_forward",
-    "net.ipv6.conf.all.forwarding",
-    "net.ipv4.conf.lo.accept_local",
-    "net.ipv4.conf.lo.route_localnet",
-];
 
 /// Runs the agent until it is told to stop.
 ///
@@ -114,16 +103,13 @@ pub async fn run(config: Config) -> Result<()> {
         .context("the agent's process id cannot be recorded; check --state-dir")?;
     let mode = node.attach;
     ownership.remember(|record| record.clsact |= mode == Mode::Clsact)?;
-    enable_settings(&mut ownership)?;
+    settings::enable_all(&mut ownership)?;
 
     let pins = paths.bpf_root.join(MAPS);
-    layout::check(&pins)?;
-    let takeover_due = takeover::is_due(&pins)?;
+    let handover = Handover::look(pins.clone())?;
     let mut programs = Programs::load(object, &pins, limits)?;
-    if takeover_due {
-        enable(&mut ownership, takeover::LIBERAL)?;
-        takeover::begin(&pins)?;
-    }
+    programs.keep_in(&paths.bpf_root.join(PROGRAMS), object, &pins);
+    handover.begin(&mut ownership)?;
     let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode)
         .context("links cannot be pinned; check --bpf-root")?;
     let connect = attach_connect(
@@ -225,9 +211,10 @@ pub async fn run(config: Config) -> Result<()> {
         attachments,
         edge: Edge::new(paths.bpf_root.join(LINKS)),
         uplinks,
-        takeover: takeover_due.then(|| watched.pins.clone()),
+        handover: Some(handover),
         xdp_devices,
-        qdiscs: (mode == Mode::Clsact).then_some(ownership),
+        ownership,
+        mode,
     };
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {
@@ -347,31 +334,6 @@ fn missing(directory: &Path) -> Vec<PathBuf> {
         .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
         .map(Path::to_owned)
         .collect()
-}
-
-fn enable_settings(ownership: &mut Ownership) -> Result<()> {
-    SETTINGS
-        .into_iter()
-        .try_for_each(|name| enable(ownership, name))
-}
-
-/// Sets one setting to 1, where the kernel has it; what it was is recorded.
-fn enable(ownership: &mut Ownership, name: &str) -> Result<()> {
-    let needs = || format!("{name} cannot be set to 1, so packets would not find their way");
-    let before = sysctl::get(name).with_context(needs)?;
-    let Some(before) = before.filter(|value| value == "0") else {
-        return Ok(());
-    };
-    ownership.remember(|record| {
-        record.sysctls.retain(|sysctl| sysctl.name != name);
-        record.sysctls.push(Sysctl {
-            name: name.to_owned(),
-            before,
-        });
-    })?;
-    sysctl::set(name, "1").with_context(needs)?;
-    tracing::info!(sysctl = name, "set to 1");
-    Ok(())
 }
 
 /// Attaches the `connect` programs; the answer says how TCP of processes is balanced. Per packet

@@ -4,7 +4,7 @@
 pub(crate) mod ebpf;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -42,10 +42,59 @@ impl Profile {
     }
 }
 
+/// Which tables a build has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// Those of this version.
+    This,
+    /// Others, as a later version may have: what the tests upgrade to, and come back from.
+    Next,
+}
+
+impl Variant {
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::This => &[],
+            Self::Next => &["--features", "next-layout"],
+        }
+    }
+
+    /// What the names of its files have more.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::This => "",
+            Self::Next => "-next",
+        }
+    }
+}
+
+/// Where [`build_next`] puts its agent.
+pub(crate) fn next_agent() -> PathBuf {
+    place::dist().join("fairlead-agent-next")
+}
+
+/// Builds the agent with other tables. Cargo puts it where the usual one belongs, so [`build`] comes
+/// after.
+pub(crate) fn build_next() -> Result<()> {
+    run::phase("eBPF programs with other tables", || {
+        ebpf::build(Variant::Next).context("the eBPF programs")
+    })?;
+    run::phase("agent with other tables", || {
+        let mut cargo = run::cargo();
+        cargo.args(["build", "-p", "agent", "--bin", "fairlead-agent"]);
+        run::run(cargo.args(Variant::Next.features()))?;
+        let dist = place::dist();
+        fs::create_dir_all(&dist)
+            .with_context(|| format!("{}: cannot be created", dist.display()))?;
+        let built = place::target().join("debug/fairlead-agent");
+        replace(&built, &next_agent()).map(drop)
+    })
+}
+
 /// Builds everything.
 pub(crate) fn build(profile: Profile) -> Result<()> {
     run::phase("eBPF programs", || {
-        ebpf::build().context("the eBPF programs")
+        ebpf::build(Variant::This).context("the eBPF programs")
     })?;
     let mut cargo = run::cargo();
     cargo.args(["build", "--bins"]);

@@ -42,9 +42,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Set up, build and run the tests: all lanes, or those named
+    /// Set up, build and run the tests: all lanes but chaos, or those named
     Test {
-        /// unit, bpf, netns
+        /// unit, bpf, netns, chaos
         #[arg(value_name = "LANE")]
         lanes: Vec<String>,
     },

@@ -23,10 +23,16 @@ pub(crate) fn test(names: &[String]) -> Result<ExitCode> {
     if lanes.iter().any(|lane| lane.needs_root()) {
         ensure!(
             is_root()?,
-            "the lanes bpf and netns load eBPF programs and make network namespaces, which takes root; without it: cargo xtask test unit"
+            "the lanes bpf, netns and chaos load eBPF programs and make network namespaces, which takes root; without it: cargo xtask test unit"
         );
     }
-    if let Err(error) = setup::setup().and_then(|()| build::build(Profile::Dev)) {
+    let build = || {
+        if lanes.iter().any(|lane| lane.needs_next()) {
+            build::build_next()?;
+        }
+        build::build(Profile::Dev)
+    };
+    if let Err(error) = setup::setup().and_then(|()| build()) {
         anstream::eprintln!("xtask: {error:#}");
         anstream::println!("0 passed, 1 failed");
         return Ok(ExitCode::FAILURE);
@@ -51,7 +57,7 @@ fn run_lane(lane: Lane) -> Outcome {
     let mut sum = Sum::default();
     let mut failures = Vec::new();
     for check in lane.checks() {
-        let (of_check, held) = run_check(check);
+        let (of_check, held) = run_check(check, lane.environment());
         match held {
             Ok(()) => sum = sum + of_check,
             Err(error) => {
@@ -67,10 +73,14 @@ fn run_lane(lane: Lane) -> Outcome {
 }
 
 /// What a check counted, and whether it held.
-fn run_check(check: &Check) -> (Sum, Result<()>) {
+fn run_check(check: &Check, environment: &[(&str, &str)]) -> (Sum, Result<()>) {
     match check {
         Check::Tidy => (Sum::default(), tidy::tidy()),
-        Check::Cargo(arguments) => stream(cargo(&[], arguments), Stream::Stdout),
+        Check::Cargo(arguments) => {
+            let mut command = cargo(&[], arguments);
+            command.envs(environment.iter().copied());
+            stream(command, Stream::Stdout)
+        }
         Check::Tests(arguments) => {
             let has_nextest = run::output(run::cargo().args(["nextest", "--version"])).is_ok();
             if has_nextest {
@@ -91,7 +101,8 @@ fn cargo(task: &[&str], arguments: &[&str]) -> Command {
     command
         .args(task)
         .args(arguments)
-        .env("FAIRLEAD_AGENT", place::dist().join("fairlead-agent"));
+        .env("FAIRLEAD_AGENT", place::dist().join("fairlead-agent"))
+        .env("FAIRLEAD_AGENT_NEXT", build::next_agent());
     if io::stdout().is_terminal() {
         // Cargo and the test harness see a pipe below.
         command.env("CARGO_TERM_COLOR", "always");

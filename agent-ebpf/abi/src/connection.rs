@@ -11,18 +11,23 @@ use bytemuck::{Pod, Zeroable};
 use crate::Address;
 
 /// LRU hash: [`TupleV1`] → [`ConnectionV2`].
+#[cfg(not(feature = "next-layout"))]
 pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V2";
+/// See above.
+#[cfg(feature = "next-layout")]
+pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V3";
 /// The same for connections that only one side has sent for. They are apart, so that a flood of
 /// them drives out one another and no connection that works.
+#[cfg(not(feature = "next-layout"))]
 pub const OPENING_MAP: &str = "OPENING_V2";
+/// See above.
+#[cfg(feature = "next-layout")]
+pub const OPENING_MAP: &str = "OPENING_V3";
 /// LRU hash: [`FragmentKeyV1`] → [`FragmentV2`].
 pub const FRAGMENTS_MAP: &str = "FRAGMENTS_V3";
 /// LRU hash of later fragments that wait for their first one. Not pinned: they come within
 /// milliseconds, or not at all.
 pub const HELD_MAP: &str = "HELD";
-
-/// The layout before this one; [`ConnectionV2`] says what became of it.
-pub const OLD_CONNECTIONS_MAP: &str = "CONNECTIONS_V1";
 
 /// A five-tuple, in the direction of the packet. Aligned, so that the programs copy it by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
@@ -57,6 +62,10 @@ impl TupleV1 {
     }
 }
 
+/// Zeros in a [`ConnectionV2`]. The feature `next-layout` makes the build that tests upgrade to: its
+/// values are longer, and their last fields elsewhere.
+pub const CONNECTION_PAD: usize = if cfg!(feature = "next-layout") { 18 } else { 2 };
+
 /// Value of [`CONNECTIONS_MAP`] and [`OPENING_MAP`]. Version 1 had zeros for `service`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -73,7 +82,7 @@ pub struct ConnectionV2 {
     /// Link-layer address of that interface.
     pub host_mac: [u8; 6],
     /// Zero.
-    pub _pad: [u8; 2],
+    pub _pad: [u8; CONNECTION_PAD],
     /// Service the connection was made to; 0 where that is not known.
     pub service: u32,
     /// `CLOCK_MONOTONIC` nanoseconds of the last packet that was noted (at most one a second is).
@@ -124,4 +133,7 @@ pub struct FragmentV2 {
 
 const _: () = assert!(size_of::<FragmentKeyV1>() == 40 && size_of::<FragmentV2>() == 8);
 const _: () = assert!(size_of::<TupleV1>() == 40 && offset_of!(TupleV1, protocol) == 36);
-const _: () = assert!(size_of::<ConnectionV2>() == 72 && offset_of!(ConnectionV2, last_seen) == 64);
+const _: () = assert!(
+    size_of::<ConnectionV2>() == 70 + CONNECTION_PAD
+        && offset_of!(ConnectionV2, last_seen) == 62 + CONNECTION_PAD
+);

@@ -41,9 +41,13 @@ pub struct SettingsV2 {
     pub _pad: u32,
 }
 
-/// Array of one `u32`: 1 while connections of another proxy are being taken over. Packets of
-/// connections that are not known then pass to the kernel, which still translates them.
+/// Array of one `u32`: 0, [`TAKING_OVER`] or [`HANDING_BACK`].
 pub const TAKEOVER_MAP: &str = "TAKEOVER_V2";
+/// Connections of another proxy are being taken over. Packets of connections that are not known
+/// pass to the kernel, which still translates them; TCP connections begin here.
+pub const TAKING_OVER: u32 = 1;
+/// Connections are being handed back: no connection begins here.
+pub const HANDING_BACK: u32 = 2;
 
 /// `--masquerade-all`: translate the source of everything that goes through a Service.
 pub const SETTING_MASQUERADE_ALL: u32 = 1;

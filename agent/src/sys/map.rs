@@ -3,13 +3,18 @@
 //! Keys and values are `agent_abi`'s; whoever reads or writes through here decides nothing.
 #![expect(unsafe_code, reason = "aya's marker for plain data is an unsafe trait")]
 
+pub mod foreign;
+mod per_cpu;
+
 use std::fmt;
 use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
 use aya::sys::SyscallError;
+
+pub use per_cpu::{per_cpu_delete, per_cpu_sums, per_cpu_sums_by_key};
 
 /// A value that may be copied from and to the kernel byte by byte.
 #[derive(Clone, Copy, Debug)]
@@ -316,12 +321,16 @@ impl<V: bytemuck::Pod> List<V> {
     /// # Errors
     /// Where it is not there, or has another layout.
     pub fn open(pins: &Path, name: &'static str) -> Result<Self, TableError> {
+        Self::at(&pins.join(name), name)
+    }
+
+    fn at(path: &Path, name: &'static str) -> Result<Self, TableError> {
         let failed = |source| TableError::Kernel {
             map: name,
             operation: "open",
             source,
         };
-        let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
+        let data = MapData::from_pin(path).map_err(failed)?;
         Ok(Self {
             map: Array::try_from(Map::Array(data)).map_err(failed)?,
             name,
@@ -357,84 +366,6 @@ impl<V: bytemuck::Pod> List<V> {
                 source,
             })
     }
-}
-
-/// Sums over all CPUs of the elements of the pinned per-CPU array `name`.
-///
-/// # Errors
-/// Where it is not there, or has another layout.
-pub fn per_cpu_sums(pins: &Path, name: &'static str) -> Result<Vec<u64>, TableError> {
-    let failed = |source| TableError::Kernel {
-        map: name,
-        operation: "read",
-        source,
-    };
-    let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
-    let map: PerCpuArray<MapData, u64> =
-        PerCpuArray::try_from(Map::PerCpuArray(data)).map_err(failed)?;
-    map.iter()
-        .map(|values| Ok(values.map_err(failed)?.iter().sum()))
-        .collect()
-}
-
-/// Sums over all CPUs of the values, made of `N` counters each, of the pinned per-CPU hash `name`.
-///
-/// # Errors
-/// Where it is not there, or has another layout.
-pub fn per_cpu_sums_by_key<K: bytemuck::Pod, const N: usize>(
-    pins: &Path,
-    name: &'static str,
-) -> Result<Vec<(K, [u64; N])>, TableError> {
-    let failed = |source| TableError::Kernel {
-        map: name,
-        operation: "read",
-        source,
-    };
-    let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
-    let map: PerCpuHashMap<MapData, Raw<K>, [u64; N]> =
-        PerCpuHashMap::try_from(Map::PerCpuHashMap(data)).map_err(failed)?;
-    let sum = |entry: Result<(Raw<K>, aya::maps::PerCpuValues<[u64; N]>), MapError>| {
-        let (Raw(key), values) = entry.map_err(failed)?;
-        let mut sums = [0_u64; N];
-        for of_cpu in values.iter() {
-            for (sum, value) in sums.iter_mut().zip(of_cpu) {
-                *sum = sum.wrapping_add(*value);
-            }
-        }
-        Ok((key, sums))
-    };
-    map.iter().map(sum).collect()
-}
-
-/// Deletes the entries of `keys`, where they are there, from the pinned per-CPU hash `name`.
-///
-/// # Errors
-/// Where it is not there, has another layout, or the kernel refuses.
-pub fn per_cpu_delete<K: bytemuck::Pod, const N: usize>(
-    pins: &Path,
-    name: &'static str,
-    keys: &[K],
-) -> Result<(), TableError> {
-    let failed = |source| TableError::Kernel {
-        map: name,
-        operation: "delete",
-        source,
-    };
-    let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
-    let mut map: PerCpuHashMap<MapData, Raw<K>, [u64; N]> =
-        PerCpuHashMap::try_from(Map::PerCpuHashMap(data)).map_err(failed)?;
-    for key in keys {
-        match map.remove(&Raw(*key)) {
-            Err(source)
-                if !is(&source, rustix::io::Errno::NOENT)
-                    && !matches!(source, MapError::KeyNotFound) =>
-            {
-                return Err(failed(source));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Most entries of the pinned map `name`.

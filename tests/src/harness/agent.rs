@@ -29,6 +29,8 @@ pub struct AgentOptions {
     pub source: Option<Vec<String>>,
     /// Further flags.
     pub flags: Vec<String>,
+    /// Another build of the agent than [`agent_program`]'s.
+    pub program: Option<PathBuf>,
 }
 
 impl AgentOptions {
@@ -36,7 +38,7 @@ impl AgentOptions {
     pub fn flags(flags: &[&str]) -> Self {
         Self {
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-            source: None,
+            ..Self::default()
         }
     }
 }
@@ -95,7 +97,11 @@ impl Agent {
     /// The command that runs the agent of a node.
     pub fn command(lab: &Lab, node: &str, options: &AgentOptions) -> Result<Command> {
         let place = lab.place(node);
-        let mut command = place.command(agent_program()?);
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => agent_program()?,
+        };
+        let mut command = place.command(program);
         let manifests = lab.manifests().directory().display().to_string();
         let source = options
             .source

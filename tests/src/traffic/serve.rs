@@ -6,7 +6,13 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+
 use super::{LISTENING, pace};
+
+/// Room for a few thousand datagrams: a server that gets no processor for a second must not drop
+/// what the datapath has delivered.
+const RECEIVE_BUFFER: usize = 8 << 20;
 
 pub(super) fn run(name: &str, ports: &[u16]) -> Result<()> {
     let mut threads = Vec::new();
@@ -15,6 +21,7 @@ pub(super) fn run(name: &str, ports: &[u16]) -> Result<()> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let tcp = TcpListener::bind(any).with_context(|| format!("cannot listen on tcp {any}"))?;
         let udp = UdpSocket::bind(any).with_context(|| format!("cannot listen on udp {any}"))?;
+        set_socket_recv_buffer_size_force(&udp, RECEIVE_BUFFER)?;
         let of_tcp = name.to_owned();
         let of_udp = name.to_owned();
         threads.push(thread::spawn(move || accept(&of_tcp, &tcp)));

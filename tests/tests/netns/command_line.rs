@@ -43,7 +43,7 @@ fn a_missing_directory_of_manifests_is_named() {
     check(
         AgentOptions {
             source,
-            flags: Vec::new(),
+            ..AgentOptions::default()
         },
         1,
         &["/nowhere/at/all"],

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use agent::sys::conntrack::{self, Error, Flow, Tuple};
 use anyhow::{Context, Result, ensure};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-use tests::harness::{Builder, Lab};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use tests::harness::{Builder, Lab, Place};
 
 /// Answers come within milliseconds; packets that nobody translates are lost.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -123,19 +123,26 @@ fn tcp(lab: &Lab, flow: &Flow) -> TcpStream {
         destination,
         ..
     } = flow.original;
-    lab.place("a")
-        .namespace
-        .run(|| {
-            let family = match source {
-                SocketAddr::V4(_) => AddressFamily::INET,
-                SocketAddr::V6(_) => AddressFamily::INET6,
-            };
-            let socket = socket(family, SocketType::STREAM, None)?;
-            bind(&socket, &source)?;
-            connect(&socket, &destination)?;
-            Ok(TcpStream::from(socket))
-        })
-        .unwrap()
+    connected(lab.place("a"), source, destination).unwrap()
+}
+
+/// A TCP connection of a place, from a port of its own.
+pub(crate) fn connected(
+    place: &Place,
+    source: SocketAddr,
+    destination: SocketAddr,
+) -> Result<TcpStream> {
+    place.namespace.run(|| {
+        let family = match source {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        // A process started meanwhile is not to keep it open.
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        bind(&socket, &source)?;
+        connect(&socket, &destination)?;
+        Ok(TcpStream::from(socket))
+    })
 }
 
 /// The server's answer: its name and the client as it saw it.
@@ -148,7 +155,7 @@ fn ask_udp(socket: &UdpSocket, patience: Duration) -> Option<String> {
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-fn ask_tcp(stream: &TcpStream) -> String {
+pub(crate) fn ask_tcp(stream: &TcpStream) -> String {
     let mut writer = stream;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     writer.write_all(b"who\n").unwrap();

@@ -12,6 +12,8 @@ mod balancing;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod cleanup;
 #[cfg(test)]
 mod cluster;
@@ -23,6 +25,8 @@ mod conntrack;
 mod explain;
 #[cfg(test)]
 mod fragments;
+#[cfg(test)]
+mod handback;
 #[cfg(test)]
 mod health_check;
 #[cfg(test)]
@@ -42,5 +46,7 @@ mod pieces;
 mod restart;
 #[cfg(test)]
 mod takeover;
+#[cfg(test)]
+mod upgrade;
 #[cfg(test)]
 mod xdp;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aya::programs::tc::TcAttachType;
+use aya::programs::{ProgramInfo, SchedClassifier};
 use tests::harness::{Agent, Traffic};
 
 use crate::cluster::From::{Covered, Uncovered};
@@ -70,6 +72,41 @@ fn a_restart_with_an_unchanged_cluster_writes_nothing() {
     );
     for traffic in tcp_and_udp(service.ip(true), 80) {
         cluster.expect_spread(Uncovered("pod-a"), traffic, &["a1", "a2", "b1"]);
+    }
+}
+
+/// Ids of the programs at the uplink of a node.
+#[track_caller]
+fn programs(cluster: &Cluster, node: &str) -> Vec<u32> {
+    let query = || {
+        let directions = [TcAttachType::Ingress, TcAttachType::Egress];
+        let programs = directions.map(|direction| SchedClassifier::query_tcx("eth0", direction));
+        let mut ids = Vec::new();
+        for of_direction in programs {
+            ids.extend(of_direction?.1.iter().map(ProgramInfo::id));
+        }
+        Ok(ids)
+    };
+    cluster.lab.place(node).namespace.run(query).unwrap()
+}
+
+#[test]
+fn a_restart_of_the_same_build_keeps_its_programs() {
+    let service = web().endpoints(&["a1", "b1"]);
+    let mut cluster = Cluster::start(&[&service]);
+    let before = programs(&cluster, "node1");
+    assert_eq!(before.len(), 2);
+    cluster.agent("node1").process().kill().unwrap();
+    cluster.restart("node1");
+    assert_eq!(programs(&cluster, "node1"), before);
+    // Programs whose tables are gone are of no use.
+    let pins = cluster.lab.bpf_root("node1").join("maps");
+    cluster.agent("node1").process().kill().unwrap();
+    std::fs::remove_file(pins.join("FRAGMENTS_V2")).unwrap();
+    cluster.restart("node1");
+    assert_ne!(programs(&cluster, "node1"), before);
+    for traffic in tcp_and_udp(service.ip(false), 80) {
+        cluster.expect_spread(Uncovered("pod-a"), traffic, &["a1", "b1"]);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::cluster::{expect_clean, web};
 
 /// The rules for `web` with the endpoints `a1` and `b1`.
 #[track_caller]
-fn load(cluster: &Cluster, node: &str) {
+pub(crate) fn load(cluster: &Cluster, node: &str) {
     let mut rules = Vec::new();
     for v6 in [false, true] {
         let address = |name| cluster.lab.address(name, v6);
@@ -61,6 +61,13 @@ fn connections_of_another_proxy_survive_the_switch_and_the_way_back() {
     let mut cluster = cluster.with_agents(&["node1", "node2"]);
     for agent in cluster.agents.values() {
         assert!(agent.log().contains("took over"), "{}", agent.log());
+    }
+    for node in ["node1", "node2"] {
+        let liberal = cluster.lab.place(node).namespace.run(|| {
+            let name = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
+            Ok(std::fs::read_to_string(name)?)
+        });
+        assert_eq!(liberal.unwrap().trim(), "0", "{node}");
     }
     // The other proxy goes, rules and connections.
     for node in ["node1", "node2"] {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::replace;
+use super::{Variant, replace};
 use crate::{place, run};
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -113,9 +113,9 @@ fn llvm_of(version: &str) -> Option<u32> {
     llvm.split('.').next()?.parse().ok()
 }
 
-/// Builds the programs; the object is written only where it differs, since the agent is rebuilt
-/// with it.
-pub(crate) fn build() -> Result<()> {
+/// Builds the programs of a variant; the object is written only where it differs, since the agent is
+/// rebuilt with it.
+pub(crate) fn build(variant: Variant) -> Result<()> {
     let compiler = Compiler::find()
         .context("no compiler has the sources of `core`; `cargo xtask setup` gets one")?;
     let built = place::target().join("bpf-build");
@@ -131,6 +131,7 @@ pub(crate) fn build() -> Result<()> {
                 "agent-ebpf",
             ])
             .args(["--target", TARGET])
+            .args(variant.features())
             .env("CARGO_TARGET_DIR", &built)
             // An encoded value of the caller would take precedence.
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -143,9 +144,9 @@ pub(crate) fn build() -> Result<()> {
     let directory = place::target().join("bpf");
     fs::create_dir_all(&directory)
         .with_context(|| format!("{}: cannot be created", directory.display()))?;
-    let object = directory.join("fairlead.bpf.o");
+    let object = directory.join(format!("fairlead{}.bpf.o", variant.suffix()));
     if replace(&built.join(TARGET).join("release/fairlead"), &object)? {
-        anstream::println!("wrote target/bpf/fairlead.bpf.o");
+        anstream::println!("wrote {}", object.display());
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ pub(super) enum Lane {
     Unit,
     Bpf,
     Netns,
+    Chaos,
 }
 
 /// One thing a lane runs.
@@ -22,9 +23,9 @@ pub(super) enum Check {
     Tidy,
 }
 
-const LANES: [Lane; 3] = [Lane::Unit, Lane::Bpf, Lane::Netns];
+const LANES: [Lane; 4] = [Lane::Unit, Lane::Bpf, Lane::Netns, Lane::Chaos];
 
-/// The lanes of these names in the order they run; all for none.
+/// The lanes of these names in the order they run; for none, all but those that only take longer.
 pub(super) fn select(names: &[String]) -> Result<Vec<Lane>> {
     if let Some(unknown) = names
         .iter()
@@ -37,7 +38,10 @@ pub(super) fn select(names: &[String]) -> Result<Vec<Lane>> {
     }
     Ok(LANES
         .into_iter()
-        .filter(|lane| names.is_empty() || names.iter().any(|name| name == lane.name()))
+        .filter(|lane| {
+            let by_default = names.is_empty() && *lane != Lane::Chaos;
+            by_default || names.iter().any(|name| name == lane.name())
+        })
         .collect())
 }
 
@@ -47,6 +51,7 @@ impl Lane {
             Self::Unit => "unit",
             Self::Bpf => "bpf",
             Self::Netns => "netns",
+            Self::Chaos => "chaos",
         }
     }
 
@@ -55,13 +60,30 @@ impl Lane {
             Self::Unit => "format, lints, tidy, and everything tested on values",
             Self::Bpf => "the eBPF programs on this kernel, packet by packet",
             Self::Netns => "agents and real traffic between network namespaces",
+            Self::Chaos => "2,000 flows while agents are killed and upgraded 100 times",
         }
     }
 
     pub(super) fn needs_root(self) -> bool {
         match self {
             Self::Unit => false,
-            Self::Bpf | Self::Netns => true,
+            Self::Bpf | Self::Netns | Self::Chaos => true,
+        }
+    }
+
+    /// Whether its tests upgrade the agent.
+    pub(super) fn needs_next(self) -> bool {
+        self == Self::Netns || self == Self::Chaos
+    }
+
+    /// What its tests read from the environment: how much chaos there is.
+    pub(super) fn environment(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Chaos => &[
+                ("FAIRLEAD_CHAOS_KILLS", "100"),
+                ("FAIRLEAD_CHAOS_FLOWS", "2000"),
+            ],
+            Self::Unit | Self::Bpf | Self::Netns => &[],
         }
     }
 
@@ -83,6 +105,16 @@ impl Lane {
             ],
             Self::Bpf => &[Check::Cargo(&["test", "-p", "tests", "--test", "bpf"])],
             Self::Netns => &[Check::Cargo(&["test", "-p", "tests", "--test", "netns"])],
+            Self::Chaos => &[Check::Cargo(&[
+                "test",
+                "-p",
+                "tests",
+                "--test",
+                "netns",
+                "chaos",
+                "--",
+                "--nocapture",
+            ])],
         }
     }
 }
@@ -108,6 +140,7 @@ mod tests {
     fn lanes_are_selected_by_name() {
         check(&[], Ok(&["unit", "bpf", "netns"]));
         check(&["netns", "unit", "unit"], Ok(&["unit", "netns"]));
-        check(&["vm"], Err("no lane vm; lanes: unit, bpf, netns"));
+        check(&["chaos", "bpf"], Ok(&["bpf", "chaos"]));
+        check(&["vm"], Err("no lane vm; lanes: unit, bpf, netns, chaos"));
     }
 }

@@ -3,9 +3,13 @@
 //! From the object that `cargo xtask build` made, to programs in the kernel whose maps are the
 //! pinned ones where those exist. Attaching is `attach`'s, reading and writing maps is `maps`'.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::kept::Kept;
+use super::shape;
 use crate::sys::map::{List, TableError};
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
@@ -108,6 +112,8 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
+    kept: Option<Kept>,
+    found: BTreeMap<&'static str, SchedClassifier>,
 }
 
 impl Programs {
@@ -145,8 +151,31 @@ impl Programs {
         crc32c::fill(&mut table);
         List::<crc32c::Table>::open(pins, CRC32C_MAP)
             .and_then(|mut map| map.set(0, *table))
+            .and_then(|()| shape::describe(pins))
             .map_err(LoadError::Table)?;
-        Ok(Self { ebpf })
+        Ok(Self {
+            ebpf,
+            kept: None,
+            found: BTreeMap::new(),
+        })
+    }
+
+    /// Takes tc programs that an agent with the same `object` has left in `directory`, and leaves
+    /// those it loads there, for a start without the verifier's work.
+    pub fn keep_in(&mut self, directory: &Path, object: &[u8], pins: &Path) {
+        match Kept::open(directory, object, pins) {
+            Ok(kept) => self.kept = Some(kept),
+            Err(error) => tracing::debug!(%error, "programs are not kept for the next start"),
+        }
+    }
+
+    /// Puts the tc programs into the kernel, so that attaching them takes no time.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] where the verifier refuses one.
+    pub fn load_classifiers(&mut self) -> Result<(), LoadError> {
+        let mut names = ["uplink_ingress", "workload_ingress", "egress"].into_iter();
+        names.try_for_each(|name| self.classifier(name).map(drop))
     }
 
     /// Has the kernel verify the tc programs ahead of their use. What it refuses, it will refuse
@@ -173,7 +202,21 @@ impl Programs {
             .program_mut(name)
             .ok_or(LoadError::Missing(name))?;
         let program: &mut SchedClassifier = program.try_into().map_err(refused)?;
-        load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
+        if program.fd().is_ok() {
+            return Ok(program);
+        }
+        match self.found.entry(name) {
+            Entry::Occupied(found) => return Ok(found.into_mut()),
+            Entry::Vacant(place) => {
+                if let Some(found) = self.kept.as_ref().and_then(|kept| kept.find(name)) {
+                    return Ok(place.insert(found));
+                }
+            }
+        }
+        program.load().map_err(refused)?;
+        if let Some(kept) = &self.kept {
+            kept.keep(name, program);
+        }
         Ok(program)
     }
 

@@ -1,10 +1,10 @@
-//! Connections that come from another proxy, or go back to it.
+//! Connections that come from another proxy; `handback` is the other direction.
 //!
 //! kube-proxy, and kube-router with `vs/conntrack`, translate by the kernel's connection tracking.
 //! When the agent starts beside them for the first time, [`begin`] lets packets of unknown
 //! connections pass to the kernel, the programs are attached, and [`finish`] makes the kernel's
 //! connections the agent's: same backend, same addresses and ports. New connections are the
-//! agent's from the first moment. [`hand_back`] is the other direction.
+//! agent's from the first moment.
 //!
 //! What the node's own processes have begun stays with the kernel: it translates before the
 //! programs see the packet, and goes on doing so for as long as the connection lives.
@@ -12,18 +12,16 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use agent_abi::Address;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL,
-    CONNECTIONS_MAP, ConnectionV2, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2, TupleV1,
 };
 use agent_abi::service::{BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
-use agent_abi::settings::TAKEOVER_MAP;
+use agent_abi::settings::{TAKEOVER_MAP, TAKING_OVER};
 
 use super::image::address;
-use super::layout;
+use super::layout::{self, ConvertError};
 use super::maps::Maps;
 use crate::sys::clock;
 use crate::sys::conntrack::{self, Flow, Tuple};
@@ -49,7 +47,7 @@ pub const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 /// # Errors
 /// Where the map is not there.
 pub fn begin(pins: &Path) -> Result<(), TableError> {
-    List::<u32>::open(pins, TAKEOVER_MAP)?.set(0, 1)
+    List::<u32>::open(pins, TAKEOVER_MAP)?.set(0, TAKING_OVER)
 }
 
 /// Takes the kernel's connections to Services over, and ends what [`begin`] began. The answer is
@@ -69,8 +67,7 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
         Err(conntrack::Error::Unsupported(_)) => Vec::new(),
         flows => flows?,
     };
-    let maps = Maps::open(pins)?;
-    let targets = Targets::new(maps.frontends.entries()?, maps.backends.entries()?);
+    let targets = Targets::read(pins)?;
     let now = clock::monotonic_nanoseconds();
     let mut connections: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, CONNECTIONS_MAP)?;
     let mut taken = 0;
@@ -88,7 +85,15 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
         }
         taken += 1;
     }
-    Ok(taken + layout::convert(pins, &targets)?)
+    Ok(taken)
+}
+
+/// Copies the connections of other builds. The answer is their number.
+///
+/// # Errors
+/// Where they cannot be read or written.
+pub fn convert(pins: &Path) -> Result<usize, ConvertError> {
+    layout::convert(pins, &Targets::read(pins)?)
 }
 
 /// What the service tables lead to.
@@ -99,6 +104,14 @@ pub(super) struct Targets {
 }
 
 impl Targets {
+    fn read(pins: &Path) -> Result<Self, TableError> {
+        let maps = Maps::open(pins)?;
+        Ok(Self::new(
+            maps.frontends.entries()?,
+            maps.backends.entries()?,
+        ))
+    }
+
     fn new(frontends: Vec<(FrontendKeyV1, FrontendV2)>, backends: Vec<(u32, BackendV2)>) -> Self {
         Self {
             frontends: frontends
@@ -112,7 +125,7 @@ impl Targets {
         }
     }
 
-    /// An entry of an older layout, whose ids mean nothing now.
+    /// An entry of another build, whose ids mean nothing here.
     pub(super) fn convert(&self, key: &TupleV1, value: ConnectionV2) -> ConnectionV2 {
         // The tuple clients use, and the one the backend knows.
         let (client, backend) = if value.flags & CONNECTION_FORWARD != 0 {
@@ -161,7 +174,7 @@ impl Targets {
             flags: CONNECTION_FORWARD | CONNECTION_ANSWERED,
             host_interface: 0,
             host_mac: [0; 6],
-            _pad: [0; 2],
+            _pad: [0; CONNECTION_PAD],
             service,
             last_seen: now,
         };
@@ -172,56 +185,6 @@ impl Targets {
         };
         Some([(original, forward), (reply, back)])
     }
-}
-
-/// What became of the agent's connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HandedBack {
-    /// Connections the kernel goes on with.
-    pub carried: usize,
-    /// Connections it cannot go on with, or would not.
-    pub left: usize,
-}
-
-/// Gives the connections to the kernel, which goes on translating them where it tracks and
-/// translates at all, that is beside another proxy's rules.
-///
-/// # Errors
-/// Where the agent's tables cannot be read.
-pub fn hand_back(pins: &Path) -> Result<HandedBack, TableError> {
-    let connections: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, CONNECTIONS_MAP)?;
-    let mut answer = HandedBack::default();
-    for (key, value) in connections.entries()? {
-        let Some(flow) = flow(&key, &value) else {
-            continue;
-        };
-        match conntrack::create(&flow) {
-            Ok(()) => answer.carried += 1,
-            Err(error) => {
-                tracing::debug!(%error, flow = %flow.original, "stays behind");
-                answer.left += 1;
-            }
-        }
-    }
-    Ok(answer)
-}
-
-/// The kernel's form of a connection; `None` for its other entry, and for what has ended.
-fn flow(key: &TupleV1, value: &ConnectionV2) -> Option<Flow> {
-    /// As netfilter's own time-outs for established TCP connections and answered UDP flows.
-    const TCP: Duration = Duration::from_secs(432_000);
-    const OTHERS: Duration = Duration::from_secs(120);
-    let goes_on = value.flags & CONNECTION_FORWARD != 0
-        && value.flags & (CONNECTION_CLOSING | CONNECTION_TUNNEL) == 0;
-    let timeout = if key.protocol == Tuple::TCP {
-        TCP
-    } else {
-        OTHERS
-    };
-    goes_on.then(|| {
-        let reply = value.rewrite.reversed();
-        Flow::established(tuple_of(key), tuple_of(&reply), timeout)
-    })
 }
 
 fn tuple(tuple: &Tuple) -> TupleV1 {
@@ -235,7 +198,7 @@ fn tuple(tuple: &Tuple) -> TupleV1 {
     }
 }
 
-fn tuple_of(tuple: &TupleV1) -> Tuple {
+pub(super) fn tuple_of(tuple: &TupleV1) -> Tuple {
     let socket = |address: Address, port| {
         let address = Ipv6Addr::from(address).to_canonical();
         SocketAddr::new(address, u16::from_be_bytes(port))
@@ -252,19 +215,22 @@ pub fn is_first_start(pins: &Path) -> bool {
     !pins.join(FRONTENDS_MAP).exists()
 }
 
-/// Whether connections are to be taken over: on the first start, and where that was interrupted.
+/// Whether the kernel's connections are to be taken over: on the first start, and where that was
+/// interrupted. Where another build has been, it has done so.
 ///
 /// # Errors
-/// Where the map cannot be read.
-pub fn is_due(pins: &Path) -> Result<bool, TableError> {
-    if is_first_start(pins) || !pins.join(TAKEOVER_MAP).exists() {
-        return Ok(true);
+/// Where a map cannot be read.
+pub fn is_due(pins: &Path) -> Result<bool, ConvertError> {
+    if pins.join(TAKEOVER_MAP).exists() && !is_first_start(pins) {
+        return Ok(List::<u32>::open(pins, TAKEOVER_MAP)?.get(0)? != 0);
     }
-    Ok(List::<u32>::open(pins, TAKEOVER_MAP)?.get(0)? != 0)
+    Ok(!layout::is_due(pins)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use agent_abi::service::BackendV2;
 
     use super::*;
@@ -324,14 +290,10 @@ mod tests {
         assert_eq!(pair[1].0, tuple(&flow.reply));
         assert_eq!(pair[1].1.rewrite, tuple(&flow.original.reversed()));
         assert_eq!((pair[0].1.backend, pair[0].1.service), (9, 3));
-        // And back again.
-        let back = super::flow(&pair[0].0, &pair[0].1).unwrap();
-        assert_eq!((back.original, back.reply), (flow.original, flow.reply));
-        assert_eq!(super::flow(&pair[1].0, &pair[1].1), None);
     }
 
     #[test]
-    fn entries_of_the_older_layout_get_the_ids_of_this_one_in_both_directions() {
+    fn entries_of_another_build_get_the_ids_of_this_one_in_both_directions() {
         let flow = kernels(
             ("10.244.1.5:4000", "10.96.0.10:80"),
             ("10.244.2.7:8080", "172.31.0.1:61000"),

@@ -1,0 +1,102 @@
+//! What goes over to this agent's tables when its programs take the place of others.
+//!
+//! Connections of the kernel's tracking, where another proxy has been (`takeover`), or those of
+//! another build of the agent (`layout`). The latter are copied before the programs are attached,
+//! so that none is missed for a moment, and once more after, for what began in between.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::lb::ebpf::layout;
+use crate::lb::ebpf::programs::Programs;
+use crate::lb::ebpf::takeover::{self, LIBERAL};
+use crate::ownership::Ownership;
+use crate::settings;
+
+/// What is to go over.
+#[derive(Debug)]
+pub struct Handover {
+    pins: PathBuf,
+    kernel: bool,
+    build: bool,
+}
+
+impl Handover {
+    /// Looks for what is there; before the programs are loaded, whose maps are made then.
+    ///
+    /// # Errors
+    /// Where it cannot be read, as that of a build whose connections this one cannot read.
+    pub fn look(pins: PathBuf) -> Result<Self> {
+        layout::check(&pins)?;
+        Ok(Self {
+            kernel: takeover::is_due(&pins)?,
+            build: layout::is_due(&pins)?,
+            pins,
+        })
+    }
+
+    /// Lets the kernel go on with its connections until they are here.
+    ///
+    /// # Errors
+    /// Where a setting or map cannot be written.
+    pub fn begin(&self, ownership: &mut Ownership) -> Result<()> {
+        if !self.kernel {
+            // Of an agent that ended between taking over and here.
+            return settings::restore(ownership, LIBERAL);
+        }
+        settings::enable(ownership, LIBERAL)?;
+        Ok(takeover::begin(&self.pins)?)
+    }
+
+    /// Right before the programs are attached.
+    pub fn before_attaching(&self, programs: &mut Programs) {
+        if !self.build {
+            return;
+        }
+        // Attaching says what is wrong with them.
+        if let Err(error) = programs.load_classifiers() {
+            tracing::debug!(%error, "not loaded ahead");
+        }
+        self.convert();
+    }
+
+    /// Right after. `node` are the node's addresses.
+    pub fn finish(self, node: &[IpAddr], ownership: &mut Ownership) {
+        if self.kernel {
+            match takeover::finish(&self.pins, node) {
+                Ok(0) => {}
+                Ok(connections) => tracing::info!(
+                    connections,
+                    "took over from the kernel's connection tracking"
+                ),
+                Err(error) => tracing::warn!(
+                    %error,
+                    "connections of another proxy may break: they could not be taken over"
+                ),
+            }
+            // The kernel sees all packets of those that stay with it, and none of the others.
+            if let Err(error) = settings::restore(ownership, LIBERAL) {
+                tracing::warn!(%error, setting = LIBERAL, "stays until --cleanup-config");
+            }
+        }
+        if self.build {
+            self.convert();
+        }
+        if let Err(error) = layout::remove_others(&self.pins) {
+            tracing::warn!(%error, "maps of another build stay");
+        }
+    }
+
+    fn convert(&self) {
+        match takeover::convert(&self.pins) {
+            Ok(0) => {}
+            Ok(entries) => tracing::info!(entries, "took over from another build"),
+            Err(error) => tracing::warn!(
+                %error,
+                "connections of another build may break: they could not be taken over"
+            ),
+        }
+    }
+}
