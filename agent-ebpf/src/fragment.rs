@@ -1,9 +1,10 @@
 //! Fragments: what the first one says of the ports is kept for the later ones, and a later one that
 //! comes before it is kept until it comes.
 //!
-//! Fragments are held only where an end of the packet is a Service's. The first one remembers its
-//! ports, and then lets copies of what is held come in anew behind it, each made of its own buffer;
-//! so nothing goes in circles while it waits. What never gets its first one is driven out of `HELD`.
+//! A later fragment does not say whether it is a Service's, so all are held, as netfilter's connection
+//! tracking does with all that passes. The first one remembers its ports, and then lets copies of what
+//! is held come in anew behind it, each made of its own buffer; so nothing goes in circles while it
+//! waits. What never gets its first one is driven out of `HELD`.
 
 use agent_abi::connection::{FragmentKeyV1, FragmentV2};
 use agent_abi::counters::Counter;
@@ -98,9 +99,6 @@ pub(crate) fn recall(scratch: &mut Scratch) -> Option<()> {
 /// those of a packet to the node itself wait for it too.
 #[inline(always)]
 fn begin(skb: *mut __sk_buff, scratch: &mut Scratch) -> Result<(), Counter> {
-    if !is_of_service(&scratch.packet) {
-        return Ok(());
-    }
     remember(scratch);
     let own = maps::room().ok_or(Counter::DropFailed)?;
     let key = &mut scratch.held;
@@ -136,7 +134,7 @@ fn follow(skb: *mut __sk_buff, scratch: &mut Scratch, may_hold: bool) -> Later {
     if recall(scratch).is_some() {
         return Later::Known;
     }
-    if !may_hold || !is_of_service(&scratch.packet) {
+    if !may_hold {
         return Later::Unknown;
     }
     hold(skb, scratch).unwrap_or_else(|| {
@@ -167,12 +165,6 @@ fn hold(skb: *mut __sk_buff, scratch: &mut Scratch) -> Option<Later> {
         return Some(Later::Held);
     }
     None
-}
-
-/// Of a request the destination is a frontend's, of an answer the source is a backend's.
-#[inline(always)]
-fn is_of_service(packet: &Packet) -> bool {
-    maps::is_of_service(&packet.tuple.destination) || maps::is_of_service(&packet.tuple.source)
 }
 
 #[inline(always)]

@@ -8,7 +8,7 @@ use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
 use agent_abi::service::{
-    ADDRESS_BACKEND, ADDRESS_FRONTEND, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
+    ADDRESS_FRONTEND, ADDRESS_NODE, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
     FrontendKeyV1, FrontendV2, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
 use agent_abi::settings::{HANDING_BACK, SettingsV2, TAKING_OVER};
@@ -167,10 +167,10 @@ pub(crate) fn room() -> Option<&'static mut Held> {
     ROOM.get_ptr_mut(0).map(kernel::of_this_cpu)
 }
 
-/// Whether an address is a frontend's or a backend's.
+/// Whether an address is one of the cluster's nodes'.
 #[inline(always)]
-pub(crate) fn is_of_service(address: &Address) -> bool {
-    kernel::bits(ADDRESSES_V1.get_ptr(address)) & (ADDRESS_FRONTEND | ADDRESS_BACKEND) != 0
+pub(crate) fn is_node(address: &Address) -> bool {
+    kernel::bits(ADDRESSES_V1.get_ptr(address)) & ADDRESS_NODE != 0
 }
 
 /// Whether an address is a frontend's.

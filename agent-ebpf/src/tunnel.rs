@@ -144,7 +144,8 @@ pub(crate) fn start_v6(length: u32) -> [u8; 8] {
 }
 
 /// Whether a packet in a packet is one that another node sent here so: to a frontend. Others may
-/// be for a tunnel device of the node.
+/// be for a tunnel device of the node; from anybody else, a client could choose its address as it
+/// likes.
 #[inline(always)]
 pub(crate) fn is_ours(skb: *mut __sk_buff, packet: &Packet) -> bool {
     let Some(settings) = maps::settings() else {
@@ -167,6 +168,7 @@ pub(crate) fn is_ours(skb: *mut __sk_buff, packet: &Packet) -> bool {
                 Family::V6 => V6_HEADER,
             }
         && same_address(&packet.tuple.destination, node)
+        && maps::is_node(&packet.tuple.source)
         && inner_destination(skb, packet).is_some_and(|address| maps::is_frontend(&address))
 }
 

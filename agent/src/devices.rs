@@ -118,8 +118,11 @@ pub fn run(
     cancel: &CancellationToken,
     runtime: &Handle,
 ) {
-    // The verifier takes its time; meanwhile the tables are filled.
-    programs.verify_classifiers();
+    // The verifier takes its time; meanwhile the tables are filled. What it refuses now, it refuses
+    // again, and is reported, when the program is attached.
+    if let Err(error) = programs.load_classifiers() {
+        tracing::debug!(%error, "refused ahead of its use");
+    }
     // Programs without tables would only be in the way of another proxy's.
     let mut applied = applied;
     let first_apply = async {
@@ -147,7 +150,7 @@ pub fn run(
                 record_qdiscs(&mut ownership, &targets, attachments.attached());
             }
             if let Some(handover) = &handover {
-                handover.before_attaching(&mut programs);
+                handover.before_attaching();
             }
             let errors = attachments.follow(&mut programs, &targets);
             if let Some(handover) = handover.take() {

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::lb::ebpf::layout;
-use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::takeover::{self, LIBERAL};
 use crate::ownership::Ownership;
 use crate::settings;
@@ -51,15 +50,10 @@ impl Handover {
     }
 
     /// Right before the programs are attached.
-    pub fn before_attaching(&self, programs: &mut Programs) {
-        if !self.build {
-            return;
+    pub fn before_attaching(&self) {
+        if self.build {
+            self.convert();
         }
-        // Attaching says what is wrong with them.
-        if let Err(error) = programs.load_classifiers() {
-            tracing::debug!(%error, "not loaded ahead");
-        }
-        self.convert();
     }
 
     /// Right after. `node` are the node's addresses.

@@ -90,8 +90,8 @@ pub const FRONTEND_LOOPBACK: u32 = 64;
 
 /// A frontend has the address.
 pub const ADDRESS_FRONTEND: u32 = 1;
-/// A backend has the address.
-pub const ADDRESS_BACKEND: u32 = 2;
+/// A node has the address.
+pub const ADDRESS_NODE: u32 = 2;
 
 /// Backends to choose from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -259,6 +259,8 @@ pub struct Desired {
     pub node: NodeContext,
     /// The units.
     pub services: RedBlackTreeMapSync<LbServiceKey, Arc<LbService>>,
+    /// Addresses of all nodes, which may send packets here in a tunnel.
+    pub nodes: Arc<BTreeSet<IpAddr>>,
     units: RedBlackTreeMapSync<Owner, Arc<service::Compiled>>,
     claims: Claims,
     conflicts: RedBlackTreeMapSync<LbServiceKey, Arc<[Problem]>>,
@@ -272,6 +274,7 @@ impl Desired {
             generation: 0,
             node,
             services: RedBlackTreeMapSync::new_sync(),
+            nodes: Arc::default(),
             units: RedBlackTreeMapSync::new_sync(),
             claims: Claims::default(),
             conflicts: RedBlackTreeMapSync::new_sync(),
@@ -282,6 +285,7 @@ impl Desired {
     /// What the whole cluster asks for.
     pub fn compile(cluster: &Cluster, node: NodeContext) -> Self {
         let mut desired = Self::empty(node);
+        desired.nodes = node::addresses_of_all(cluster);
         desired.recompile(cluster, &every_owner(cluster));
         // Everything differs from nothing, which needs no list: see `changed_since`.
         desired.generation = 1;
@@ -311,8 +315,11 @@ impl Desired {
                 .filter(|(_, service)| service::is_direct(service));
             touched.extend(direct.map(|(key, _)| Owner::Service(key.clone())));
         }
+        if changes.get(&Kind::Node).is_some() {
+            next.nodes = node::addresses_of_all(cluster);
+        }
         let differing = next.recompile(cluster, &touched);
-        if !differing.is_empty() || next.node != self.node {
+        if !differing.is_empty() || next.node != self.node || next.nodes != self.nodes {
             next.advance(differing);
         }
         next

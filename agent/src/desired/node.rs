@@ -118,6 +118,13 @@ pub fn addresses_of(cluster: &Cluster, node: &ObjectKey) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Addresses of all Node objects.
+pub(super) fn addresses_of_all(cluster: &Cluster) -> Arc<BTreeSet<IpAddr>> {
+    let nodes = cluster.nodes();
+    let addresses = nodes.flat_map(|(_, node)| node.addresses.iter().map(|known| known.address));
+    Arc::new(addresses.collect())
+}
+
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),

@@ -113,7 +113,7 @@ impl Lab {
         let object = agent::lb::ebpf::OBJECT
             .expect("no eBPF programs in this build; run `cargo xtask build` first");
         let programs = Programs::load(object, &pins, limits).unwrap();
-        let lab = Self {
+        let mut lab = Self {
             programs,
             pins,
             uplink: index("uplink"),
@@ -124,6 +124,7 @@ impl Lab {
             units: BTreeMap::new(),
         };
         lab.configure(0, [0; 16], 0);
+        lab.know_nodes();
         lab
     }
 
@@ -254,6 +255,17 @@ impl Lab {
         self.apply_watched(id, |_| {});
     }
 
+    /// The cluster's nodes: this one and a second.
+    #[track_caller]
+    fn know_nodes(&mut self) {
+        let mut map = Table::open(&self.pins, ADDRESSES_MAP).unwrap();
+        let nodes = ["172.31.0.1", "172.31.0.2", "fd00::1", "fd00::2"];
+        let nodes = nodes.map(|node: &str| agent::lb::ebpf::image::address(node.parse().unwrap()));
+        for change in self.addresses.set_nodes(BTreeSet::from(nodes)) {
+            change.write(&mut map).unwrap();
+        }
+    }
+
     #[track_caller]
     fn apply_watched(&mut self, id: u32, mut watch: impl FnMut(&mut Self)) {
         let unit = self.units.get(&id).cloned();
@@ -269,8 +281,7 @@ impl Lab {
         ] {
             for op in step(id, unit, &self.tables) {
                 maps.write(op).unwrap();
-                let changes = self.addresses.follow(&op, &self.tables);
-                for change in changes.into_iter().flatten() {
+                if let Some(change) = self.addresses.follow(&op, &self.tables) {
                     change.write(&mut addresses).unwrap();
                 }
                 self.tables.commit(op);

@@ -272,3 +272,16 @@ fn a_tunnel_that_carries_nothing_for_a_frontend_is_left_to_the_node() {
         assert_eq!(lab.counter(Counter::TunnelReceived), 0);
     }
 }
+
+#[test]
+fn a_tunnel_from_anybody_but_a_node_is_left_to_the_node() {
+    for family in FAMILIES {
+        let mut lab = family.lab("udp", family.here);
+        let inner = udp(ends(family.client), ends(family.service), &[7; 16]);
+        let stranger = ends(family.client).ip();
+        let sent = ethernet(&tunnel(stranger, address(family.node), &inner));
+        let got = lab.run_frame(At::Uplink, &sent);
+        assert_eq!(got, ("pass".to_owned(), sent));
+        assert_eq!(lab.counter(Counter::TunnelReceived), 0);
+    }
+}

@@ -1,20 +1,21 @@
 //! What the programs know of addresses alone, where a packet does not say its ports.
 //!
-//! [`Addresses`] follows the writes to the service maps and says what each changes here. One
-//! address has many ports, and an endpoint of two Services is two backends, so they are counted.
+//! [`Addresses`] follows the writes to the service maps and the cluster's nodes, and says what each
+//! changes here. One address has many ports, so frontends are counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_abi::Address;
-use agent_abi::service::{ADDRESS_BACKEND, ADDRESS_FRONTEND, BackendV2, FrontendKeyV1};
+use agent_abi::service::{ADDRESS_FRONTEND, ADDRESS_NODE};
 
 use super::tables::{Op, Tables};
 use crate::sys::map::{Table, TableError};
 
-/// How many frontends and backends have each address.
+/// Who has each address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    holders: BTreeMap<Address, Holders>,
+    frontends: BTreeMap<Address, u32>,
+    nodes: BTreeSet<Address>,
 }
 
 /// One write to the map of addresses.
@@ -40,16 +41,14 @@ impl Change {
 }
 
 impl Addresses {
-    /// The addresses in tables just read.
-    pub fn of(tables: &Tables) -> Self {
-        let mut addresses = Self::default();
+    /// The frontends' addresses in tables just read, and the `nodes`'.
+    pub fn of(tables: &Tables, nodes: BTreeSet<Address>) -> Self {
+        let mut addresses = Self {
+            frontends: BTreeMap::new(),
+            nodes,
+        };
         for key in tables.frontends().keys() {
-            addresses.add(Holder::frontend(key));
-        }
-        for held in tables.services().values() {
-            for backend in held.backends.values() {
-                addresses.add(Holder::backend(backend));
-            }
+            *addresses.frontends.entry(key.address).or_default() += 1;
         }
         addresses
     }
@@ -57,190 +56,131 @@ impl Addresses {
     /// What brings the map, as it was read, in line.
     pub fn reconcile(&self, entries: &[(Address, u32)]) -> Vec<Change> {
         let found: BTreeMap<Address, u32> = entries.iter().copied().collect();
-        let missing = self.holders.iter().filter_map(|(address, holders)| {
-            let bits = holders.bits();
-            (found.get(address) != Some(&bits)).then_some(Change::Put(*address, bits))
-        });
-        let left = found
-            .keys()
-            .filter(|address| !self.holders.contains_key(*address))
-            .map(|address| Change::Delete(*address));
-        missing.chain(left).collect()
+        let wanted: BTreeSet<Address> = self.frontends.keys().chain(&self.nodes).copied().collect();
+        let missing = wanted
+            .iter()
+            .filter(|address| found.get(*address) != Some(&self.bits(address)));
+        let left = found.keys().filter(|address| !wanted.contains(*address));
+        missing
+            .chain(left)
+            .map(|address| self.change(*address))
+            .collect()
     }
 
     /// Follows a write to the service maps, which `tables` does not hold yet.
-    pub fn follow(&mut self, op: &Op, tables: &Tables) -> [Option<Change>; 2] {
-        let (new, old) = match op {
+    pub fn follow(&mut self, op: &Op, tables: &Tables) -> Option<Change> {
+        let address = match op {
             Op::PutFrontend(key, _) if !tables.frontends().contains_key(key) => {
-                (Some(Holder::frontend(key)), None)
+                *self.frontends.entry(key.address).or_default() += 1;
+                key.address
             }
             Op::DeleteFrontend(key) if tables.frontends().contains_key(key) => {
-                (None, Some(Holder::frontend(key)))
+                let count = self.frontends.get_mut(&key.address)?;
+                *count -= 1;
+                if *count > 0 {
+                    return None;
+                }
+                self.frontends.remove(&key.address);
+                return Some(self.change(key.address));
             }
-            Op::PutBackend(id, value) => {
-                let old = backend(tables, value.service, *id);
-                (Some(Holder::backend(value)), old.map(Holder::backend))
-            }
-            Op::DeleteBackend { service, id } => {
-                (None, backend(tables, *service, *id).map(Holder::backend))
-            }
-            _ => (None, None),
+            _ => return None,
         };
-        [
-            new.and_then(|holder| self.add(holder)),
-            old.and_then(|holder| self.remove(holder)),
-        ]
+        (self.frontends.get(&address) == Some(&1)).then(|| self.change(address))
     }
 
-    fn add(&mut self, holder: Holder) -> Option<Change> {
-        let holders = self.holders.entry(holder.address).or_default();
-        let before = holders.bits();
-        *holders.count(holder.bit) += 1;
-        let bits = holders.bits();
-        (bits != before).then_some(Change::Put(holder.address, bits))
+    /// Follows the cluster's nodes.
+    pub fn set_nodes(&mut self, nodes: BTreeSet<Address>) -> Vec<Change> {
+        let before = std::mem::replace(&mut self.nodes, nodes);
+        let differing = before.symmetric_difference(&self.nodes);
+        differing.map(|address| self.change(*address)).collect()
     }
 
-    fn remove(&mut self, holder: Holder) -> Option<Change> {
-        let holders = self.holders.get_mut(&holder.address)?;
-        let before = holders.bits();
-        let count = holders.count(holder.bit);
-        *count = count.saturating_sub(1);
-        match holders.bits() {
-            0 => {
-                self.holders.remove(&holder.address);
-                Some(Change::Delete(holder.address))
-            }
-            bits => (bits != before).then_some(Change::Put(holder.address, bits)),
-        }
-    }
-}
-
-/// A frontend or backend, by its address.
-#[derive(Clone, Copy)]
-struct Holder {
-    address: Address,
-    bit: u32,
-}
-
-impl Holder {
-    fn frontend(key: &FrontendKeyV1) -> Self {
-        Self {
-            address: key.address,
-            bit: ADDRESS_FRONTEND,
+    fn change(&self, address: Address) -> Change {
+        match self.bits(&address) {
+            0 => Change::Delete(address),
+            bits => Change::Put(address, bits),
         }
     }
 
-    fn backend(value: &BackendV2) -> Self {
-        Self {
-            address: value.address,
-            bit: ADDRESS_BACKEND,
-        }
+    fn bits(&self, address: &Address) -> u32 {
+        let bit = |on: bool, bit| if on { bit } else { 0 };
+        bit(self.frontends.contains_key(address), ADDRESS_FRONTEND)
+            | bit(self.nodes.contains(address), ADDRESS_NODE)
     }
-}
-
-/// Who has one address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Holders {
-    frontends: u32,
-    backends: u32,
-}
-
-impl Holders {
-    fn count(&mut self, bit: u32) -> &mut u32 {
-        match bit {
-            ADDRESS_FRONTEND => &mut self.frontends,
-            _ => &mut self.backends,
-        }
-    }
-
-    fn bits(self) -> u32 {
-        let bit = |count: u32, bit| if count > 0 { bit } else { 0 };
-        bit(self.frontends, ADDRESS_FRONTEND) | bit(self.backends, ADDRESS_BACKEND)
-    }
-}
-
-fn backend(tables: &Tables, service: u32, id: u32) -> Option<&BackendV2> {
-    tables.services().get(&service)?.backends.get(&id)
 }
 
 #[cfg(test)]
 mod tests {
     use agent_abi::mapped_v4;
-    use agent_abi::service::FrontendV2;
+    use agent_abi::service::{FrontendKeyV1, FrontendV2};
 
     use super::*;
 
     const FRONTEND: Address = mapped_v4([10, 96, 0, 10]);
-    const BACKEND: Address = mapped_v4([10, 244, 1, 5]);
+    const NODE: Address = mapped_v4([172, 31, 0, 2]);
 
-    fn frontend(port: u8) -> FrontendKeyV1 {
+    fn put(address: Address, port: u8) -> Op {
+        let value = FrontendV2 {
+            service: 1,
+            flags: 0,
+        };
+        Op::PutFrontend(key(address, port), value)
+    }
+
+    fn delete(address: Address, port: u8) -> Op {
+        Op::DeleteFrontend(key(address, port))
+    }
+
+    fn key(address: Address, port: u8) -> FrontendKeyV1 {
         FrontendKeyV1 {
-            address: FRONTEND,
+            address,
             port: [0, port],
             protocol: 17,
             _pad: 0,
         }
     }
 
-    fn put_backend(id: u32, address: Address) -> Op {
-        let value = BackendV2 {
-            address,
-            port: [0, 80],
-            flags: 0,
-            service: 1,
-            node: [0; 16],
-        };
-        Op::PutBackend(id, value)
-    }
-
     #[test]
-    fn an_address_stays_as_long_as_a_frontend_or_backend_has_it() {
-        let value = FrontendV2 {
-            service: 1,
-            flags: 0,
-        };
-        let put = |address, bits| Some(Change::Put(address, bits));
-        let delete = |address| Some(Change::Delete(address));
-        let (f, b) = (ADDRESS_FRONTEND, ADDRESS_BACKEND);
+    fn an_address_stays_as_long_as_a_frontend_or_a_node_has_it() {
+        let both = ADDRESS_FRONTEND | ADDRESS_NODE;
         let cases = [
             (
-                Op::PutFrontend(frontend(1), value),
-                [put(FRONTEND, f), None],
+                put(FRONTEND, 1),
+                Some(Change::Put(FRONTEND, ADDRESS_FRONTEND)),
             ),
-            (Op::PutFrontend(frontend(2), value), [None, None]),
-            (Op::PutFrontend(frontend(2), value), [None, None]),
-            (put_backend(7, BACKEND), [put(BACKEND, b), None]),
-            (put_backend(8, BACKEND), [None, None]),
-            (Op::DeleteBackend { service: 1, id: 7 }, [None, None]),
-            (
-                put_backend(8, FRONTEND),
-                [put(FRONTEND, f | b), delete(BACKEND)],
-            ),
-            (Op::DeleteFrontend(frontend(1)), [None, None]),
-            (Op::DeleteFrontend(frontend(2)), [None, put(FRONTEND, b)]),
-            (
-                Op::DeleteBackend { service: 1, id: 8 },
-                [None, delete(FRONTEND)],
-            ),
+            (put(FRONTEND, 2), None),
+            (put(FRONTEND, 2), None),
+            (put(NODE, 1), Some(Change::Put(NODE, both))),
+            (delete(FRONTEND, 1), None),
+            (delete(FRONTEND, 1), None),
+            (delete(FRONTEND, 2), Some(Change::Delete(FRONTEND))),
+            (delete(NODE, 1), Some(Change::Put(NODE, ADDRESS_NODE))),
         ];
         let (mut tables, mut addresses) = (Tables::new(1, 1, 1), Addresses::default());
+        let nodes = BTreeSet::from([NODE]);
+        assert_eq!(
+            addresses.set_nodes(nodes.clone()),
+            [Change::Put(NODE, ADDRESS_NODE)]
+        );
         for (op, expected) in cases {
             assert_eq!(addresses.follow(&op, &tables), expected, "{op:?}");
             tables.commit(op);
-            assert_eq!(addresses, Addresses::of(&tables), "{op:?}");
+            assert_eq!(addresses, Addresses::of(&tables, nodes.clone()), "{op:?}");
         }
+        assert_eq!(addresses.set_nodes(BTreeSet::new()), [Change::Delete(NODE)]);
     }
 
     #[test]
     fn the_map_is_brought_in_line_with_tables_just_read() {
-        let mut addresses = Addresses::default();
-        addresses.add(Holder::frontend(&frontend(1)));
-        let entries = [(FRONTEND, 0), (BACKEND, ADDRESS_BACKEND)];
+        let mut tables = Tables::new(1, 1, 1);
+        tables.commit(put(FRONTEND, 1));
+        let addresses = Addresses::of(&tables, BTreeSet::new());
+        let entries = [(FRONTEND, 0), (NODE, ADDRESS_NODE)];
         assert_eq!(
             addresses.reconcile(&entries),
             [
                 Change::Put(FRONTEND, ADDRESS_FRONTEND),
-                Change::Delete(BACKEND)
+                Change::Delete(NODE)
             ]
         );
     }

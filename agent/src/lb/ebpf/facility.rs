@@ -110,12 +110,15 @@ impl ServiceMaps {
                 known
             }
         };
+        for change in known.addresses.set_nodes(nodes(desired)) {
+            change.write(&mut self.addresses)?;
+        }
         let keys = known.touched(desired);
         let mut write = |op: Op, tables: &mut Tables, addresses: &mut Addresses| {
             self.maps.write(op)?;
-            let changes = addresses.follow(&op, tables);
+            let change = addresses.follow(&op, tables);
             tables.commit(op);
-            for change in changes.into_iter().flatten() {
+            if let Some(change) = change {
                 change.write(&mut self.addresses)?;
             }
             *operations += 1;
@@ -238,7 +241,7 @@ impl Known {
         }
         // Generation 0 is nobody's, so every unit is compared.
         Self {
-            addresses: Addresses::of(&tables),
+            addresses: Addresses::of(&tables, nodes(desired)),
             tables,
             ids,
             generation: 0,
@@ -279,6 +282,10 @@ impl Known {
             .copied()
             .collect()
     }
+}
+
+fn nodes(desired: &Desired) -> BTreeSet<Address> {
+    desired.nodes.iter().copied().map(address).collect()
 }
 
 /// What the programs should know of the node.

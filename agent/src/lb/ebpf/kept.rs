@@ -10,13 +10,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agent_abi::connection::HELD_MAP;
 use aya::maps::MapInfo;
 use aya::programs::SchedClassifier;
 
 /// The kernel keeps this much of a map's name.
 const NAME: usize = 15;
-/// The one table that is not pinned: it holds nothing between two packets.
-const SCRATCH: &str = "SCRATCH";
+/// The tables that are not pinned: what they hold is worth nothing a moment later.
+const PASSING: [&str; 3] = ["SCRATCH", "ROOM", HELD_MAP];
 
 /// Where programs are kept.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Kept {
                 return false;
             };
             info.name_as_str()
-                .is_some_and(|name| name == SCRATCH || self.maps.get(name) == Some(id))
+                .is_some_and(|name| PASSING.contains(&name) || self.maps.get(name) == Some(id))
         };
         used.iter().all(fits).then_some(program)
     }

@@ -55,9 +55,9 @@ impl Limits {
         self.backends.saturating_mul(2)
     }
 
-    /// Most addresses of frontends and backends.
+    /// Most addresses of frontends and nodes; no cluster has more nodes than Services.
     fn addresses(&self) -> u32 {
-        self.frontends().saturating_add(self.backends)
+        self.frontends().saturating_mul(2)
     }
 
     /// Later fragments that wait for their first one, at 2.1 kB each: 1024 of them, 2 MB, beside
@@ -174,18 +174,9 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Program`] where the verifier refuses one.
     pub fn load_classifiers(&mut self) -> Result<(), LoadError> {
-        let mut names = ["uplink_ingress", "workload_ingress", "egress"].into_iter();
-        names.try_for_each(|name| self.classifier(name).map(drop))
-    }
-
-    /// Has the kernel verify the tc programs ahead of their use. What it refuses, it will refuse
-    /// again when the program is asked for.
-    pub fn verify_classifiers(&mut self) {
-        for name in CLASSIFIERS {
-            if let Err(error) = self.classifier(name) {
-                tracing::debug!(program = name, %error, "refused ahead of its use");
-            }
-        }
+        CLASSIFIERS
+            .into_iter()
+            .try_for_each(|name| self.classifier(name).map(drop))
     }
 
     /// A tc program, in the kernel.
