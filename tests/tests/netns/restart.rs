@@ -102,7 +102,7 @@ fn a_restart_of_the_same_build_keeps_its_programs() {
     // Programs whose tables are gone are of no use.
     let pins = cluster.lab.bpf_root("node1").join("maps");
     cluster.agent("node1").process().kill().unwrap();
-    std::fs::remove_file(pins.join("FRAGMENTS_V2")).unwrap();
+    std::fs::remove_file(pins.join("FRAGMENTS_V3")).unwrap();
     cluster.restart("node1");
     assert_ne!(programs(&cluster, "node1"), before);
     for traffic in tcp_and_udp(service.ip(false), 80) {
