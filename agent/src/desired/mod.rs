@@ -9,6 +9,7 @@ mod endpoints;
 mod frontends;
 mod host_port;
 pub mod node;
+pub mod policy;
 pub mod service;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use rpds::RedBlackTreeMapSync;
 
 use claims::Claims;
 pub use node::NodeContext;
+use policy::PolicyTables;
 
 /// Generations whose changes are remembered: an applier that skipped more compares everything.
 const REMEMBERED: usize = 64;
@@ -259,6 +261,8 @@ pub struct Desired {
     pub node: NodeContext,
     /// The units.
     pub services: RedBlackTreeMapSync<LbServiceKey, Arc<LbService>>,
+    /// Who may send what to whom.
+    pub policy: PolicyTables,
     units: RedBlackTreeMapSync<Owner, Arc<service::Compiled>>,
     claims: Claims,
     conflicts: RedBlackTreeMapSync<LbServiceKey, Arc<[Problem]>>,
@@ -272,6 +276,7 @@ impl Desired {
             generation: 0,
             node,
             services: RedBlackTreeMapSync::new_sync(),
+            policy: PolicyTables::default(),
             units: RedBlackTreeMapSync::new_sync(),
             claims: Claims::default(),
             conflicts: RedBlackTreeMapSync::new_sync(),
@@ -282,6 +287,7 @@ impl Desired {
     /// What the whole cluster asks for.
     pub fn compile(cluster: &Cluster, node: NodeContext) -> Self {
         let mut desired = Self::empty(node);
+        desired.policy = PolicyTables::compile(cluster, &desired.node);
         let differing = desired.recompile(cluster, &every_owner(cluster));
         desired.advance(differing);
         desired
@@ -310,8 +316,10 @@ impl Desired {
                 .filter(|(_, service)| service::is_direct(service));
             touched.extend(direct.map(|(key, _)| Owner::Service(key.clone())));
         }
+        next.policy = self.policy.follow(cluster, changes, &next.node);
         let differing = next.recompile(cluster, &touched);
-        if !differing.is_empty() || next.node != self.node {
+        let policy = next.policy.revision() != self.policy.revision();
+        if !differing.is_empty() || policy || next.node != self.node {
             next.advance(differing);
         }
         next
