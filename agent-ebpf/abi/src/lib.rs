@@ -13,6 +13,7 @@ pub mod connection;
 pub mod counters;
 pub mod crc32c;
 pub mod hash;
+pub mod policy;
 pub mod service;
 pub mod settings;
 

@@ -1,8 +1,10 @@
 //! The tables against a reference that evaluates objects naively, and against themselves however
 //! the cluster came to be known.
 
+mod cases;
 mod generate;
 mod reference;
+mod scale;
 
 use std::net::IpAddr;
 use std::sync::Arc;
