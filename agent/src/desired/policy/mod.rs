@@ -25,7 +25,7 @@ mod sets;
 mod term;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;

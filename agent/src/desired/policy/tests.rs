@@ -2,7 +2,7 @@
 //! the cluster came to be known.
 
 mod cases;
-mod generate;
+pub(crate) mod generate;
 mod reference;
 mod scale;
 
@@ -18,7 +18,7 @@ use super::{PolicyTables, Traffic};
 use crate::desired::NodeContext;
 
 /// An object as the API has it.
-type Manifest = (Kind, Value);
+pub(crate) type Manifest = (Kind, Value);
 
 fn applied((kind, manifest): &Manifest) -> Event {
     let Reduced {
@@ -39,7 +39,7 @@ fn deleted((kind, manifest): &Manifest) -> Event {
     Event::Deleted { kind: *kind, key }
 }
 
-fn cluster(manifests: &[Manifest]) -> Cluster {
+pub(crate) fn cluster(manifests: &[Manifest]) -> Cluster {
     let mut cluster = Cluster::default();
     for manifest in manifests {
         cluster.apply(applied(manifest));
@@ -48,7 +48,7 @@ fn cluster(manifests: &[Manifest]) -> Cluster {
     cluster
 }
 
-fn node(cluster: &Cluster) -> NodeContext {
+pub(crate) fn node(cluster: &Cluster) -> NodeContext {
     let own = ["172.16.0.1", "10.0.1.1"].map(|address| address.parse().unwrap());
     NodeContext::of(cluster, &"node1".into(), &Arc::default(), &own.into(), 1500)
 }
@@ -106,7 +106,7 @@ fn compare(manifests: &[Manifest]) -> Result<usize, TestCaseError> {
 }
 
 /// Cases of the long lane, each of some thousand comparisons.
-fn cases(variable: &str, usual: u32) -> ProptestConfig {
+pub(crate) fn cases(variable: &str, usual: u32) -> ProptestConfig {
     let cases = std::env::var(variable)
         .ok()
         .and_then(|cases| cases.parse().ok());

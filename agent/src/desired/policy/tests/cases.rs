@@ -101,16 +101,24 @@ fn check(policies: Vec<Manifest>, questions: &[(char, &str, u16)], expected: &Ex
 fn no_rules_and_an_empty_rule_are_opposites() {
     let questions = [('<', DB, 80), ('<', DB, ICMP), ('>', DB, 80)];
     let with = |ingress: Value| policy("p", json!({"podSelector": {}, "ingress": ingress}));
-    check(vec![with(Value::Null)], &questions, &expect![[r#"
+    check(
+        vec![with(Value::Null)],
+        &questions,
+        &expect![[r#"
         < 10.0.2.10 80: Deny by NetworkPolicy shop/p
         < 10.0.2.10 0: Deny by NetworkPolicy shop/p
         > 10.0.2.10 80: Allow by nothing
-    "#]]);
-    check(vec![with(json!([{}]))], &questions, &expect![[r#"
+    "#]],
+    );
+    check(
+        vec![with(json!([{}]))],
+        &questions,
+        &expect![[r#"
         < 10.0.2.10 80: Allow by NetworkPolicy shop/p rule 0
         < 10.0.2.10 0: Allow by NetworkPolicy shop/p rule 0
         > 10.0.2.10 80: Allow by nothing
-    "#]]);
+    "#]],
+    );
     check(
         vec![with(json!([{"from": [], "ports": []}]))],
         &questions,
@@ -308,14 +316,18 @@ fn tiers_are_asked_in_turn() {
             > 172.16.0.2 80: Deny by ClusterNetworkPolicy z rule 2
         "#]],
     );
-    check(baseline, &questions, &expect![[r#"
+    check(
+        baseline,
+        &questions,
+        &expect![[r#"
         > 10.0.2.10 80: Deny by ClusterNetworkPolicy base rule 0
         > 10.0.2.11 80: Deny by ClusterNetworkPolicy base rule 0
         > 192.0.2.1 443: Allow by nothing
         > 192.0.2.1 80: Allow by nothing
         > 192.0.2.1 0: Allow by nothing
         > 172.16.0.2 80: Deny by ClusterNetworkPolicy base rule 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -328,15 +340,23 @@ fn an_audited_policy_drops_nothing_and_opens_nothing() {
     let from_db = json!([{"from": [{"podSelector": {"matchLabels": {"app": "db"}}}]}]);
     let questions = [('<', DB, 80), ('<', MONITOR, 80)];
     let audit = audited("dry", json!({"podSelector": {}, "ingress": from_db}));
-    check(vec![audit.clone()], &questions, &expect![[r#"
+    check(
+        vec![audit.clone()],
+        &questions,
+        &expect![[r#"
         < 10.0.2.10 80: Allow by nothing
         < 10.0.2.11 80: AuditDeny by NetworkPolicy shop/dry
-    "#]]);
+    "#]],
+    );
     let closed = policy("wet", json!({"podSelector": {}}));
-    check(vec![audit, closed], &questions, &expect![[r#"
+    check(
+        vec![audit, closed],
+        &questions,
+        &expect![[r#"
         < 10.0.2.10 80: Deny by NetworkPolicy shop/wet
         < 10.0.2.11 80: Deny by NetworkPolicy shop/wet
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

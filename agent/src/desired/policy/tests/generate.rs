@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::Manifest;
 
 /// Addresses of nobody in the cluster.
-pub(super) const OUTSIDE: [&str; 6] = [
+pub(crate) const OUTSIDE: [&str; 6] = [
     "192.0.2.1",
     "192.0.2.129",
     "198.51.100.7",
@@ -224,7 +224,7 @@ fn pod(number: u8) -> impl Strategy<Value = Manifest> {
 }
 
 /// The objects of a cluster, some of them not there.
-pub(super) fn manifests() -> impl Strategy<Value = Vec<Manifest>> {
+pub(crate) fn manifests() -> impl Strategy<Value = Vec<Manifest>> {
     let namespaces = vec(prop::option::weighted(0.9, labels()), 3).prop_map(|all| {
         let there = NAMESPACES.into_iter().zip(all);
         let there = there.filter_map(|(name, labels)| Some((name, labels?)));
