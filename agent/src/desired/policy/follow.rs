@@ -14,6 +14,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use super::PolicyTables;
 use super::addresses::{Claim, Claimant, Touched};
+use super::dirty::Dirty;
 use super::index::TermIndex;
 use super::rules::{Policy, Rule, SetKey, list, names};
 use super::selection::{LocalPod, Selection};
@@ -34,52 +35,8 @@ pub(super) struct Known {
     unlabelled: Arc<Labels>,
 }
 
-/// What may differ.
-struct Dirty {
-    policies: BTreeSet<Claimant>,
-    pods: BTreeSet<ObjectKey>,
-    nodes: BTreeSet<ObjectKey>,
-}
-
-const POLICIES: [Kind; 2] = [Kind::NetworkPolicy, Kind::ClusterNetworkPolicy];
-
-impl Dirty {
-    fn of(cluster: &Cluster, changes: &ChangeSet) -> Self {
-        let changed = |kind| changes.get(&kind).into_iter().flatten().cloned();
-        let mut pods: BTreeSet<ObjectKey> = changed(Kind::Pod).collect();
-        if let Some(namespaces) = changes.get(&Kind::Namespace) {
-            let names: BTreeSet<&str> = namespaces.iter().map(|key| &*key.name).collect();
-            let there = cluster.pods().map(|(key, _)| key);
-            pods.extend(there.filter(|key| names.contains(&*key.namespace)).cloned());
-        }
-        let policies = POLICIES.into_iter();
-        Self {
-            policies: policies
-                .flat_map(|kind| changed(kind).map(move |key| (kind, key)))
-                .collect(),
-            pods,
-            nodes: changed(Kind::Node).collect(),
-        }
-    }
-
-    /// With every object that there is.
-    fn and_all(mut self, cluster: &Cluster) -> Self {
-        let of_namespaces = cluster
-            .network_policies()
-            .map(|(key, _)| (POLICIES[0], key.clone()));
-        let of_cluster = cluster.cluster_network_policies();
-        let of_cluster = of_cluster.map(|(key, _)| (POLICIES[1], key.clone()));
-        self.policies.extend(of_namespaces.chain(of_cluster));
-        self.and_all_peers(cluster)
-    }
-
-    fn and_all_peers(mut self, cluster: &Cluster) -> Self {
-        self.pods.extend(cluster.pods().map(|(key, _)| key.clone()));
-        self.nodes
-            .extend(cluster.nodes().map(|(key, _)| key.clone()));
-        self
-    }
-}
+/// Lists of rules that are new.
+type Fresh = Vec<(SetKey, Arc<[Rule]>)>;
 
 impl PolicyTables {
     /// What the whole cluster asks for on a node.
@@ -158,15 +115,12 @@ impl PolicyTables {
     /// Reads the policies again that may differ; answers whether there are any.
     fn read(&mut self, cluster: &Cluster, dirty: &Dirty) -> bool {
         for (kind, key) in &dirty.policies {
-            let policy = match kind {
-                Kind::NetworkPolicy => {
-                    let policy = cluster.network_policy(key);
-                    policy.map(|policy| Policy::of_namespace(policy))
-                }
-                _ => {
-                    let policy = cluster.cluster_network_policy(key);
-                    policy.map(|policy| Policy::of_cluster(policy))
-                }
+            let policy = if *kind == Kind::NetworkPolicy {
+                let policy = cluster.network_policy(key);
+                policy.map(|policy| Policy::of_namespace(policy))
+            } else {
+                let policy = cluster.cluster_network_policy(key);
+                policy.map(|policy| Policy::of_cluster(policy))
             };
             let at = (*kind, key.clone());
             match policy {
@@ -218,7 +172,7 @@ impl PolicyTables {
     }
 
     /// The lists of rules that pods use: whether they differ, and which of them are new.
-    fn list(&mut self, policies: bool) -> (bool, Vec<(SetKey, Arc<[Rule]>)>) {
+    fn list(&mut self, policies: bool) -> (bool, Fresh) {
         let unused = self
             .sets
             .keys()
@@ -322,7 +276,7 @@ impl PolicyTables {
     }
 
     /// Fills fresh sets for all classes, and the others for the classes that are new.
-    fn fill(&mut self, touched: Touched, fresh: Vec<(SetKey, Arc<[Rule]>)>) {
+    fn fill(&mut self, touched: Touched, fresh: Fresh) {
         let (new, gone) = self.addresses.differing(touched);
         let index = &self.known.index;
         forget(&mut self.sets, &gone);

@@ -16,6 +16,7 @@
 //! the limit.
 
 mod addresses;
+mod dirty;
 mod entries;
 mod follow;
 mod index;

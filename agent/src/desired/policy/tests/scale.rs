@@ -90,7 +90,7 @@ fn cold_and_one_pod_more() {
         let node = node(&cluster);
         let begin = Instant::now();
         let mut tables = PolicyTables::compile(&cluster, &node);
-        println!(
+        eprintln!(
             "{local} pods of the node: cold {:?}, {:?}",
             begin.elapsed(),
             tables.size()
@@ -107,7 +107,7 @@ fn cold_and_one_pod_more() {
             times.push(begin.elapsed());
         }
         times.sort_unstable();
-        println!(
+        eprintln!(
             "one pod more: median {:?}, longest {:?}",
             times[50], times[99]
         );
@@ -120,7 +120,7 @@ fn cold_and_one_pod_more() {
             times.push(begin.elapsed());
         }
         times.sort_unstable();
-        println!(
+        eprintln!(
             "one policy more: median {:?}, longest {:?}",
             times[10], times[19]
         );
