@@ -15,6 +15,7 @@ use model::{Kind, ObjectKey};
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use super::index::TermIndex;
+use super::rules::SetKey;
 use super::term::{Class, Identity, Term};
 
 /// A pod or a node.
@@ -44,6 +45,8 @@ pub(super) struct Addresses {
 pub(super) struct Touched {
     /// Prefixes to be settled.
     pub(super) networks: BTreeSet<IpNet>,
+    /// Sets that pods came to or left.
+    pub(super) sets: BTreeSet<SetKey>,
     /// Classes of which there may be more or fewer, and how many prefixes they had.
     classes: HashMap<Arc<Class>, usize>,
 }

@@ -71,7 +71,7 @@ impl PolicyTables {
         for key in &pods {
             differs |= next.select(cluster, key, &node.name, &mut touched);
         }
-        let (differing, fresh) = next.list(policies);
+        let (differing, fresh) = next.list(policies, &touched.sets);
         if differing && next.put_in_force(&fresh, &mut touched) {
             dirty = dirty.and_all_peers(cluster);
             let gone = next.addresses.claimants().cloned();
@@ -156,6 +156,9 @@ impl PolicyTables {
         for set in before.iter().flat_map(|pod| pod.sets()) {
             self.known.count(set, false);
         }
+        let sets = before.iter().flat_map(|pod| pod.sets());
+        let sets = sets.chain(after.iter().flat_map(LocalPod::sets));
+        touched.sets.extend(sets.cloned());
         for set in after.iter().flat_map(LocalPod::sets) {
             self.known.count(set, true);
         }
@@ -172,17 +175,19 @@ impl PolicyTables {
     }
 
     /// The lists of rules that pods use: whether they differ, and which of them are new.
-    fn list(&mut self, policies: bool) -> (bool, Fresh) {
-        let unused = self
-            .sets
-            .keys()
-            .filter(|key| !self.known.users.contains_key(key));
-        let unused: Vec<SetKey> = unused.cloned().collect();
-        for key in &unused {
-            self.sets.remove_mut(key);
+    fn list(&mut self, policies: bool, touched: &BTreeSet<SetKey>) -> (bool, Fresh) {
+        // Where policies differ, so may every set; else those that pods came to or left.
+        let mut concerned = touched.clone();
+        if policies {
+            concerned.extend(self.known.users.keys().cloned());
         }
+        let mut differing = false;
         let mut fresh = Vec::new();
-        for key in self.known.users.keys() {
+        for key in &concerned {
+            if !self.known.users.contains_key(key) {
+                differing |= self.sets.remove_mut(key);
+                continue;
+            }
             let known = self.sets.get(key);
             if known.is_some() && !policies {
                 continue;
@@ -197,7 +202,7 @@ impl PolicyTables {
                 fresh.push((key.clone(), rules.into()));
             }
         }
-        (!unused.is_empty() || !fresh.is_empty(), fresh)
+        (differing || !fresh.is_empty(), fresh)
     }
 
     /// Finds out what is in force; answers whether that differs, so that every peer may be of
