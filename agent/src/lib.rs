@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod latency;
 pub mod lb;
 pub mod ownership;
+pub mod policy;
 pub mod probe;
 pub mod reconcile;
 pub mod runtime;

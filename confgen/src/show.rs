@@ -140,6 +140,7 @@ fn count(cluster: &Cluster, kind: Kind) -> usize {
         Kind::Pod => cluster.pods().count(),
         Kind::Namespace => cluster.namespaces().count(),
         Kind::NetworkPolicy => cluster.network_policies().count(),
+        Kind::ClusterNetworkPolicy => cluster.cluster_network_policies().count(),
         Kind::Secret => cluster.secrets().count(),
         Kind::Endpoints => cluster.endpoints().count(),
     }

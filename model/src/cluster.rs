@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use crate::{
-    EndpointSlice, EndpointsAnnotations, Event, Kind, KindSet, Namespace, NetworkPolicy, Node,
-    Object, ObjectKey, Pod, Problem, Secret, Service, SourceState,
+    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Event, Kind, KindSet, Namespace,
+    NetworkPolicy, Node, Object, ObjectKey, Pod, Problem, Secret, Service, SourceState,
 };
 
 type Objects = RedBlackTreeMapSync<ObjectKey, Object>;
@@ -89,6 +89,12 @@ impl Cluster {
         network_policy,
         NetworkPolicy,
         NetworkPolicy
+    );
+    kind!(
+        cluster_network_policies,
+        cluster_network_policy,
+        ClusterNetworkPolicy,
+        ClusterNetworkPolicy
     );
     kind!(secrets, secret, Secret, Secret);
     kind!(endpoints, endpoints_of, Endpoints, EndpointsAnnotations);

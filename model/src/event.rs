@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    EndpointSlice, EndpointsAnnotations, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod,
-    Problem, Secret, Service,
+    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Kind, Namespace, NetworkPolicy,
+    Node, ObjectKey, Pod, Problem, Secret, Service,
 };
 
 /// One object of any kind, reduced. Variants share the object, never copy it.
@@ -22,6 +22,8 @@ pub enum Object {
     Namespace(Arc<Namespace>),
     /// A NetworkPolicy.
     NetworkPolicy(Arc<NetworkPolicy>),
+    /// A ClusterNetworkPolicy.
+    ClusterNetworkPolicy(Arc<ClusterNetworkPolicy>),
     /// A Secret.
     Secret(Arc<Secret>),
     /// Annotations of an Endpoints object.
@@ -38,6 +40,7 @@ impl Object {
             Self::Pod(object) => &object.key,
             Self::Namespace(object) => &object.key,
             Self::NetworkPolicy(object) => &object.key,
+            Self::ClusterNetworkPolicy(object) => &object.key,
             Self::Secret(object) => &object.key,
             Self::Endpoints(object) => &object.key,
         }

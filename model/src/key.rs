@@ -51,6 +51,8 @@ pub enum Kind {
     Namespace,
     /// `networking.k8s.io/v1/NetworkPolicy`
     NetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha2/ClusterNetworkPolicy`
+    ClusterNetworkPolicy,
     /// `v1/Secret`, watched only when asked for
     Secret,
     /// `v1/Endpoints`, of which only the annotations matter (confgen)
@@ -59,20 +61,29 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Node,
         Self::Pod,
         Self::Namespace,
         Self::NetworkPolicy,
+        Self::ClusterNetworkPolicy,
         Self::Secret,
         Self::Endpoints,
     ];
 
     /// Whether its objects live in namespaces.
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Node | Self::Namespace)
+        !matches!(
+            self,
+            Self::Node | Self::Namespace | Self::ClusterNetworkPolicy
+        )
+    }
+
+    /// Whether clusters may do without it: its CRD need not be installed.
+    pub fn is_optional(self) -> bool {
+        self == Self::ClusterNetworkPolicy
     }
 
     /// The `kind` of a manifest, as Kubernetes spells it.
@@ -84,6 +95,7 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Namespace => "Namespace",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::Secret => "Secret",
             Self::Endpoints => "Endpoints",
         }

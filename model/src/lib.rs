@@ -29,8 +29,9 @@ pub use key::{Kind, KindSet, ObjectKey};
 pub use net::{IpFamily, PortName, Protocol};
 pub use node::{Node, NodeAddress, NodeAddressType};
 pub use policy::{
-    Direction, LabelSelector, NetworkPolicy, PeerSelection, PolicyPeer, PolicyPort, PolicyRule,
-    PortSelection, Requirement,
+    ClusterNetworkPolicy, ClusterPolicyRule, Direction, LabelSelector, NetworkPolicy,
+    PeerSelection, PolicyMode, PolicyPeer, PolicyPort, PolicyRule, PortSelection, Requirement,
+    RuleAction, Subject, Tier,
 };
 pub use problem::Problem;
 pub use service::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::ObjectKey;
+use crate::{Labels, ObjectKey};
 
 /// `v1/Node`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Node {
     pub addresses: Vec<NodeAddress>,
     /// `spec.podCIDRs` (or `spec.podCIDR`).
     pub pod_cidrs: Vec<IpNet>,
+    /// `metadata.labels`.
+    pub labels: Labels,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Arc<str>>,
 }

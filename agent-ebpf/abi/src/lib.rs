@@ -14,6 +14,7 @@ pub mod counters;
 pub mod crc32c;
 pub mod hash;
 pub mod layout;
+pub mod policy;
 pub mod service;
 pub mod settings;
 

@@ -9,6 +9,7 @@ mod endpoints;
 mod frontends;
 mod host_port;
 pub mod node;
+pub mod policy;
 pub mod service;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use rpds::RedBlackTreeMapSync;
 
 use claims::Claims;
 pub use node::NodeContext;
+use policy::PolicyTables;
 
 /// Generations whose changes are remembered: an applier that skipped more compares everything.
 const REMEMBERED: usize = 64;
@@ -261,6 +263,8 @@ pub struct Desired {
     pub services: RedBlackTreeMapSync<LbServiceKey, Arc<LbService>>,
     /// Addresses of all nodes, which may send packets here in a tunnel.
     pub nodes: Arc<BTreeSet<IpAddr>>,
+    /// Who may send what to whom.
+    pub policy: PolicyTables,
     units: RedBlackTreeMapSync<Owner, Arc<service::Compiled>>,
     claims: Claims,
     conflicts: RedBlackTreeMapSync<LbServiceKey, Arc<[Problem]>>,
@@ -275,6 +279,7 @@ impl Desired {
             node,
             services: RedBlackTreeMapSync::new_sync(),
             nodes: Arc::default(),
+            policy: PolicyTables::default(),
             units: RedBlackTreeMapSync::new_sync(),
             claims: Claims::default(),
             conflicts: RedBlackTreeMapSync::new_sync(),
@@ -285,6 +290,7 @@ impl Desired {
     /// What the whole cluster asks for.
     pub fn compile(cluster: &Cluster, node: NodeContext) -> Self {
         let mut desired = Self::empty(node);
+        desired.policy = PolicyTables::compile(cluster, &desired.node);
         desired.nodes = node::addresses_of_all(cluster);
         desired.recompile(cluster, &every_owner(cluster));
         // Everything differs from nothing, which needs no list: see `changed_since`.
@@ -318,8 +324,12 @@ impl Desired {
         if changes.get(&Kind::Node).is_some() {
             next.nodes = node::addresses_of_all(cluster);
         }
+        next.policy = self.policy.follow(cluster, changes, &next.node);
         let differing = next.recompile(cluster, &touched);
-        if !differing.is_empty() || next.node != self.node || next.nodes != self.nodes {
+        let others = next.node != self.node
+            || next.nodes != self.nodes
+            || next.policy.revision() != self.policy.revision();
+        if !differing.is_empty() || others {
             next.advance(differing);
         }
         next

@@ -43,6 +43,13 @@ pub struct NodeContext {
     pub addresses: Vec<IpAddr>,
     /// Addresses on which node ports are served.
     pub port_addresses: BTreeSet<IpAddr>,
+    /// Every address of the node that others can reach it by; what comes from there may always
+    /// reach its pods.
+    pub own: BTreeSet<IpAddr>,
+    /// Where its pods' addresses are from (`spec.podCIDRs`).
+    pub pod_cidrs: Vec<IpNet>,
+    /// `--netpol-default-deny`: pods that are not known yet may neither send nor receive.
+    pub default_deny: bool,
     /// What the operator decides.
     pub exposure: Arc<Exposure>,
     /// Largest packet that every uplink takes, in bytes; 0 where not known.
@@ -51,7 +58,7 @@ pub struct NodeContext {
 
 impl NodeContext {
     /// The context of the node `name`, with no addresses where the cluster does not know it.
-    /// `own` are the addresses of its interfaces.
+    /// `own` are the addresses of its interfaces. Nothing is denied to pods that are not known.
     pub fn of(
         cluster: &Cluster,
         name: &Arc<str>,
@@ -60,6 +67,7 @@ impl NodeContext {
         mtu: u32,
     ) -> Self {
         let key = ObjectKey::cluster_scoped(name);
+        let node = cluster.node(&key);
         let addresses = addresses_of(cluster, &key);
         let served = |address: &&IpAddr| !address.is_loopback() && !is_link_local(**address);
         let port_addresses = match &exposure.node_ports {
@@ -72,9 +80,13 @@ impl NodeContext {
                 .copied()
                 .collect(),
         };
+        let reachable = own.iter().filter(served).copied();
         Self {
             name: Arc::clone(name),
-            zone: cluster.node(&key).and_then(|node| node.zone.clone()),
+            own: reachable.chain(addresses.iter().copied()).collect(),
+            pod_cidrs: node.map_or(Vec::new(), |node| node.pod_cidrs.clone()),
+            default_deny: false,
+            zone: node.and_then(|node| node.zone.clone()),
             addresses,
             port_addresses,
             exposure: Arc::clone(exposure),

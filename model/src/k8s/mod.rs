@@ -3,10 +3,12 @@
 //! Fields are read one by one, not through typed deserialisation: there one port of 70000 would
 //! cost the whole object. What makes no sense is left out alone, and reported with its path.
 
+mod cluster_network_policy;
 mod endpoint_slice;
 mod network_policy;
 mod node;
 mod read;
+mod selector;
 mod service;
 mod tuning;
 mod workload;
@@ -55,6 +57,9 @@ fn of_kind(reader: &Reader<'_>) -> Option<Object> {
         Kind::Pod => Object::Pod(workload::pod(reader).into()),
         Kind::Namespace => Object::Namespace(workload::namespace(reader).into()),
         Kind::NetworkPolicy => Object::NetworkPolicy(network_policy::reduce(reader)?.into()),
+        Kind::ClusterNetworkPolicy => {
+            Object::ClusterNetworkPolicy(cluster_network_policy::reduce(reader)?.into())
+        }
         Kind::Secret => Object::Secret(workload::secret(reader).into()),
         Kind::Endpoints => Object::Endpoints(workload::endpoints(reader).into()),
     })

@@ -4,12 +4,14 @@
 //! nothing, and a direction that cannot be read is isolated.
 
 use std::num::NonZeroU16;
-use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::read::{Field, Reader};
+use super::selector::selector;
 use crate::{
-    LabelSelector, NetworkPolicy, PeerSelection, PolicyPeer, PolicyPort, PolicyRule, PortName,
-    PortSelection, Requirement,
+    LabelSelector, NetworkPolicy, PeerSelection, PolicyMode, PolicyPeer, PolicyPort, PolicyRule,
+    PortName, PortSelection,
 };
 
 const CLOSED: &str = "it allows nothing";
@@ -21,12 +23,18 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<NetworkPolicy> {
         let entries = reader.try_list(&spec, name, "the policy isolates and allows nothing");
         let entries = entries.iter().flatten();
         entries
-            .filter_map(|entry| rule(reader, entry, peers))
+            .map(|entry| {
+                rule(reader, entry, peers).unwrap_or(PolicyRule {
+                    peers: PeerSelection::Only(Vec::new()),
+                    ports: PortSelection::Only(Vec::new()),
+                })
+            })
             .collect()
     };
     let (isolates_ingress, isolates_egress) = isolates(reader, &spec);
     Some(NetworkPolicy {
         key: reader.key.clone(),
+        mode: mode(reader),
         pods: spec
             .get("podSelector")
             .and_then(|field| selector(reader, &field, "the policy applies to every pod"))
@@ -34,6 +42,22 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<NetworkPolicy> {
         ingress: isolates_ingress.then(|| rules("ingress", "from")),
         egress: isolates_egress.then(|| rules("egress", "to")),
     })
+}
+
+/// Whether it only says what it would deny. What cannot be read is enforced.
+fn mode(reader: &Reader<'_>) -> PolicyMode {
+    let effect = "the policy is enforced";
+    let field = reader.annotation("fairlead.io/policy-mode", effect);
+    let mode = field.and_then(|field| {
+        reader.parse(&field, "audit or enforce", effect, |value| {
+            match value.as_str()? {
+                "audit" => Some(PolicyMode::Audit),
+                "enforce" => Some(PolicyMode::Enforce),
+                _ => None,
+            }
+        })
+    });
+    mode.unwrap_or_default()
 }
 
 /// Whether ingress and egress are isolated. Without `policyTypes` ingress is, and egress where the
@@ -85,21 +109,17 @@ fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers: &str) -> Option<PolicyRul
 
 fn peer(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPeer> {
     reader.mapping(entry, CLOSED)?;
-    let network = |field: &Field<'_>| {
-        reader.parse(field, "a network as in 10.0.0.0/24", CLOSED, |value| {
-            value.as_str()?.parse().ok()
-        })
-    };
     let (pods, namespaces) = (entry.get("podSelector"), entry.get("namespaceSelector"));
     if let Some(block) = entry.get("ipBlock") {
         if pods.is_some() || namespaces.is_some() {
             reader.problem(&block.path, "stands beside a selector", CLOSED);
             return None;
         }
-        let cidr = network(&reader.required(&block, "cidr", CLOSED)?)?;
+        let cidr = network(reader, &reader.required(&block, "cidr", CLOSED)?, CLOSED)?;
         // An exception that cannot be read must not be allowed with the rest of the block.
         let except = reader.try_list(&block, "except", CLOSED)?;
-        let except = except.iter().map(network).collect::<Option<_>>()?;
+        let except = except.iter().map(|field| network(reader, field, CLOSED));
+        let except = except.collect::<Option<_>>()?;
         return Some(PolicyPeer::IpBlock { cidr, except });
     }
     if pods.is_none() && namespaces.is_none() {
@@ -119,6 +139,13 @@ fn peer(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPeer> {
             Some(field) => Some(selector(reader, &field, CLOSED)?),
             None => None,
         },
+    })
+}
+
+/// A network; of an address with host bits, the network it is in, as API servers take it.
+pub(super) fn network(reader: &Reader<'_>, field: &Field<'_>, effect: &str) -> Option<IpNet> {
+    reader.parse(field, "a network as in 10.0.0.0/24", effect, |value| {
+        Some(value.as_str()?.parse::<IpNet>().ok()?.trunc())
     })
 }
 
@@ -154,7 +181,7 @@ fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPort> {
     })
 }
 
-fn is_not_before(
+pub(super) fn is_not_before(
     reader: &Reader<'_>,
     field: &Field<'_>,
     first: NonZeroU16,
@@ -168,50 +195,4 @@ fn is_not_before(
         );
     }
     last >= first
-}
-
-/// `None` where any part cannot be read: a selector without that part would select more.
-fn selector(reader: &Reader<'_>, field: &Field<'_>, effect: &str) -> Option<LabelSelector> {
-    reader.mapping(field, effect)?;
-    let labels = reader.try_strings(field, "matchLabels", effect)?;
-    let expressions = reader.try_list(field, "matchExpressions", effect)?;
-    let labels = labels
-        .into_iter()
-        .map(|(key, value)| Some(Requirement::In(key, vec![value])));
-    let expressions = expressions
-        .iter()
-        .map(|entry| requirement(reader, entry, effect));
-    Some(LabelSelector {
-        requirements: labels.chain(expressions).collect::<Option<_>>()?,
-    })
-}
-
-fn requirement(reader: &Reader<'_>, entry: &Field<'_>, effect: &str) -> Option<Requirement> {
-    reader.mapping(entry, effect)?;
-    let key: Arc<str> = reader
-        .text(&reader.required(entry, "key", effect)?, effect)?
-        .into();
-    let values = || {
-        let values = reader.try_list(entry, "values", effect)?;
-        if values.is_empty() {
-            let path = format!("{}.values", entry.path);
-            reader.problem(&path, "is missing or empty", effect);
-            return None;
-        }
-        let values = values.iter();
-        values
-            .map(|value| reader.text(value, effect).map(Into::into))
-            .collect::<Option<_>>()
-    };
-    let operator = reader.required(entry, "operator", effect)?;
-    Some(match operator.value.as_str() {
-        Some("In") => Requirement::In(key, values()?),
-        Some("NotIn") => Requirement::NotIn(key, values()?),
-        Some("Exists") => Requirement::Exists(key),
-        Some("DoesNotExist") => Requirement::DoesNotExist(key),
-        _ => {
-            let expected = "In, NotIn, Exists or DoesNotExist";
-            return reader.parse(&operator, expected, effect, |_| None);
-        }
-    })
 }

@@ -26,6 +26,11 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Node {
             .filter_map(|entry| address(reader, entry))
             .collect(),
         pod_cidrs: cidrs.into_iter().filter_map(network).collect(),
+        labels: reader.strings(
+            &reader.section("metadata"),
+            "labels",
+            "no selector can find it",
+        ),
         zone: reader
             .label(ZONE_LABEL, "the node counts as in no zone")
             .map(Into::into),

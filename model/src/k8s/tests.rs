@@ -1,6 +1,7 @@
 //! Objects in, model and problems out.
 
 mod junk;
+mod policies;
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};

@@ -93,7 +93,10 @@ fn ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<(PortName, Protocol, NonZ
 }
 
 pub(super) fn namespace(reader: &Reader<'_>) -> Namespace {
-    let labels = reader.strings(&reader.section("metadata"), "labels", UNLABELLED);
+    let mut labels = reader.strings(&reader.section("metadata"), "labels", UNLABELLED);
+    // API servers set it; a manifest need not.
+    let name = labels.entry("kubernetes.io/metadata.name".into());
+    name.or_insert_with(|| Arc::clone(&reader.key.name));
     Namespace {
         key: reader.key.clone(),
         labels,

@@ -36,6 +36,7 @@ pub(super) fn api_version(kind: Kind) -> &'static str {
     match kind {
         Kind::EndpointSlice => "discovery.k8s.io/v1",
         Kind::NetworkPolicy => "networking.k8s.io/v1",
+        Kind::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
         Kind::Service
         | Kind::Node
         | Kind::Pod
@@ -54,11 +55,15 @@ pub(super) fn plural(kind: Kind) -> &'static str {
         Kind::Pod => "pods",
         Kind::Namespace => "namespaces",
         Kind::NetworkPolicy => "networkpolicies",
+        Kind::ClusterNetworkPolicy => "clusternetworkpolicies",
         Kind::Secret => "secrets",
         Kind::Endpoints => "endpoints",
     }
 }
 
 pub(super) fn is_namespaced(kind: Kind) -> bool {
-    !matches!(kind, Kind::Node | Kind::Namespace)
+    !matches!(
+        kind,
+        Kind::Node | Kind::Namespace | Kind::ClusterNetworkPolicy
+    )
 }

@@ -72,12 +72,28 @@ fn samples() -> Vec<(Kind, Value)> {
         (
             Kind::NetworkPolicy,
             json!({
-                "metadata": {"namespace": "shop", "name": "web"},
+                "metadata": {"namespace": "shop", "name": "web", "annotations": {"fairlead.io/policy-mode": "audit"}},
                 "spec": {"podSelector": selector, "policyTypes": ["Egress"],
                     "egress": [
                         {"to": [{"podSelector": selector, "namespaceSelector": selector}], "ports": [{"protocol": "UDP"}]},
                         {"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}],
                             "ports": [{"protocol": "UDP", "port": 53, "endPort": 54}]},
+                    ]},
+            }),
+        ),
+        (
+            Kind::ClusterNetworkPolicy,
+            json!({
+                "metadata": {"name": "guard"},
+                "spec": {"tier": "Admin", "priority": 10,
+                    "subject": {"pods": {"namespaceSelector": selector, "podSelector": selector}},
+                    "ingress": [{"action": "Accept", "from": [{"namespaces": selector}]}],
+                    "egress": [
+                        {"action": "Deny", "to": [{"nodes": selector}, {"networks": ["10.0.0.0/8"]}],
+                            "protocols": [{"tcp": {"destinationPort": {"number": 80}}},
+                                {"udp": {"destinationPort": {"range": {"start": 1, "end": 9}}}}]},
+                        {"action": "Pass", "to": [{"pods": {"namespaceSelector": selector, "podSelector": selector}}],
+                            "protocols": [{"destinationNamedPort": "http"}]},
                     ]},
             }),
         ),

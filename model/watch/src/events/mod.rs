@@ -25,6 +25,7 @@ use record::Reporter;
 
 /// Where Events are served, for the rule that allows posting them.
 const EVENTS: Resource = Resource {
+    version: "v1",
     group: "",
     plural: "events",
 };

@@ -16,6 +16,8 @@ pub(super) enum Failure {
     Gone,
     /// The version asked for is newer than anything the server has.
     AheadOfServer(String),
+    /// 404: the server knows no such kind; its CRD is not installed.
+    Unknown(String),
     /// Any other answer.
     Answered(String),
 }
@@ -38,6 +40,7 @@ impl Failure {
         };
         match status.code {
             401 | 403 | 405 => Self::Refused(said()),
+            404 => Self::Unknown(said()),
             410 => Self::Gone,
             // https://github.com/kubernetes/kubernetes: storage.NewTooLargeResourceVersionError
             504 if status.message.contains("Too large resource version") => {
@@ -69,6 +72,7 @@ impl fmt::Display for Failure {
             Self::Down(why)
             | Self::Refused(why)
             | Self::AheadOfServer(why)
+            | Self::Unknown(why)
             | Self::Answered(why) => f.write_str(why),
             Self::Gone => f.write_str("410 Gone"),
             Self::AllDown(tried) => {

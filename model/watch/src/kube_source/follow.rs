@@ -111,6 +111,12 @@ impl Follower {
             problems,
         })
         .await?;
+        if version.is_empty() && self.kind.is_optional() {
+            // Nothing says when the CRD is installed, so it is asked for from time to time.
+            self.report(SourceState::Watching).await?;
+            tokio::time::sleep(self.config_sync_period).await;
+            return Ok(());
+        }
         match self.watch(version).await? {
             Over::List => self.backoff.pause().await,
             Over::Refused => tokio::time::sleep(self.config_sync_period).await,
@@ -118,17 +124,21 @@ impl Follower {
         Ok(())
     }
 
-    /// Lists until a list is believed.
+    /// Lists until a list is believed. Of a kind that clusters may do without, and that the server
+    /// does not know, there is nothing, at no version.
     async fn list(&mut self) -> Result<Listed, Closed> {
         loop {
-            match list(
+            let listed = list(
                 &self.servers,
                 self.kind,
                 &self.collection,
                 self.timing.answer,
-            )
-            .await
-            {
+            );
+            let listed = match listed.await {
+                Err(Failure::Unknown(_)) if self.kind.is_optional() => Ok(Listed::default()),
+                listed => listed,
+            };
+            match listed {
                 Ok(listed) => {
                     let (count, version) = (listed.keys.len(), listed.version.parse().ok());
                     let judged =

@@ -27,12 +27,25 @@ impl Collection {
 pub(crate) struct Resource {
     /// Empty for the core group, as in a ClusterRole's `apiGroups`.
     pub(crate) group: &'static str,
+    /// Version within the group.
+    pub(crate) version: &'static str,
     /// As in a ClusterRole's `resources`.
     pub(crate) plural: &'static str,
 }
 
 impl Resource {
     pub(crate) fn of(kind: Kind) -> Self {
+        let version = match kind {
+            Kind::ClusterNetworkPolicy => "v1alpha2",
+            Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Node
+            | Kind::Pod
+            | Kind::Namespace
+            | Kind::NetworkPolicy
+            | Kind::Secret
+            | Kind::Endpoints => "v1",
+        };
         let (group, plural) = match kind {
             Kind::Service => ("", "services"),
             Kind::EndpointSlice => ("discovery.k8s.io", "endpointslices"),
@@ -40,35 +53,36 @@ impl Resource {
             Kind::Pod => ("", "pods"),
             Kind::Namespace => ("", "namespaces"),
             Kind::NetworkPolicy => ("networking.k8s.io", "networkpolicies"),
+            Kind::ClusterNetworkPolicy => ("policy.networking.k8s.io", "clusternetworkpolicies"),
             Kind::Secret => ("", "secrets"),
             Kind::Endpoints => ("", "endpoints"),
         };
-        Self { group, plural }
+        Self {
+            group,
+            version,
+            plural,
+        }
     }
 
     /// As in an object's `apiVersion`.
     pub(crate) fn api_version(self) -> String {
-        let Self { group, plural: _ } = self;
+        let Self { group, version, .. } = self;
         if group.is_empty() {
-            "v1".to_owned()
+            version.to_owned()
         } else {
-            format!("{group}/v1")
+            format!("{group}/{version}")
         }
     }
 
     /// The collection in all namespaces.
     pub(crate) fn path(self) -> String {
-        let Self { group, plural } = self;
-        if group.is_empty() {
-            format!("/api/v1/{plural}")
-        } else {
-            format!("/apis/{group}/v1/{plural}")
-        }
+        let root = if self.group.is_empty() { "api" } else { "apis" };
+        format!("/{root}/{}/{}", self.api_version(), self.plural)
     }
 
     /// The rule of a ClusterRole that lacks.
     pub(crate) fn rule(self, verbs: &str) -> String {
-        let Self { group, plural } = self;
+        let Self { group, plural, .. } = self;
         format!(r#"{{apiGroups: ["{group}"], resources: ["{plural}"], verbs: [{verbs}]}}"#)
     }
 }

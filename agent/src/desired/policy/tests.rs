@@ -1,0 +1,179 @@
+//! The tables against a reference that evaluates objects naively, and against themselves however
+//! the cluster came to be known.
+
+mod cases;
+pub(crate) mod generate;
+mod reference;
+mod scale;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use model::k8s::{Reduced, reduce};
+use model::{Cluster, Direction, Event, Kind, Protocol};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::{PolicyTables, Traffic};
+use crate::desired::NodeContext;
+
+/// An object as the API has it.
+pub(crate) type Manifest = (Kind, Value);
+
+fn applied((kind, manifest): &Manifest) -> Event {
+    let Reduced {
+        key,
+        object,
+        problems,
+    } = reduce(*kind, manifest);
+    Event::Applied {
+        kind: *kind,
+        key,
+        object,
+        problems,
+    }
+}
+
+fn deleted((kind, manifest): &Manifest) -> Event {
+    let Reduced { key, .. } = reduce(*kind, manifest);
+    Event::Deleted { kind: *kind, key }
+}
+
+pub(crate) fn cluster(manifests: &[Manifest]) -> Cluster {
+    let mut cluster = Cluster::default();
+    for manifest in manifests {
+        cluster.apply(applied(manifest));
+    }
+    drop(cluster.take_changes());
+    cluster
+}
+
+pub(crate) fn node(cluster: &Cluster) -> NodeContext {
+    let own = ["172.16.0.1", "10.0.1.1"].map(|address| address.parse().unwrap());
+    NodeContext::of(cluster, &"node1".into(), &Arc::default(), &own.into(), 1500)
+}
+
+const TRAFFIC: [Traffic; 9] = [
+    Traffic::Port(Protocol::Tcp, 80),
+    Traffic::Port(Protocol::Tcp, 81),
+    Traffic::Port(Protocol::Tcp, 8080),
+    Traffic::Port(Protocol::Udp, 53),
+    Traffic::Port(Protocol::Udp, 80),
+    Traffic::Port(Protocol::Sctp, 80),
+    Traffic::Port(Protocol::Tcp, 65535),
+    Traffic::Icmp,
+    Traffic::Other,
+];
+
+/// Compares every packet that a pod of the node may send or receive; answers how many there were.
+fn compare(manifests: &[Manifest]) -> Result<usize, TestCaseError> {
+    let cluster = cluster(manifests);
+    let node = node(&cluster);
+    let tables = PolicyTables::compile(&cluster, &node);
+    let mut peers: Vec<IpAddr> = generate::OUTSIDE.map(|at| at.parse().unwrap()).into();
+    peers.extend(cluster.pods().flat_map(|(_, pod)| pod.addresses.clone()));
+    peers.extend(&node.own);
+    let of_nodes = cluster.nodes().flat_map(|(_, node)| &node.addresses);
+    peers.extend(of_nodes.map(|at| at.address));
+    let mut count = 0;
+    for (address, pod) in tables.endpoints() {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for peer in peers
+                .iter()
+                .filter(|peer| peer.is_ipv4() == address.is_ipv4())
+            {
+                for traffic in TRAFFIC {
+                    let found = tables.verdict(*address, direction, *peer, traffic);
+                    let expected =
+                        reference::outcome(&cluster, &node, &pod.key, direction, *peer, traffic);
+                    prop_assert_eq!(
+                        found.outcome,
+                        expected,
+                        "{} at {} {:?} {} {:?}: {:?}",
+                        &pod.key,
+                        address,
+                        direction,
+                        peer,
+                        traffic,
+                        &found
+                    );
+                    count += 1;
+                }
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// Cases of the long lane, each of some thousand comparisons.
+pub(crate) fn cases(variable: &str, usual: u32) -> ProptestConfig {
+    let cases = std::env::var(variable)
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: cases.unwrap_or(usual),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+#[test]
+fn verdicts_are_those_of_the_reference() {
+    let mut runner = proptest::test_runner::TestRunner::new(cases("FAIRLEAD_POLICY_CASES", 48));
+    let count = std::cell::Cell::new(0);
+    let result = runner.run(&generate::manifests(), |manifests| {
+        count.set(count.get() + compare(&manifests)?);
+        Ok(())
+    });
+    assert!(count.get() > 1000, "{} comparisons", count.get());
+    eprintln!("{} comparisons", count.get());
+    result.unwrap();
+}
+
+/// Follows from the objects `before` to those of `after`, in an order and in batches that
+/// `shuffle` tells.
+fn follow(before: &[Manifest], after: &[Manifest], shuffle: &[u16]) -> (Cluster, PolicyTables) {
+    let name = |manifest: &Manifest| (manifest.0, reduce(manifest.0, &manifest.1).key);
+    let mut events: Vec<Event> = after.iter().map(applied).collect();
+    let stays = |manifest: &&Manifest| after.iter().any(|other| name(other) == name(manifest));
+    events.extend(
+        before
+            .iter()
+            .filter(|manifest| !stays(manifest))
+            .map(deleted),
+    );
+    let mut picks = shuffle.iter().cycle();
+    let mut pick = |among: usize| usize::from(*picks.next().unwrap()) % among;
+    let mut known = cluster(&[]);
+    let mut tables = PolicyTables::compile(&known, &node(&known));
+    for phase in [before.iter().map(applied).collect(), events] {
+        let mut left: Vec<Event> = phase;
+        while !left.is_empty() {
+            for _ in 0..=pick(4) {
+                if !left.is_empty() {
+                    known.apply(left.swap_remove(pick(left.len())));
+                }
+            }
+            let changes = known.take_changes();
+            tables = tables.follow(&known, &changes, &node(&known));
+        }
+    }
+    (known, tables)
+}
+
+#[test]
+fn order_and_batching_of_events_do_not_show() {
+    let mut runner = proptest::test_runner::TestRunner::new(cases("FAIRLEAD_POLICY_ORDERS", 48));
+    let shuffle = proptest::collection::vec(any::<u16>(), 8..40);
+    let input = (generate::manifests(), generate::manifests(), shuffle);
+    let result = runner.run(&input, |(before, after, shuffle)| {
+        let (known, followed) = follow(&before, &after, &shuffle);
+        let compiled = PolicyTables::compile(&known, &node(&known));
+        prop_assert_eq!(followed.identities(), compiled.identities());
+        prop_assert_eq!(followed.endpoints(), compiled.endpoints());
+        prop_assert_eq!(followed.size(), compiled.size());
+        prop_assert!(followed == compiled);
+        Ok(())
+    });
+    result.unwrap();
+}

@@ -1,0 +1,3 @@
+//! Network policy by eBPF programs: the maps of `agent_abi::policy`.
+
+pub mod image;

@@ -1,0 +1,3 @@
+//! Network policy in the kernel.
+
+pub mod ebpf;
