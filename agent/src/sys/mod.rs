@@ -8,6 +8,7 @@ pub mod file;
 pub mod links;
 pub mod lock;
 pub mod map;
+pub mod memory;
 pub mod qdisc;
 pub mod socket;
 pub mod sysctl;

@@ -69,23 +69,25 @@ impl Addresses {
 
     /// Follows a write to the service maps, which `tables` does not hold yet.
     pub fn follow(&mut self, op: &Op, tables: &Tables) -> Option<Change> {
-        let address = match op {
-            Op::PutFrontend(key, _) if !tables.frontends().contains_key(key) => {
-                *self.frontends.entry(key.address).or_default() += 1;
-                key.address
-            }
-            Op::DeleteFrontend(key) if tables.frontends().contains_key(key) => {
-                let count = self.frontends.get_mut(&key.address)?;
-                *count -= 1;
-                if *count > 0 {
-                    return None;
-                }
+        let is_known = |key| tables.frontends().contains_key(key);
+        if let Op::PutFrontend(key, _) = op
+            && !is_known(key)
+        {
+            let count = self.frontends.entry(key.address).or_default();
+            *count += 1;
+            return (*count == 1).then(|| self.change(key.address));
+        }
+        if let Op::DeleteFrontend(key) = op
+            && is_known(key)
+        {
+            let count = self.frontends.get_mut(&key.address)?;
+            *count -= 1;
+            if *count == 0 {
                 self.frontends.remove(&key.address);
                 return Some(self.change(key.address));
             }
-            _ => return None,
-        };
-        (self.frontends.get(&address) == Some(&1)).then(|| self.change(address))
+        }
+        None
     }
 
     /// Follows the cluster's nodes.

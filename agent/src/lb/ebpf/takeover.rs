@@ -67,14 +67,16 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
         Err(conntrack::Error::Unsupported(_)) => Vec::new(),
         flows => flows?,
     };
+    let translated = |flow: &&Flow| flow.has_dnat() && !own.contains(&flow.original.source.ip());
+    let flows: Vec<&Flow> = flows.iter().filter(translated).collect();
+    if flows.is_empty() {
+        return Ok(0);
+    }
     let targets = Targets::read(pins)?;
     let now = clock::monotonic_nanoseconds();
     let mut connections: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, CONNECTIONS_MAP)?;
     let mut taken = 0;
-    for flow in flows
-        .iter()
-        .filter(|flow| !own.contains(&flow.original.source.ip()))
-    {
+    for flow in flows {
         let Some(pair) = targets.pair(flow, now) else {
             continue;
         };

@@ -1,10 +1,12 @@
 //! Start and change with many Services.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
+use tests::apiserver::ApiServer;
 use tests::harness::{Agent, AgentOptions, Builder, Lab, eventually};
 
 use crate::figure::{Figure, Figures, median};
@@ -41,7 +43,7 @@ struct Seen {
 pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
     let few = agent((FEW, ENDPOINTS), 1, rounds)?;
     let many = agent((MANY, ENDPOINTS), STARTS, rounds)?;
-    let wide = agent((MANY, MORE_ENDPOINTS), 1, 0)?;
+    let wide = resident()?;
     let (loads, changes) = nftables(rounds)?;
     let name = format!("{MANY} Services × {ENDPOINTS} endpoints");
     let ratio = median(&loads) / median(&many.starts_seconds);
@@ -62,13 +64,13 @@ pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
         Figure::less(
             format!("{MANY} Services × {MORE_ENDPOINTS} endpoints: resident"),
             "MiB",
-            wide.resident_mebibytes,
+            vec![wide.0],
         )
         .at_most(64.0),
         Figure::less(
             format!("{MANY} Services × {MORE_ENDPOINTS} endpoints: resident at most"),
             "MiB",
-            wide.peak_mebibytes,
+            vec![wide.1],
         ),
         Figure::less(
             format!("{name}: one endpoint's change, debounce not counted"),
@@ -156,6 +158,28 @@ fn agent((count, endpoints): (u32, u32), starts: u32, rounds: u32) -> Result<See
         seen.operations.push(after - before);
     }
     Ok(seen)
+}
+
+/// Mebibytes, now and at most, of an agent that follows an API server.
+fn resident() -> Result<(f64, f64)> {
+    anstream::eprintln!("agent: {MANY} Services × {MORE_ENDPOINTS} endpoints of an API server");
+    let lab = Builder::new(std::env::current_exe()?, 1)
+        .traffic_arguments(&["traffic"])
+        .build()?;
+    lab.apply_nodes()?;
+    workload::write(lab.manifests(), &services(MANY, MORE_ENDPOINTS))?;
+    let address = SocketAddr::new(lab.address("node1", false), 0);
+    let namespace = &lab.place("node1").namespace;
+    let server = namespace.run(|| ApiServer::start_on(address))?;
+    server.load(lab.manifests().directory())?;
+    let options = AgentOptions {
+        source: Some(vec!["--master".to_owned(), server.url()]),
+        ..AgentOptions::default()
+    };
+    let (agent, _) = cold_start(&lab, &options)?;
+    // Nothing is left to do.
+    settled_operations(&agent)?;
+    Ok((memory(agent.id(), "VmRSS:")?, memory(agent.id(), "VmHWM:")?))
 }
 
 /// Starts the agent of the first node with empty tables; how long it took to be ready.

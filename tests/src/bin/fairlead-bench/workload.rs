@@ -1,9 +1,9 @@
 //! Many Services, as numbers and as manifests. The rulesets are made of the same numbers.
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
+use serde_json::json;
 use tests::harness::Manifests;
 
 /// Endpoints of each Service.
@@ -80,6 +80,7 @@ pub(crate) fn write_changed(
     manifests.write_text(CHANGED_FILE, &text(&service))
 }
 
+/// Both objects as JSON, which is YAML, on a line each: what an API server sends is no YAML either.
 fn text(service: &Service) -> String {
     let Service {
         name,
@@ -87,52 +88,50 @@ fn text(service: &Service) -> String {
         node_port,
         endpoints,
     } = service;
-    let (ip, port) = (frontend.ip(), frontend.port());
-    let kind = node_port.map_or("ClusterIP", |_| "NodePort");
-    let node_port = node_port.map_or_else(String::new, |port| format!("\n      nodePort: {port}"));
-    let target = endpoints.first().map_or(port, SocketAddrV4::port);
-    let mut text = format!(
-        "---
-apiVersion: v1
-kind: Service
-metadata:
-  name: {name}
-  namespace: bench
-spec:
-  type: {kind}
-  clusterIP: {ip}
-  clusterIPs: [{ip}]
-  ports:
-    - name: http
-      protocol: TCP
-      port: {port}
-      targetPort: {target}{node_port}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: {name}-x7x2b
-  namespace: bench
-  labels:
-    kubernetes.io/service-name: {name}
-addressType: IPv4
-ports:
-  - name: http
-    protocol: TCP
-    port: {target}
-endpoints:
-"
-    );
-    for endpoint in endpoints {
-        // Writing to a string cannot fail.
-        let _written = write!(
-            text,
-            "  - addresses: [{}]
-    nodeName: node2
-    conditions: {{ready: true}}
-",
-            endpoint.ip()
-        );
+    let target = endpoints
+        .first()
+        .map_or(frontend.port(), SocketAddrV4::port);
+    let mut port = json!({
+        "name": "http",
+        "protocol": "TCP",
+        "port": frontend.port(),
+        "targetPort": target,
+    });
+    if let Some(number) = node_port {
+        port["nodePort"] = json!(number);
     }
-    text
+    let endpoints: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| {
+            json!({
+                "addresses": [endpoint.ip()],
+                "nodeName": "node2",
+                "conditions": {"ready": true},
+            })
+        })
+        .collect();
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "bench"},
+        "spec": {
+            "type": node_port.map_or("ClusterIP", |_| "NodePort"),
+            "clusterIP": frontend.ip(),
+            "clusterIPs": [frontend.ip()],
+            "ports": [port],
+        },
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{name}-x7x2b"),
+            "namespace": "bench",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "protocol": "TCP", "port": target}],
+        "endpoints": endpoints,
+    });
+    format!("---\n{service}\n---\n{slice}\n")
 }
