@@ -1,6 +1,6 @@
 //! Full maps.
 
-use tests::harness::{AgentOptions, ServiceSpec, Traffic, eventually};
+use tests::harness::{Agent, AgentOptions, ServiceSpec, Traffic, eventually};
 
 use crate::cluster::Cluster;
 use crate::cluster::From::{Covered, Uncovered};
@@ -57,4 +57,47 @@ fn a_full_map_keeps_what_works_and_shows_it() {
     })
     .unwrap();
     expect_clean(witness);
+}
+
+fn many() -> Vec<ServiceSpec> {
+    let service = |n| {
+        let spec = ServiceSpec::new(&format!("s{n:03}"), n);
+        spec.tcp(80, 8080).endpoints(&["a1", "b1"])
+    };
+    (1..=300).map(service).collect()
+}
+
+#[test]
+fn many_services_at_once_are_served_and_a_restart_writes_none_of_them() {
+    let services = many();
+    let services: Vec<_> = services.iter().collect();
+    let mut cluster = Cluster::start(&services);
+    let spread = |cluster: &Cluster| {
+        for service in services.iter().step_by(60) {
+            let traffic = Traffic::connect(service.ip(false), 80);
+            cluster.expect_spread(Uncovered("pod-a"), traffic, &["a1", "b1"]);
+        }
+    };
+    spread(&cluster);
+    cluster.agent("node1").process().kill().unwrap();
+    cluster.restart("node1");
+    let status = cluster.agent("node1").status().unwrap();
+    assert_eq!(status["apply"]["operations_total"], 0, "{status}");
+    spread(&cluster);
+}
+
+#[test]
+fn of_many_services_at_once_as_many_are_served_as_there_is_room_for() {
+    let services = many();
+    let options = AgentOptions::flags(&["--max-services", "400"]);
+    let cluster = Cluster::without_agents(options, &services.iter().collect::<Vec<_>>());
+    let agent = Agent::start(&cluster.lab, "node1", &cluster.options).unwrap();
+    // One of each family for every Service: 600.
+    eventually("400 are served, 200 are reported", || {
+        let status = agent.status()?;
+        let failures = status["apply"]["failures"].as_array();
+        anyhow::ensure!(failures.is_some_and(|list| list.len() == 200), "{status}");
+        Ok(Some(()))
+    })
+    .unwrap();
 }

@@ -15,6 +15,7 @@ use model::IpFamily;
 
 use super::addresses::Addresses;
 use super::audit::Cursor;
+use super::fill;
 use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
 use super::maps::{Maps, configure};
 use crate::applier::{Divergences, Facility, Failure, Outcome, Pass, Usage};
@@ -101,17 +102,18 @@ impl ServiceMaps {
         configure(&self.pins, settings(&desired.node, &self.translation))?;
         let mut known = match self.known.take() {
             Some(known) if pass == Pass::Changes => known,
-            _ => {
-                let known = Known::adopt(self.maps.read()?, desired);
-                let entries = self.addresses.entries()?;
-                for change in known.addresses.reconcile(&entries) {
-                    change.write(&mut self.addresses)?;
-                }
-                known
-            }
+            _ => self.read_back(desired)?,
         };
         for change in known.addresses.set_nodes(nodes(desired)) {
             change.write(&mut self.addresses)?;
+        }
+        if known.is_empty() && desired.services.len() >= fill::WORTHWHILE {
+            match self.fill(&mut known, desired) {
+                Ok(written) => *operations += written,
+                // Which unit there is no room for shows when they are made one by one.
+                Err(TableError::Full { .. }) => known = self.read_back(desired)?,
+                Err(error) => return Err(error),
+            }
         }
         let keys = known.touched(desired);
         let mut write = |op: Op, tables: &mut Tables, addresses: &mut Addresses| {
@@ -166,6 +168,27 @@ impl ServiceMaps {
         known.generation = desired.generation;
         self.known = Some(known);
         Ok(())
+    }
+
+    /// What the maps hold.
+    fn read_back(&mut self, desired: &Desired) -> Result<Known, TableError> {
+        let known = Known::adopt(self.maps.read()?, desired);
+        let entries = self.addresses.entries()?;
+        for change in known.addresses.reconcile(&entries) {
+            change.write(&mut self.addresses)?;
+        }
+        Ok(known)
+    }
+
+    fn fill(&mut self, known: &mut Known, desired: &Desired) -> Result<u64, TableError> {
+        let plan = fill::Plan {
+            tables: &mut known.tables,
+            addresses: &mut known.addresses,
+            ids: &mut known.ids,
+        };
+        let written = fill::fill(&mut self.maps, &mut self.addresses, desired, plan)?;
+        known.generation = desired.generation;
+        Ok(written)
     }
 
     fn usage(&self, tables: &Tables) -> Vec<Usage> {
@@ -247,6 +270,10 @@ impl Known {
             generation: 0,
             failures: BTreeMap::new(),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tables.services().is_empty() && self.tables.frontends().is_empty()
     }
 
     /// The units to look at: those that changed, and those that failed before.
