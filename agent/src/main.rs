@@ -27,7 +27,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         log(arguments.log_format, arguments.verbosity);
         let config = Config::new(arguments)?;
-        agent::sys::memory::share_heap();
+        agent::sys::memory::tighten_heap();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .worker_threads(2)

@@ -1,14 +1,21 @@
 //! How the process gets its memory.
 #![expect(unsafe_code, reason = "glibc's switch has no safe wrapper")]
 
-/// Gives all threads one heap. By default each gets its own, and what one has freed is of no use to
-/// the others: six megabytes of a start with ten thousand Services. To be called before the first
-/// thread.
-pub fn share_heap() {
+/// Keeps the heap small: 13 megabytes of 74 with ten thousand Services. To be called before the
+/// first thread.
+///
+/// By default each thread has a heap of its own, and what one has freed is of no use to the others.
+/// And once a large block has been freed, later ones are carved out of the heap, where they leave
+/// holes, instead of being mapped and given back.
+pub fn tighten_heap() {
+    /// glibc's initial value; setting it keeps it from growing.
+    const MAPPED_FROM: libc::c_int = 128 * 1024;
     #[cfg(target_env = "gnu")]
-    // SAFETY: changes a number inside the allocator, under its lock.
-    unsafe {
-        // It refuses unknown numbers only; then each thread has its heap, as without this.
-        let _accepted = libc::mallopt(libc::M_ARENA_MAX, 1);
+    for (option, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
+    ] {
+        // SAFETY: changes a number inside the allocator, under its lock.
+        let _accepted = unsafe { libc::mallopt(option, value) };
     }
 }

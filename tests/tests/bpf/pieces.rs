@@ -32,7 +32,7 @@ pub(crate) fn cut(
             let [o0, o1] = (offset | more).to_be_bytes();
             packet.extend([options.unwrap_or(protocol), 0, o0, o1, 0, 0, i0, i1]);
         } else {
-            let [o0, o1] = (offset / 8 | more << 13).to_be_bytes();
+            let [o0, o1] = ((offset / 8) | (more << 13)).to_be_bytes();
             packet[2..4].copy_from_slice(&length(20).to_be_bytes());
             packet[4..8].copy_from_slice(&[i0, i1, o0, o1]);
             packet[10..12].fill(0);

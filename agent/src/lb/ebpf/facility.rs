@@ -107,7 +107,7 @@ impl ServiceMaps {
         for change in known.addresses.set_nodes(nodes(desired)) {
             change.write(&mut self.addresses)?;
         }
-        if known.is_empty() && desired.services.len() >= fill::WORTHWHILE {
+        if known.is_empty() && desired.services.size() >= fill::WORTHWHILE {
             match self.fill(&mut known, desired) {
                 Ok(written) => *operations += written,
                 // Which unit there is no room for shows when they are made one by one.
