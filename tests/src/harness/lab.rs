@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::mount::{MountFlags, mount};
 use serde_json::Value;
 
@@ -350,6 +352,30 @@ impl Lab {
     /// Writes the lab's Nodes into the manifests.
     pub fn apply_nodes(&self) -> Result<()> {
         self.manifests.write("nodes.yaml", &self.node_documents())
+    }
+
+    /// Fails where `connect` to an address does not lead to that address before there is an agent.
+    ///
+    /// The hooks of an agent whose cgroup is above the lab's run for every process of the lab,
+    /// whatever its network namespace, and after the lab's own: a Service of the same address is
+    /// theirs for what [`Lab::uncovered`] places.
+    pub fn expect_untranslated(&self, address: IpAddr) -> Result<()> {
+        /// The router itself refuses the connection.
+        const AT_ONCE: Duration = Duration::from_secs(1);
+        self.router
+            .ip(&format!("route add local {address} dev lo\n"))?;
+        let to = SocketAddr::new(address, 80);
+        let outcome = self
+            .router
+            .run(|| Ok(TcpStream::connect_timeout(&to, AT_ONCE)));
+        self.router
+            .ip(&format!("route del local {address} dev lo\n"))?;
+        match outcome? {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            other => bail!(
+                "connect to {to} leads elsewhere ({other:?}): an agent of this machine is attached above the lab's cgroup and has the same Service; stop it, or give it a --cgroup-root of its own"
+            ),
+        }
     }
 
     /// Leaves it running when dropped.

@@ -54,6 +54,9 @@ impl Cluster {
             .unwrap();
         lab.apply_nodes().unwrap();
         for service in services {
+            for v6 in [false, true] {
+                lab.expect_untranslated(service.ip(v6)).unwrap();
+            }
             lab.apply(service).unwrap();
         }
         Self {
