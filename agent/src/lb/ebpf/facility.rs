@@ -21,6 +21,7 @@ use super::maps::{Maps, configure};
 use crate::applier::{Divergences, Facility, Failure, Outcome, Pass, Usage};
 use crate::desired::{Changed, Desired, LbServiceKey, NodeContext};
 use crate::sys::map::{Table, TableError};
+use crate::sys::memory;
 
 /// What the operator decides about translation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -188,6 +189,8 @@ impl ServiceMaps {
         };
         let written = fill::fill(&mut self.maps, &mut self.addresses, desired, plan)?;
         known.generation = desired.generation;
+        // What was read to compile all of it is gone by now.
+        memory::give_back();
         Ok(written)
     }
 

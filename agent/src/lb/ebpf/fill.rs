@@ -1,9 +1,11 @@
 //! Filling empty tables: planned on one thread, written on another.
 //!
 //! A cold start with ten thousands of Services is the one time when writing takes long. The order
-//! of writes is that of planning, so packets see no less than they otherwise would.
+//! of writes is that of planning, so packets see no less than they otherwise would; but ids are taken
+//! for many units at once, and a service is written when it is whole.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -77,23 +79,96 @@ fn write_all(
     Ok(operations)
 }
 
+/// Writes in their order, after the ids they use.
+#[derive(Default)]
+struct Chunk {
+    ids: BTreeMap<u32, u32>,
+    writes: Vec<Write>,
+}
+
+impl Chunk {
+    fn into_writes(self) -> Vec<Write> {
+        let taken = self.ids.into_iter();
+        let taken = taken.map(|(index, next)| Write::Service(Op::Allocate { index, next }));
+        taken.chain(self.writes).collect()
+    }
+}
+
 impl Plan<'_> {
     fn hand_over(&mut self, desired: &Desired, sender: &SyncSender<Vec<Write>>) {
-        let mut chunk = Vec::new();
+        let mut chunk = Chunk::default();
         for (key, unit) in &desired.services {
             let id = self.tables.next(NEXT_SERVICE);
             self.ids.insert(key.clone(), id);
-            for op in make(id, unit, self.tables) {
-                chunk.push(Write::Service(op));
-                let change = self.addresses.follow(&op, self.tables);
-                chunk.extend(change.map(Write::Address));
-                self.tables.commit(op);
-            }
+            self.make(make(id, unit, self.tables), &mut chunk);
             // Nobody listens after an error, which the writer answers.
-            if chunk.len() >= CHUNK && sender.send(std::mem::take(&mut chunk)).is_err() {
+            if chunk.writes.len() >= CHUNK
+                && sender.send(mem::take(&mut chunk).into_writes()).is_err()
+            {
                 return;
             }
         }
-        let _heard = sender.send(chunk);
+        let _heard = sender.send(chunk.into_writes());
+    }
+
+    fn make(&mut self, ops: Vec<Op>, chunk: &mut Chunk) {
+        let whole = ops.iter().rposition(|op| matches!(op, Op::PutService(..)));
+        for (at, op) in ops.into_iter().enumerate() {
+            if let Op::Allocate { index, next } = op {
+                chunk.ids.insert(index, next);
+            } else if !matches!(op, Op::PutService(..)) || Some(at) == whole {
+                chunk.writes.push(Write::Service(op));
+            }
+            let change = self.addresses.follow(&op, self.tables);
+            chunk.writes.extend(change.map(Write::Address));
+            self.tables.commit(op);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::tests::unit;
+    use super::*;
+
+    #[test]
+    fn what_is_handed_over_makes_the_tables_that_were_planned() {
+        let (mut tables, mut addresses, mut ids) =
+            (Tables::new(1, 1, 1), Addresses::default(), BTreeMap::new());
+        let mut plan = Plan {
+            tables: &mut tables,
+            addresses: &mut addresses,
+            ids: &mut ids,
+        };
+        let mut chunk = Chunk::default();
+        for number in 1..=3 {
+            let unit = unit(
+                number,
+                &BTreeSet::from([0, 1]),
+                &BTreeSet::from([1, number]),
+            );
+            let ops = make(plan.tables.next(NEXT_SERVICE), &unit, plan.tables);
+            plan.make(ops, &mut chunk);
+        }
+        let mut written = Tables::new(1, 1, 1);
+        let (mut services, mut frontends) = (0, 0);
+        for write in chunk.into_writes() {
+            match write {
+                Write::Service(op) => {
+                    // An id is taken before anything has it.
+                    let next = written.next(NEXT_SERVICE);
+                    if let Op::PutService(id, _) = op {
+                        assert!(id < next, "{id} of {next}");
+                        services += 1;
+                    }
+                    written.commit(op);
+                }
+                Write::Address(_) => frontends += 1,
+            }
+        }
+        assert_eq!(written, tables);
+        assert_eq!((services, frontends), (3, 6));
     }
 }

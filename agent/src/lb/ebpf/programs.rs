@@ -21,7 +21,7 @@ use agent_abi::service::{
 use agent_abi::settings::EDGE_DEVICES_MAP;
 use aya::maps::xdp::DevMapHash;
 use aya::maps::{MapData, MapError};
-use aya::programs::{CgroupSockAddr, ProgramError, SchedClassifier, Xdp};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
 /// Most entries of each table. A table that exists keeps the size it was made with.
@@ -184,15 +184,7 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Program`] where the verifier refuses it.
     pub fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, LoadError> {
-        let refused = |source| LoadError::Program {
-            program: name,
-            source: Box::new(source),
-        };
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or(LoadError::Missing(name))?;
-        let program: &mut SchedClassifier = program.try_into().map_err(refused)?;
+        let program: &mut SchedClassifier = find(&mut self.ebpf, name)?;
         if program.fd().is_ok() {
             return Ok(program);
         }
@@ -204,7 +196,7 @@ impl Programs {
                 }
             }
         }
-        program.load().map_err(refused)?;
+        program.load().map_err(refused(name))?;
         if let Some(kept) = &self.kept {
             kept.keep(name, program);
         }
@@ -216,16 +208,8 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Program`] where the verifier refuses it.
     pub fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, LoadError> {
-        let refused = |source| LoadError::Program {
-            program: name,
-            source: Box::new(source),
-        };
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or(LoadError::Missing(name))?;
-        let program: &mut Xdp = program.try_into().map_err(refused)?;
-        load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
+        let program: &mut Xdp = find(&mut self.ebpf, name)?;
+        load_once(program.fd().is_ok(), || program.load()).map_err(refused(name))?;
         Ok(program)
     }
 
@@ -247,17 +231,25 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Program`] where the verifier refuses it (it needs Linux 5.18).
     pub fn connect(&mut self, name: &'static str) -> Result<&mut CgroupSockAddr, LoadError> {
-        let refused = |source| LoadError::Program {
-            program: name,
-            source: Box::new(source),
-        };
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or(LoadError::Missing(name))?;
-        let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
-        load_once(program.fd().is_ok(), || program.load()).map_err(refused)?;
+        let program: &mut CgroupSockAddr = find(&mut self.ebpf, name)?;
+        load_once(program.fd().is_ok(), || program.load()).map_err(refused(name))?;
         Ok(program)
+    }
+}
+
+/// A program of the object, of the type it should have.
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    program.try_into().map_err(refused(name))
+}
+
+fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
+    move |source| LoadError::Program {
+        program,
+        source: Box::new(source),
     }
 }
 

@@ -46,7 +46,7 @@ struct Style {
     guarded: bool,
 }
 
-fn unit(number: u8, frontends: &BTreeSet<u8>, backends: &BTreeSet<u8>) -> LbService {
+pub(super) fn unit(number: u8, frontends: &BTreeSet<u8>, backends: &BTreeSet<u8>) -> LbService {
     styled(number, frontends, backends, Style::default())
 }
 

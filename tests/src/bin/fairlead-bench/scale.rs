@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_micros(100);
 /// `ALLOCATOR_V2[1]`: the id the next backend will get (`agent_abi::service::NEXT_BACKEND`).
 const NEXT_BACKEND: u32 = 1;
+/// Size of `agent_abi::service::BackendV2`.
+const BACKEND: usize = 40;
 
 /// What was seen with a number of Services.
 struct Seen {
@@ -230,7 +232,7 @@ fn memory(id: u32, line: &str) -> Result<f64> {
 /// The agent's pinned maps, read behind its back.
 struct Maps {
     allocator: Array<MapData, u32>,
-    backends: HashMap<MapData, u32, [u8; 24]>,
+    backends: HashMap<MapData, u32, [u8; BACKEND]>,
 }
 
 impl Maps {
