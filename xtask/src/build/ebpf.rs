@@ -137,7 +137,7 @@ pub(crate) fn build(variant: Variant) -> Result<()> {
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env(
                 "RUSTFLAGS",
-                "-Clinker=bpf-linker -Clink-arg=--btf -Cdebuginfo=2",
+                "-Clinker=bpf-linker -Clink-arg=--btf -Clink-arg=--disable-expand-memcpy-in-order -Cdebuginfo=2",
             ),
     )
     .with_context(|| compiler.hint())?;
