@@ -39,7 +39,7 @@ pub(crate) fn forward(
     }
     let answer = look_up(skb, route, packet.family, &connection.rewrite);
     if is_route(answer) {
-        return Ok(kernel::redirect_to_neighbour(route.ifindex));
+        return Ok(kernel::redirect_to_neighbour(route));
     }
     if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) {
         return to_the_node(skb, hook, connection);
@@ -79,7 +79,7 @@ pub(crate) fn send(
     tuple: &TupleV1,
 ) -> Option<i32> {
     let answer = look_up(skb, route, family, tuple);
-    is_route(answer).then(|| kernel::redirect_to_neighbour(route.ifindex))
+    is_route(answer).then(|| kernel::redirect_to_neighbour(route))
 }
 
 #[inline(always)]

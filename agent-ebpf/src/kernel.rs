@@ -10,7 +10,9 @@ use core::ptr::from_mut;
 
 use agent_abi::connection::{ConnectionV2, FragmentV2};
 use agent_abi::service::AffinityV1;
-use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibLookup};
+use aya_ebpf::bindings::{
+    __sk_buff, bpf_fib_lookup as FibLookup, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+};
 use aya_ebpf::helpers::generated;
 
 use crate::fragment::{Held, LARGEST};
@@ -292,11 +294,21 @@ pub(crate) fn fib_lookup(skb: *mut __sk_buff, question: &mut FibLookup) -> i64 {
     }
 }
 
-/// Sends the packet out of an interface, resolving the next hop; the answer is the verdict.
+/// Sends the packet to the next hop of a route that was found; the answer is the verdict. Without
+/// the next hop, the kernel would look for the route again.
 #[inline(always)]
-pub(crate) fn redirect_to_neighbour(interface: u32) -> i32 {
-    // SAFETY: without parameters the helper reads nothing but the packet.
-    unsafe { generated::bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
+pub(crate) fn redirect_to_neighbour(route: &FibLookup) -> i32 {
+    let mut next = bpf_redir_neigh {
+        nh_family: route.family.into(),
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
+            // SAFETY: integers, of which every bit pattern is a value; an IPv4 next hop (RFC 5549: of
+            // IPv4 packets as well an IPv6 one) is the first of the four.
+            ipv6_nh: unsafe { route.__bindgen_anon_4.ipv6_dst },
+        },
+    };
+    let size = size_of::<bpf_redir_neigh>() as i32;
+    // SAFETY: the helper reads the structure, which lives until it returns.
+    unsafe { generated::bpf_redirect_neigh(route.ifindex, &mut next, size, 0) as i32 }
 }
 
 /// Sends the packet out of an interface as it is; the answer is the verdict.
