@@ -194,6 +194,7 @@ impl Config {
                 services: max_services,
                 backends: max_backends,
                 connections: max_connections,
+                policy: None,
             },
             devices,
             xdp_devices,

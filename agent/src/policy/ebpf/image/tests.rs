@@ -23,15 +23,14 @@ const TRAFFIC: [Traffic; 3] = [
 
 impl Image {
     fn apply(&mut self, op: Op) {
-        match op {
-            Op::Reserve(_) => {}
-            Op::PutVerdict(key, value) => drop(self.verdicts.insert(key, value)),
-            Op::PutIdentity(key, value) => drop(self.identities.insert(key, value)),
-            Op::PutEndpoint(key, value) => drop(self.endpoints.insert(key, value)),
-            Op::DeleteEndpoint(key) => assert!(self.endpoints.remove(&key).is_some()),
-            Op::DeleteIdentity(key) => assert!(self.identities.remove(&key).is_some()),
-            Op::DeleteVerdict(key) => assert!(self.verdicts.remove(&key).is_some()),
-        }
+        let there = match op {
+            Op::DeleteEndpoint(key) => self.endpoints.contains_key(&key),
+            Op::DeleteIdentity(key) => self.identities.contains_key(&key),
+            Op::DeleteVerdict(key) => self.verdicts.contains_key(&key),
+            Op::Reserve(_) | Op::PutVerdict(..) | Op::PutIdentity(..) | Op::PutEndpoint(..) => true,
+        };
+        assert!(there, "{op:?}");
+        self.commit(op);
     }
 
     /// What a program would find; `None` where no pod is known.
