@@ -42,8 +42,8 @@ pub(crate) fn connection(value: *mut ConnectionV2) -> &'static mut ConnectionV2 
 /// A value of the table of what policy let through.
 #[inline(always)]
 pub(crate) fn policy(value: *mut PolicyConnectionV1) -> &'static mut PolicyConnectionV1 {
-    // SAFETY: as for `connection`: all but `last_seen` is replaced whole, and a reader that sees
-    // half of a replacement judges anew.
+    // SAFETY: as for `connection`; a reader that sees half of a change has the packet before it
+    // or the one after it.
     unsafe { &mut *value }
 }
 

@@ -6,11 +6,13 @@
 //! A connection is judged again when the tables have changed or its backend has, at the next packet
 //! of the side that began it; what is forbidden then is cut.
 //!
-//! What a packet that is not judged here gets (a pod of another node, no IP) is decided elsewhere.
+//! What is no IP passes: no router forwards it.
 
 use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
-use agent_abi::policy::{EPOCH_NEVER, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1};
+use agent_abi::policy::{
+    EPOCH_NEVER, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
+};
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
@@ -95,14 +97,32 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
         let_through(key, entry, from_pod, now);
         return Ok(TC_ACT_UNSPEC);
     }
+    let mut begun_by_pod = from_pod;
     let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
-    if let Some(known) = known
-        && !begins
-        && passes(key, known, entry, from_pod, now)
+    if let Some(known) = known.filter(|_| !begins)
+        && is_alive(key, known, now)
     {
-        return Ok(TC_ACT_UNSPEC);
+        let is_answer = (known.flags & POLICY_CONNECTION_FROM_POD != 0) != from_pod;
+        let is_settled = if is_answer {
+            known.epoch == epoch || known.epoch == EPOCH_NEVER
+        } else {
+            known.epoch == epoch && (!from_pod || is_same_peer(known, entry))
+        };
+        if is_settled && known.flags & POLICY_CONNECTION_CUT != 0 {
+            return Err(reason(from_pod != is_answer));
+        }
+        if is_settled {
+            return Ok(TC_ACT_UNSPEC);
+        }
+        if is_answer {
+            // It is judged as what it answers was.
+            begun_by_pod = !from_pod;
+            entry.peer = known.peer;
+            entry.peer_port = known.peer_port;
+        }
     }
-    if !from_pod && real_peer(key, &mut entry.peer) {
+    let is_answer = begun_by_pod != from_pod;
+    if !from_pod && !is_answer && real_peer(key, &mut entry.peer) {
         // Another client may come by the same port of the node, and look alike.
         entry.epoch = EPOCH_NEVER;
     }
@@ -110,57 +130,47 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
     if same_address(&entry.peer, &key.source) {
         return Ok(TC_ACT_UNSPEC);
     }
-    let port = if from_pod {
+    let port = if begun_by_pod {
         entry.peer_port
     } else {
         key.source_port
     };
-    match decide(from_pod, &key.source, &entry.peer, traffic(key, port)) {
-        Decision::NotOurs => return Ok(TC_ACT_UNSPEC),
+    match decide(begun_by_pod, &key.source, &entry.peer, traffic(key, port)) {
+        // Of a pod without rules too: those it gets later are not for what it has begun before.
         Decision::Allow => {}
         Decision::Audit => count(Counter::PolicyAudited),
         Decision::Deny => {
-            forget(key, from_pod);
-            return Err(reason(from_pod));
+            cut(key, entry, begun_by_pod);
+            return Err(reason(begun_by_pod));
         }
     }
     if state != WITHOUT_PORTS {
-        let_through(key, entry, from_pod, now);
+        let_through(key, entry, begun_by_pod, now);
     }
     Ok(TC_ACT_UNSPEC)
 }
 
-/// Whether a packet of a known connection passes without being judged. `packet` says what it would
-/// be judged for.
+/// Whether a connection is still followed; notes that a packet of it has come.
 #[inline(always)]
-fn passes(
-    key: &TupleV1,
-    known: &mut PolicyConnectionV1,
-    packet: &PolicyConnectionV1,
-    from_pod: bool,
-    now: u64,
-) -> bool {
+fn is_alive(key: &TupleV1, known: &mut PolicyConnectionV1, now: u64) -> bool {
     let idle = now.saturating_sub(known.last_seen);
-    if idle >= SECOND {
-        let lifetime = maps::settings().map_or(0, |settings| {
-            u64::from(if key.protocol == IPPROTO_TCP {
-                settings.tcp_seconds
-            } else {
-                settings.udp_seconds
-            })
-        });
-        if idle > lifetime * SECOND {
-            return false;
-        }
-        known.last_seen = now;
-    }
-    let begun_by_pod = known.flags & POLICY_CONNECTION_FROM_POD != 0;
-    if begun_by_pod != from_pod {
+    if idle < SECOND {
         return true;
     }
-    known.epoch == packet.epoch
-        && (!from_pod
-            || (same_address(&known.peer, &packet.peer) && known.peer_port == packet.peer_port))
+    let seconds = maps::settings().map_or(0, |settings| match key.protocol {
+        IPPROTO_TCP => settings.tcp_seconds,
+        _ => settings.udp_seconds,
+    });
+    if idle > u64::from(seconds) * SECOND {
+        return false;
+    }
+    known.last_seen = now;
+    true
+}
+
+#[inline(always)]
+fn is_same_peer(a: &PolicyConnectionV1, b: &PolicyConnectionV1) -> bool {
+    same_address(&a.peer, &b.peer) && a.peer_port == b.peer_port
 }
 
 /// Finds who is behind the address that the pod sees, where the packet was translated on this node;
@@ -177,9 +187,9 @@ fn real_peer(key: &TupleV1, peer: &mut Address) -> bool {
 }
 
 #[inline(always)]
-fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, from_pod: bool, now: u64) {
+fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, begun_by_pod: bool, now: u64) {
     entry.last_seen = now;
-    entry.flags = if from_pod {
+    entry.flags = if begun_by_pod {
         POLICY_CONNECTION_FROM_POD
     } else {
         0
@@ -189,16 +199,18 @@ fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, from_pod: bool, no
     let _inserted = POLICY_CONNECTIONS_V1.insert(key, &*entry, 0);
 }
 
-/// Cuts a connection that is forbidden now. One that the other side began stays: its own packets
-/// are judged by what goes for them.
+/// Cuts a connection that is forbidden now. It is kept: without its entry, what is under way from
+/// the other side would seem to begin one. What that side began stays, and is judged by itself.
 #[inline(always)]
-fn forget(key: &TupleV1, from_pod: bool) {
+fn cut(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool) {
     let known = POLICY_CONNECTIONS_V1.get_ptr_mut(key).map(kernel::policy);
-    let is_own =
-        known.is_some_and(|known| (known.flags & POLICY_CONNECTION_FROM_POD != 0) == from_pod);
-    if is_own {
-        // Gone already is as good.
-        let _removed = POLICY_CONNECTIONS_V1.remove(key);
+    if let Some(known) = known
+        && (known.flags & POLICY_CONNECTION_FROM_POD != 0) == begun_by_pod
+    {
+        known.flags |= POLICY_CONNECTION_CUT;
+        known.epoch = entry.epoch;
+        known.peer = entry.peer;
+        known.peer_port = entry.peer_port;
     }
 }
 

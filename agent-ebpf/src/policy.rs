@@ -17,8 +17,6 @@ const WHOLE_ADDRESS_BITS: u32 = 128;
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The pod is not this node's to judge.
-    NotOurs,
     Allow,
     /// It passes, and an audited policy would drop it.
     Audit,
@@ -26,7 +24,7 @@ pub(crate) enum Decision {
 }
 
 /// Decides on what goes from `pod` to `peer`, or the other way. `port` is that of who receives,
-/// network order.
+/// network order. Nothing goes for a pod that is not known, unless its network is closed.
 #[inline(always)]
 pub(crate) fn decide(
     from_pod: bool,
@@ -35,7 +33,7 @@ pub(crate) fn decide(
     traffic: (u8, [u8; 2]),
 ) -> Decision {
     let Some(endpoint) = endpoint(pod) else {
-        return Decision::NotOurs;
+        return Decision::Allow;
     };
     let identity = identity(peer);
     if identity == IDENTITY_HOST {

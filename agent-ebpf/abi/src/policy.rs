@@ -148,6 +148,8 @@ pub struct PolicyConnectionV1 {
 
 /// The pod began the connection.
 pub const POLICY_CONNECTION_FROM_POD: u8 = 1;
+/// The connection is forbidden by now: neither side's packets pass.
+pub const POLICY_CONNECTION_CUT: u8 = 2;
 /// No epoch of the tables: they begin with 1.
 pub const EPOCH_NEVER: u32 = 0;
 

@@ -1,5 +1,7 @@
 //! Network policy: which packets pass at a pod's interface.
 
+mod followed;
+
 use std::net::{IpAddr, SocketAddr};
 
 use agent::policy::ebpf::image::Op;
@@ -9,7 +11,6 @@ use agent_abi::policy::{
     ENDPOINT_CLOSED, EndpointV1, IDENTITY_HOST, NO_SET, OUTCOME_ALLOW, OUTCOME_AUDIT_DENY,
     OUTCOME_DENY, PROTOCOL_BITS, VERDICT_BITS, VerdictKeyV1, VerdictV1,
 };
-use agent_abi::settings::SETTING_MASQUERADE_ALL;
 use agent_abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 
 use crate::lab::{At, Lab, address};
@@ -343,97 +344,4 @@ fn an_error_passes_with_the_connection_it_is_about() {
         expect_frame(&mut lab, At::Pod, &sent, true, "sent");
         expect_frame(&mut lab, At::NodeToPod, &ethernet(&error), true, "about it");
     }
-}
-
-#[test]
-fn a_service_is_judged_by_its_backend_and_answers() {
-    let mut lab = lab(INGRESS, EGRESS, 0);
-    lab.service("tcp", "10.96.0.10:80", "10.244.2.7:8080");
-    lab.service("tcp", "10.96.0.11:80", "10.244.2.8:8080");
-    lab.service("udp", "10.96.0.12:53", "");
-    verdict(
-        &lab,
-        (EGRESS, FRIEND),
-        Some((IPPROTO_TCP, Some(8080))),
-        OUTCOME_ALLOW,
-    );
-    expect(
-        &mut lab,
-        At::Pod,
-        "tcp 10.244.1.5:4000 > 10.96.0.11:80 S",
-        false,
-    );
-    expect(
-        &mut lab,
-        At::Pod,
-        "tcp 10.244.1.5:4000 > 10.96.0.10:80 S",
-        true,
-    );
-    expect(
-        &mut lab,
-        At::NodeToPod,
-        "tcp 10.96.0.10:80 > 10.244.1.5:4000 SA",
-        true,
-    );
-    expect(
-        &mut lab,
-        At::NodeToPod,
-        "tcp 10.96.0.11:80 > 10.244.1.5:4000 SA",
-        false,
-    );
-    expect(
-        &mut lab,
-        At::Pod,
-        "tcp 10.244.1.5:4000 > 10.96.0.10:80 A",
-        true,
-    );
-    // Who is refused is told so.
-    expect(
-        &mut lab,
-        At::Pod,
-        "udp 10.244.1.5:4000 > 10.96.0.12:53",
-        true,
-    );
-}
-
-#[test]
-fn a_client_behind_the_nodes_address_is_judged_as_itself() {
-    let mut lab = lab(INGRESS, NO_SET, 0);
-    lab.configure(SETTING_MASQUERADE_ALL, [0; 16], 0);
-    lab.service("tcp", "172.31.0.1:30080", "10.244.1.5:80");
-    verdict(&lab, (INGRESS, FRIEND), None, OUTCOME_ALLOW);
-    for (client, passes) in [("172.31.9.9", false), ("10.244.2.7", true)] {
-        let forwarded = lab.run(
-            At::Uplink,
-            &format!("tcp {client}:4000 > 172.31.0.1:30080 S"),
-        );
-        let packet = forwarded.strip_prefix("redirect ").unwrap();
-        assert!(packet.contains("172.31.0.1:"), "{packet}");
-        expect(&mut lab, At::NodeToPod, packet, passes);
-    }
-}
-
-#[test]
-fn a_connection_that_is_forbidden_now_is_cut_and_one_that_is_not_goes_on() {
-    let mut lab = lab(NO_SET, NO_SET, 0);
-    let (to_pod, from_pod) = (
-        "tcp 10.244.2.7:4000 > 10.244.1.5:80",
-        "tcp 10.244.1.5:80 > 10.244.2.7:4000",
-    );
-    let begun_by_pod = "tcp 10.244.1.5:5000 > 10.244.2.7:443";
-    let download = "tcp 10.244.2.7:443 > 10.244.1.5:5000";
-    expect(&mut lab, At::NodeToPod, &format!("{to_pod} S"), true);
-    expect(&mut lab, At::Pod, &format!("{begun_by_pod} S"), true);
-    let endpoint = EndpointV1 {
-        ingress: INGRESS,
-        egress: NO_SET,
-        flags: 0,
-        _pad: 0,
-    };
-    write(&lab, Op::PutEndpoint((128, address(POD[0])), endpoint));
-    // What the pod fetches is no business of its ingress rules.
-    expect(&mut lab, At::NodeToPod, &format!("{download} A"), true);
-    expect(&mut lab, At::Pod, &format!("{begun_by_pod} A"), true);
-    expect(&mut lab, At::NodeToPod, &format!("{to_pod} A"), false);
-    expect(&mut lab, At::Pod, &format!("{from_pod} A"), true);
 }

@@ -1,6 +1,7 @@
 //! The policy maps as a part of the kernel that follows `Desired`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
 
@@ -10,6 +11,11 @@ use crate::applier::{Outcome, Pass};
 use crate::desired::Desired;
 use crate::desired::policy::PolicyTables;
 use crate::sys::map::TableError;
+
+/// Verdicts are taken away this long after nothing refers to them: a program that has read the old
+/// set has asked for its verdict by then. It runs for microseconds, but its CPU may be another
+/// guest's meanwhile.
+const GRACE: Duration = Duration::from_millis(5);
 
 /// The policy maps of this node and what is known of them.
 #[derive(Debug)]
@@ -90,7 +96,11 @@ impl PolicyMaps {
         }
         let (ops, numbers) = plan(&known.image, &known.numbers, tables);
         let mut written = Ok(());
+        let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
         for (index, op) in ops.iter().enumerate() {
+            if first_unused == Some(index) && index > 0 {
+                std::thread::sleep(GRACE);
+            }
             written = self.maps.write(*op);
             if written.is_err() {
                 self.close(&known.image, &ops[index..], operations);

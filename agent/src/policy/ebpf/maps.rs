@@ -2,6 +2,7 @@
 //!
 //! What to write is decided in `image`; here it is one system call each.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use agent_abi::policy::{
@@ -9,7 +10,7 @@ use agent_abi::policy::{
     NEXT_IDENTITY, NEXT_RULE, NEXT_SET, PolicyAddressV1, VERDICTS_MAP, VerdictKeyV1, VerdictV1,
 };
 
-use super::image::{Image, Op};
+use super::image::{Image, Op, Prefix};
 use crate::applier::Usage;
 use crate::sys::map::{List, TableError, Trie};
 
@@ -43,27 +44,13 @@ impl Maps {
     /// # Errors
     /// Where the kernel refuses.
     pub fn read(&self) -> Result<(Image, [u32; 3]), TableError> {
-        let address =
-            |((bits, key), value): ((u32, PolicyAddressV1), _)| ((bits, key.address), value);
+        let verdicts = self.verdicts.entries()?.into_iter();
         let image = Image {
-            identities: self
-                .identities
-                .entries()?
-                .into_iter()
-                .map(address)
-                .collect(),
-            verdicts: self
-                .verdicts
-                .entries()?
-                .into_iter()
+            identities: by_prefix(self.identities.entries()?),
+            verdicts: verdicts
                 .map(|((bits, key), value)| ((key, bits), value))
                 .collect(),
-            endpoints: self
-                .endpoints
-                .entries()?
-                .into_iter()
-                .map(|((bits, key), value)| ((bits, key.address), value))
-                .collect(),
+            endpoints: by_prefix(self.endpoints.entries()?),
         };
         let next = |index| self.allocator.get(index);
         let free = [next(NEXT_IDENTITY)?, next(NEXT_SET)?, next(NEXT_RULE)?];
@@ -136,4 +123,11 @@ impl Maps {
             usage(ENDPOINTS_MAP, image.endpoints.len(), self.endpoints.max()),
         ]
     }
+}
+
+fn by_prefix<V>(entries: Vec<((u32, PolicyAddressV1), V)>) -> BTreeMap<Prefix, V> {
+    let entries = entries.into_iter();
+    entries
+        .map(|((bits, key), value)| ((bits, key.address), value))
+        .collect()
 }

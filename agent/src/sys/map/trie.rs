@@ -15,6 +15,9 @@ pub struct Trie<K: bytemuck::Pod, V: bytemuck::Pod = u32> {
     max: u32,
 }
 
+/// A key, with the number of its bits that count, and its value.
+pub type TrieEntry<K, V> = ((u32, K), V);
+
 impl<K: bytemuck::Pod, V: bytemuck::Pod> fmt::Debug for Trie<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trie")
@@ -84,7 +87,7 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Trie<K, V> {
     ///
     /// # Errors
     /// Where the kernel refuses; an entry deleted while reading is left out.
-    pub fn entries(&self) -> Result<Vec<((u32, K), V)>, TableError> {
+    pub fn entries(&self) -> Result<Vec<TrieEntry<K, V>>, TableError> {
         let read = |entry: Result<(Key<Raw<K>>, Raw<V>), MapError>| {
             let (key, Raw(value)) = entry.map_err(|source| self.failed("read", source))?;
             let Raw(data) = key.data();
