@@ -148,6 +148,7 @@ pub async fn run(config: Config) -> Result<()> {
         started: Instant::now(),
         node: Arc::clone(&node_name),
         connect: connect.into(),
+        policed: limits.policy.is_some(),
         without_effect: without_effect.into(),
         pins: pins.clone(),
         view: view.clone(),

@@ -209,7 +209,7 @@ fn what_a_pod_sends_through_a_service_is_judged_by_the_backend() {
             .udp(80, 8080)
             .endpoints(&["b1"]),
     );
-    let cluster = start(&[], &[&web, &db]);
+    let mut cluster = start(&[], &[&web, &db]);
     let (to_web, to_db) = (to(|v6| web.ip(v6), 80), to(|v6| db.ip(v6), 80));
     let ports = json!([{"port": 8080, "protocol": "TCP"}, {"port": 8080, "protocol": "UDP"}]);
     for (name, open, closed) in [("web", &to_web, &to_db), ("db", &to_db, &to_web)] {
@@ -222,6 +222,26 @@ fn what_a_pod_sends_through_a_service_is_judged_by_the_backend() {
             await_all(&cluster, place, open, true);
             await_all(&cluster, place, closed, false);
         }
+        let forbidden = if name == "web" {
+            "lab/db:80"
+        } else {
+            "lab/web:80"
+        };
+        let question = [
+            "explain",
+            "--from",
+            "lab/pod-a",
+            "--to",
+            forbidden,
+            "--proto",
+            "tcp",
+        ];
+        let answer = cluster.agent("node1").ask(&question).unwrap();
+        assert!(
+            answer.output.contains("NetworkPolicy lab/tested"),
+            "{answer:?}"
+        );
+        assert!(answer.output.contains("is dropped"), "{answer:?}");
         // Of the same labels in another namespace nothing was said.
         expect_all(&cluster, Covered("pod-b"), closed, true);
     }
