@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 use core::ptr::from_mut;
 
 use agent_abi::connection::{ConnectionV2, FragmentV2};
+use agent_abi::policy::PolicyConnectionV1;
 use agent_abi::service::AffinityV1;
 use aya_ebpf::bindings::{
     __sk_buff, bpf_fib_lookup as FibLookup, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
@@ -37,6 +38,14 @@ pub(crate) fn connection(value: *mut ConnectionV2) -> &'static mut ConnectionV2 
     // SAFETY: the pointer comes from a lookup of this program run; the kernel keeps the element's
     // memory until the run ends. Other CPUs may write the same fields: `rewrite` and `backend` are
     // never changed after insertion, a lost update of `flags` or `last_seen` costs one refresh.
+    unsafe { &mut *value }
+}
+
+/// A value of the table of what policy let through.
+#[inline(always)]
+pub(crate) fn policy(value: *mut PolicyConnectionV1) -> &'static mut PolicyConnectionV1 {
+    // SAFETY: as for `connection`; a reader that sees half of a change has the packet before it
+    // or the one after it.
     unsafe { &mut *value }
 }
 

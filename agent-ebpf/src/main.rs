@@ -5,6 +5,7 @@
 //! | `connect4`, `connect6` | cgroup `connect` | 5.18 (`bpf_set_retval`) | allow (rewritten or not), refuse |
 //! | `uplink_ingress` | tc ingress of an uplink | 5.10 (`bpf_redirect_neigh`) | continue, redirect, drop |
 //! | `workload_ingress` | tc ingress of a pod's host-side interface | 5.10 | continue, redirect, drop |
+//! | `policed_ingress`, `policed_egress` | the same two at a pod's interface, with network policy | 5.10 | continue, redirect, drop |
 //! | `edge` | XDP of an uplink, in the driver | 5.10 | pass, transmit, redirect, drop |
 //! | `egress` | tc egress of either | 5.10 | continue, redirect, drop |
 //! | `baseline` | none: `fairlead-bench` runs it | 5.10 | continue |
@@ -26,6 +27,8 @@ mod icmp;
 mod kernel;
 mod maps;
 mod packet;
+mod police;
+mod policy;
 mod reject;
 mod rewrite;
 mod services;

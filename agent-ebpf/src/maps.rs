@@ -7,6 +7,7 @@ use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
+use agent_abi::policy::{EndpointV1, PolicyAddressV1, PolicyConnectionV1, VerdictKeyV1, VerdictV1};
 use agent_abi::service::{
     ADDRESS_FRONTEND, ADDRESS_NODE, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
     FrontendKeyV1, FrontendV2, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
@@ -94,6 +95,29 @@ static COUNTERS_V2: PerCpuArray<u64> = PerCpuArray::pinned(COUNTERS.len() as u32
 #[map]
 static TRAFFIC_V2: PerCpuHashMap<u32, TrafficV1> = PerCpuHashMap::pinned(1024, BPF_F_NO_PREALLOC);
 
+#[map]
+pub(crate) static POLICY_IDENTITIES_V1: LpmTrie<PolicyAddressV1, u32> =
+    LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static POLICY_VERDICTS_V1: LpmTrie<VerdictKeyV1, VerdictV1> =
+    LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static POLICY_ENDPOINTS_V1: LpmTrie<PolicyAddressV1, EndpointV1> =
+    LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static POLICY_CONNECTIONS_V1: LruHashMap<TupleV1, PolicyConnectionV1> =
+    LruHashMap::pinned(1024, 0);
+
+#[map]
+static POLICY_EPOCH_V1: Array<u32> = Array::pinned(1, 0);
+
+/// Used by the agent alone, as `ALLOCATOR_V2`.
+#[map]
+static POLICY_ALLOCATOR_V1: Array<u32> = Array::pinned(agent_abi::policy::ALLOCATORS, 0);
+
 /// Room for what does not fit the 512 bytes of stack.
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -127,6 +151,10 @@ pub(crate) struct Scratch {
     pub(crate) quoted_v6: [u8; QUOTED_V6],
     /// A question to the node's routes.
     pub(crate) route: FibLookup,
+    /// Key of what policy knows of the connection.
+    pub(crate) policy_key: TupleV1,
+    /// What it is to know.
+    pub(crate) policy: PolicyConnectionV1,
 }
 
 /// Adds one to a counter of this CPU.
@@ -186,6 +214,12 @@ pub(crate) fn is_the_kernels(begins: bool) -> bool {
     TAKEOVER_V2
         .get(0)
         .is_some_and(|value| *value == HANDING_BACK || (*value == TAKING_OVER && !begins))
+}
+
+/// How often the policy tables have changed.
+#[inline(always)]
+pub(crate) fn policy_epoch() -> u32 {
+    POLICY_EPOCH_V1.get(0).copied().unwrap_or(0)
 }
 
 /// The node's settings; absent until the agent has written them, which it does before it attaches.

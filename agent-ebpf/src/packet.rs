@@ -20,6 +20,9 @@ pub(crate) const V6_HEADER: u32 = 40;
 pub(crate) const IPPROTO_IPIP: u8 = 4;
 pub(crate) const IPPROTO_IPV6: u8 = 41;
 
+/// Reserved (RFC 5237): what a packet has whose headers end before they say.
+pub(crate) const UNREADABLE: u8 = 255;
+
 /// Extension headers (RFC 8200 §4) that may stand before the transport header.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -178,6 +181,8 @@ pub(crate) fn parse_at(
     packet.network = network;
     packet.flags = 0;
     packet.fragmented = false;
+    packet.later = false;
+    packet.tuple.protocol = UNREADABLE;
     packet.tuple._pad = [0; 3];
     packet.tuple.source_port = [0; 2];
     packet.tuple.destination_port = [0; 2];

@@ -14,6 +14,7 @@ use crate::fragment::{self, Later};
 use crate::global::global;
 use crate::maps::{self, Scratch, count};
 use crate::packet::{Hook, Parsed};
+use crate::police::{self, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
 use crate::{global, icmp, kernel, packet, services, tunnel};
@@ -21,26 +22,59 @@ use crate::{global, icmp, kernel, packet, services, tunnel};
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
 pub(crate) fn uplink_ingress(context: TcContext) -> i32 {
-    verdict(context.skb.skb, Hook::UplinkIngress)
+    verdict::<WITHOUT_POLICY>(context.skb.skb, Hook::UplinkIngress)
 }
 
 /// tc ingress of a pod's host-side interface: new connections of the pod, replies of local
 /// backends.
 #[classifier]
 pub(crate) fn workload_ingress(context: TcContext) -> i32 {
-    verdict(context.skb.skb, Hook::WorkloadIngress)
+    verdict::<WITHOUT_POLICY>(context.skb.skb, Hook::WorkloadIngress)
+}
+
+/// The same with network policy: what the pod sends is judged by the pod's egress rules.
+#[classifier]
+pub(crate) fn policed_ingress(context: TcContext) -> i32 {
+    verdict::<WITH_POLICY>(context.skb.skb, Hook::WorkloadIngress)
 }
 
 /// tc egress of either: new connections of the node itself, replies of backends in the host's
 /// network.
 #[classifier]
 pub(crate) fn egress(context: TcContext) -> i32 {
-    verdict(context.skb.skb, Hook::Egress)
+    verdict::<WITHOUT_POLICY>(context.skb.skb, Hook::Egress)
 }
 
+/// The same at a pod's host-side interface with network policy: what goes to the pod is judged by
+/// the pod's ingress rules.
+#[classifier]
+pub(crate) fn policed_egress(context: TcContext) -> i32 {
+    verdict::<WITH_POLICY>(context.skb.skb, Hook::Egress)
+}
+
+/// Whether network policy judges what passes.
+const WITH_POLICY: bool = true;
+const WITHOUT_POLICY: bool = false;
+
 #[inline(always)]
-fn verdict(skb: *mut __sk_buff, hook: Hook) -> i32 {
-    global::verdict(process(skb, hook))
+fn verdict<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> i32 {
+    global::verdict(process::<POLICED>(skb, hook))
+}
+
+/// Whether policy lets a packet pass that is in a state of [`police`]'s.
+#[inline(always)]
+fn may_pass<const POLICED: bool>(hook: Hook, state: u32) -> bool {
+    !POLICED || police(hook as u32, state) == TC_ACT_UNSPEC
+}
+
+/// The verdict on a packet that goes on as it is.
+#[inline(always)]
+fn go_on<const POLICED: bool>(hook: Hook, state: u32) -> i32 {
+    if POLICED {
+        police(hook as u32, state)
+    } else {
+        TC_ACT_UNSPEC
+    }
 }
 
 const FOLLOWS: i32 = Later::Known as i32;
@@ -50,7 +84,7 @@ const OPENED: i32 = 100;
 const REFUSED: i32 = 101;
 
 #[inline(always)]
-fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
+fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let scratch = maps::scratch().ok_or(Counter::DropFailed)?;
     let mut parsed = packet::parse(skb);
     let tunnelled = parsed == Parsed::Tunnel as i32
@@ -69,21 +103,34 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
         match fragment::fragment_follow(skb, u32::from(!in_order)) {
             FOLLOWS => {}
             IS_HELD => return Ok(TC_ACT_SHOT),
-            _ => return Ok(TC_ACT_UNSPEC),
+            _ => return Ok(go_on::<POLICED>(hook, police::WITHOUT_PORTS)),
         }
     } else if parsed == Parsed::Error as i32 {
+        if POLICED && police_error(skb, hook as u32) != TC_ACT_UNSPEC {
+            return Ok(TC_ACT_SHOT);
+        }
         return Ok(icmp::translate_error(
             skb,
             hook as u32,
             u32::from(tunnelled),
         ));
     } else if parsed != Parsed::Transport as i32 {
-        return Ok(TC_ACT_UNSPEC);
+        return Ok(if POLICED {
+            police_other(skb, hook as u32)
+        } else {
+            TC_ACT_UNSPEC
+        });
+    }
+    if POLICED && in_order && scratch.packet.is_first_fragment() {
+        fragment::remember(scratch);
     }
     let now = kernel::now();
     if let Some(connection) = connections::find(scratch, now) {
         connections::note(scratch, connection, now);
         scratch.forward = *connection;
+        if !may_pass::<POLICED>(hook, police::TRANSLATED) {
+            return Ok(TC_ACT_SHOT);
+        }
         return Ok(translate(skb, hook as u32));
     }
     let packet = &scratch.packet;
@@ -93,15 +140,17 @@ fn process(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
             .filter(|frontend| hook == Hook::Egress || frontend.flags & FRONTEND_LOOPBACK == 0)
     else {
         connections::make_way(packet, now);
-        return Ok(TC_ACT_UNSPEC);
+        return Ok(go_on::<POLICED>(hook, police::AS_IT_IS));
     };
     let begins = tuple.protocol == IPPROTO_TCP && packet.opens();
     if maps::is_the_kernels(begins) {
-        return Ok(TC_ACT_UNSPEC);
+        return Ok(go_on::<POLICED>(hook, police::AS_IT_IS));
     }
     scratch.frontend = *frontend;
     match begin(skb, hook as u32, u32::from(tunnelled)) {
+        OPENED if !may_pass::<POLICED>(hook, police::TRANSLATED) => Ok(TC_ACT_SHOT),
         OPENED => Ok(translate(skb, hook as u32)),
+        REFUSED if !may_pass::<POLICED>(hook, police::REFUSED) => Ok(TC_ACT_SHOT),
         REFUSED => Ok(reject(skb, hook as u32)),
         verdict => Ok(verdict),
     }

@@ -221,6 +221,12 @@ fn mended(found: Divergences, status: &watch::Sender<Applied>) {
     });
 }
 
+/// An error with what caused it, in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 enum Wake {
     Changed,
     Due,

@@ -17,8 +17,8 @@ use model_watch::{Source, kube_source};
 
 use crate::desired::node::{Exposure, NodePortAddresses};
 use crate::lb::ebpf::facility::{Timeouts, Translation};
-use crate::lb::ebpf::programs::Limits;
-use arguments::{Arguments, NodePortAddress};
+use crate::lb::ebpf::programs::{Limits, PolicyLimits};
+use arguments::{Arguments, NodePortAddress, PolicyArguments};
 
 /// What the agent runs with.
 #[derive(Clone, Debug)]
@@ -33,8 +33,10 @@ pub struct Config {
     pub exposure: Arc<Exposure>,
     /// Source translation.
     pub translation: Translation,
-    /// Sizes of the tables.
+    /// Sizes of the tables, and whether network policies are enforced.
     pub limits: Limits,
+    /// Whether pods are closed until their policies are known.
+    pub default_deny: bool,
     /// Interfaces that lead to other machines; found where empty.
     pub devices: Vec<String>,
     /// Uplinks that get the edge path.
@@ -83,6 +85,9 @@ pub enum ConfigError {
     /// A size of 0.
     #[error("--{0}: 0 entries hold nothing; give at least 1")]
     Empty(&'static str),
+    /// What goes with network policy, without it.
+    #[error("--netpol-default-deny goes with --run-firewall; give both")]
+    DefaultDeny,
     /// A rehearsal of a removal that is turned off.
     #[error("--dry-run goes with --cleanup-config; leave it out to run the agent")]
     DryRun,
@@ -120,6 +125,12 @@ impl Config {
             max_services,
             max_backends,
             max_connections,
+            policy:
+                PolicyArguments {
+                    run_firewall,
+                    netpol_default_deny,
+                    max_policy_entries,
+                },
             paths,
             health_addr,
             kube_router_metrics,
@@ -132,6 +143,9 @@ impl Config {
         if dry_run {
             return Err(ConfigError::DryRun);
         }
+        if netpol_default_deny && !run_firewall {
+            return Err(ConfigError::DefaultDeny);
+        }
         if let [first, second] = cluster_cidr.as_slice()
             && first.addr().is_ipv4() == second.addr().is_ipv4()
         {
@@ -143,6 +157,7 @@ impl Config {
             ("max-services", max_services),
             ("max-backends", max_backends),
             ("max-connections", max_connections),
+            ("max-policy-entries", max_policy_entries),
         ];
         if let Some((flag, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(ConfigError::Empty(flag));
@@ -167,7 +182,8 @@ impl Config {
                 master,
                 kubeconfig,
                 config_sync_period,
-                pods_of_node: Some(Arc::clone(&node_name)),
+                // Peers of this node's pods may be anywhere.
+                pods_of_node: (!run_firewall).then(|| Arc::clone(&node_name)),
                 ..Default::default()
             }),
         };
@@ -194,7 +210,11 @@ impl Config {
                 services: max_services,
                 backends: max_backends,
                 connections: max_connections,
+                policy: run_firewall.then_some(PolicyLimits {
+                    entries: max_policy_entries,
+                }),
             },
+            default_deny: netpol_default_deny,
             devices,
             xdp_devices,
             config_sync_period,

@@ -12,6 +12,7 @@ pub mod handover;
 pub mod histogram;
 pub mod latency;
 pub mod lb;
+pub mod node_tables;
 pub mod ownership;
 pub mod policy;
 pub mod probe;

@@ -69,6 +69,8 @@ pub struct Place {
     pub node_name: Arc<str>,
     /// Addresses that are served.
     pub exposure: Arc<Exposure>,
+    /// `--netpol-default-deny`.
+    pub default_deny: bool,
     /// Interfaces of the node.
     pub links: watch::Receiver<Option<Vec<Link>>>,
 }
@@ -84,13 +86,11 @@ impl Place {
         let addresses = node::addresses_of(cluster, &key);
         let is_uplink = |link: &&Link| link.addresses.iter().any(|own| addresses.contains(own));
         let mtu = links().filter(is_uplink).map(|link| link.mtu).min();
-        NodeContext::of(
-            cluster,
-            &self.node_name,
-            &self.exposure,
-            &own,
-            mtu.unwrap_or(0),
-        )
+        let mtu = mtu.unwrap_or(0);
+        NodeContext {
+            default_deny: self.default_deny,
+            ..NodeContext::of(cluster, &self.node_name, &self.exposure, &own, mtu)
+        }
     }
 
     /// Waits for a change of the interfaces.
@@ -140,7 +140,8 @@ pub async fn run(
             let Some(more) = more else { break };
             cluster.apply(more);
         }
-        let synced = cluster.is_synced(&kinds);
+        // The node's addresses too: for a moment without them, its pods would not know it.
+        let synced = cluster.is_synced(&kinds) && place.links.borrow().is_some();
         if synced {
             publish(&mut cluster, &place, &published, before.as_ref());
             before = Some(cluster.clone());

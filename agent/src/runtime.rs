@@ -39,6 +39,7 @@ use crate::lb::ebpf::attach::{Attachments, Mode};
 use crate::lb::ebpf::facility::ServiceMaps;
 use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
+use crate::node_tables::{NodeTables, policy_maps};
 use crate::ownership::Ownership;
 use crate::probe::Capabilities;
 use crate::reconcile::{self, ClusterView, Debounce, Place, Published};
@@ -67,6 +68,7 @@ pub async fn run(config: Config) -> Result<()> {
         exposure,
         translation,
         limits,
+        default_deny,
         devices: uplinks,
         xdp_devices,
         config_sync_period,
@@ -119,11 +121,21 @@ pub async fn run(config: Config) -> Result<()> {
         paths.cgroup_root.as_deref(),
         translation.masquerade_all,
     )?;
-    let service_maps = ServiceMaps::open(pins.clone(), translation)?;
+    let tables = NodeTables {
+        services: ServiceMaps::open(pins.clone(), translation)?,
+        policy: policy_maps(&pins, limits.policy.is_some())?,
+    };
     tracing::info!(node = %node_name, ?mode, connect, "started");
 
     let cancel = CancellationToken::new();
-    let kinds = KindSet::from([Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::Pod]);
+    let mut kinds = KindSet::from([Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::Pod]);
+    if tables.policy.is_some() {
+        kinds.extend([
+            Kind::Namespace,
+            Kind::NetworkPolicy,
+            Kind::ClusterNetworkPolicy,
+        ]);
+    }
     let (events, heard) = mpsc::channel(EVENTS);
     let (desired_tx, desired) = watch::channel(None);
     let (view_tx, view) = watch::channel(ClusterView::default());
@@ -136,6 +148,7 @@ pub async fn run(config: Config) -> Result<()> {
         started: Instant::now(),
         node: Arc::clone(&node_name),
         connect: connect.into(),
+        policed: limits.policy.is_some(),
         without_effect: without_effect.into(),
         pins: pins.clone(),
         view: view.clone(),
@@ -165,6 +178,7 @@ pub async fn run(config: Config) -> Result<()> {
     let place = Place {
         node_name,
         exposure,
+        default_deny,
         links: links.clone(),
     };
     let published = Published {
@@ -198,7 +212,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (token, to_apply) = (cancel.clone(), desired.clone());
     spawn_thread(&mut tasks, "applier", move |runtime| {
         applier::run(
-            service_maps,
+            tables,
             to_apply,
             &applied_tx,
             config_sync_period,

@@ -57,10 +57,16 @@ pub enum Counter {
     FragmentsReleased = 22,
     /// Later fragments that could not be kept, too long or too many, and passed untranslated.
     FragmentsNotHeld = 23,
+    /// Dropped: a network policy lets nothing like it come to the pod.
+    DropPolicyIngress = 24,
+    /// Dropped: a network policy lets nothing like it leave the pod.
+    DropPolicyEgress = 25,
+    /// Connections that an audited policy would drop.
+    PolicyAudited = 26,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 24] = [
+pub const COUNTERS: [(Counter, &str); 27] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -85,6 +91,9 @@ pub const COUNTERS: [(Counter, &str); 24] = [
     (Counter::FragmentsHeld, "fragments_held"),
     (Counter::FragmentsReleased, "fragments_released"),
     (Counter::FragmentsNotHeld, "fragments_not_held"),
+    (Counter::DropPolicyIngress, "drop_policy_ingress"),
+    (Counter::DropPolicyEgress, "drop_policy_egress"),
+    (Counter::PolicyAudited, "policy_audited"),
 ];
 
 /// Per-CPU hash: service id (`u32`) → [`TrafficV1`].

@@ -19,6 +19,7 @@ use core::mem::{offset_of, size_of};
 use bytemuck::{Pod, Zeroable};
 
 use crate::Address;
+use crate::connection::TupleV1;
 
 /// Longest-prefix trie: [`PolicyAddressV1`] → identity (`u32`).
 pub const IDENTITIES_MAP: &str = "POLICY_IDENTITIES_V1";
@@ -30,6 +31,13 @@ pub const ENDPOINTS_MAP: &str = "POLICY_ENDPOINTS_V1";
 /// Array of three `u32`: the next free ids. Written before the ids are used, so a crash skips ids
 /// and never repeats one.
 pub const ALLOCATOR_MAP: &str = "POLICY_ALLOCATOR_V1";
+
+/// LRU hash: [`TupleV1`] as the pod sends it → [`PolicyConnectionV1`]. One entry a connection and a
+/// pod: what the pod receives is looked up turned round, so both directions ask the same key.
+pub const POLICY_CONNECTIONS_MAP: &str = "POLICY_CONNECTIONS_V1";
+/// Array of one `u32`: goes up with every change of the tables, once it is whole. A connection that
+/// was let through before is judged again.
+pub const EPOCH_MAP: &str = "POLICY_EPOCH_V1";
 
 /// Index of the next identity in [`ALLOCATOR_MAP`].
 pub const NEXT_IDENTITY: u32 = 0;
@@ -120,6 +128,34 @@ pub struct EndpointV1 {
 /// No pod is known at the address: nothing but the node passes, in either direction.
 pub const ENDPOINT_CLOSED: u32 = 1;
 
+/// Value of [`POLICY_CONNECTIONS_MAP`]: a connection that was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct PolicyConnectionV1 {
+    /// The peer it was judged for: the real backend or client.
+    pub peer: Address,
+    /// `CLOCK_MONOTONIC` nanoseconds of the last packet that was noted.
+    pub last_seen: u64,
+    /// [`EPOCH_MAP`] when it was judged; [`EPOCH_NEVER`] where every packet is.
+    pub epoch: u32,
+    /// The peer's port where the pod began the connection, network order.
+    pub peer_port: [u8; 2],
+    /// `POLICY_CONNECTION_*` bits.
+    pub flags: u8,
+    /// Zero.
+    pub _pad: u8,
+}
+
+/// The pod began the connection.
+pub const POLICY_CONNECTION_FROM_POD: u8 = 1;
+/// The connection is forbidden by now: neither side's packets pass.
+pub const POLICY_CONNECTION_CUT: u8 = 2;
+/// No epoch of the tables: they begin with 1.
+pub const EPOCH_NEVER: u32 = 0;
+
+const _: () =
+    assert!(size_of::<PolicyConnectionV1>() == 32 && offset_of!(PolicyConnectionV1, epoch) == 24);
+const _: () = assert!(size_of::<TupleV1>() == 40);
 const _: () = assert!(size_of::<PolicyAddressV1>() == 16);
 const _: () = assert!(size_of::<VerdictKeyV1>() == 12 && offset_of!(VerdictKeyV1, port) == 10);
 const _: () = assert!(size_of::<VerdictV1>() == 8 && offset_of!(VerdictV1, outcome) == 4);

@@ -3,6 +3,7 @@
 //! `docs/flags.md` is made from this table, and a test compares the two.
 
 mod compatibility;
+mod policy;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Paths, duration};
 use crate::explain::ask::{Destination, Sender};
 use compatibility::Compatibility;
+pub use policy::PolicyArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -156,6 +158,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N", help_heading = "Services")]
     pub max_connections: Option<u32>,
 
+    /// Network policy.
+    #[command(flatten)]
+    pub policy: PolicyArguments,
     /// Where things are kept.
     #[command(flatten)]
     pub paths: PathArguments,

@@ -85,6 +85,10 @@ fn what_makes_no_sense_is_refused() {
         config(&["--cleanup-config=false", "--dry-run"]),
         Err(ConfigError::DryRun)
     ));
+    assert!(matches!(
+        config(&["--netpol-default-deny"]),
+        Err(ConfigError::DefaultDeny)
+    ));
     for flags in [
         &["--config-sync-period=0"][..],
         &["--config-sync-period=soon"],

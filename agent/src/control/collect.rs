@@ -37,6 +37,8 @@ pub struct Watched {
     pub node: Arc<str>,
     /// How TCP of processes is balanced.
     pub connect: Arc<str>,
+    /// Whether network policy is on.
+    pub policed: bool,
     /// Flags that change nothing.
     pub without_effect: Arc<[String]>,
     /// Directory of the pinned maps.
@@ -176,6 +178,7 @@ impl Watched {
                 "yes" => Connect::Attached(detail),
                 _ => Connect::Absent(detail),
             },
+            policed: self.policed,
             failures: &applied.outcome.failures,
             problems: &view.problems,
         };

@@ -208,6 +208,7 @@ fn watched(pins: &std::path::Path) -> Watched {
         started: Instant::now(),
         node: "node1".into(),
         connect: "no".into(),
+        policed: false,
         without_effect: Arc::new(["--run-router".to_owned()]),
         pins: pins.into(),
         view: watch::channel(ClusterView::default()).1,

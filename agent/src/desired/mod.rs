@@ -355,10 +355,11 @@ impl Desired {
         })
     }
 
-    /// Findings about the Services, in order.
+    /// Findings about the Services, in order, and about what policy needs.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         let own = self.units.values().flat_map(|compiled| &compiled.problems);
         own.chain(self.conflicts.values().flat_map(|problems| problems.iter()))
+            .chain(self.policy.problems())
     }
 
     /// The units that differ from those of an earlier generation.

@@ -12,6 +12,7 @@ mod connection;
 mod frontend;
 mod landing;
 pub mod lookups;
+mod policy;
 mod pool;
 mod resolve;
 pub mod source;
@@ -58,6 +59,8 @@ pub struct Facts<'a> {
     pub desired: &'a Desired,
     /// Whether, and where, TCP is balanced at `connect`.
     pub connect: Connect<'a>,
+    /// Whether network policy is on.
+    pub policed: bool,
     /// What of the wanted could not be applied.
     pub failures: &'a [Failure],
     /// What is wrong with objects.
@@ -132,15 +135,25 @@ pub fn explain(question: &Question, facts: &Facts<'_>) -> Result<Explanation, Ex
     };
     steps.push(client.step());
     let packet = Packet { client, target };
-    let found = frontend::find(&packet, facts, &mut steps)?;
-    if let Some(existing) = connection::find(&packet, facts, &mut steps)? {
-        return Ok(existing.explanation(&packet, steps));
+    let explanation = balance(&packet, facts, steps)?;
+    Ok(policy::judge(&packet, facts, explanation))
+}
+
+/// Where the service tables send the packet.
+fn balance(
+    packet: &Packet,
+    facts: &Facts<'_>,
+    mut steps: Vec<Step>,
+) -> Result<Explanation, ExplainError> {
+    let found = frontend::find(packet, facts, &mut steps)?;
+    if let Some(existing) = connection::find(packet, facts, &mut steps)? {
+        return Ok(existing.explanation(packet, steps));
     }
     let Some(found) = found else {
         let result = format!("{} passes untouched", packet);
         return Ok(Explanation::new(steps, Verdict::Untouched, result));
     };
-    let pool = match pool::find(&packet, &found, facts, &mut steps)? {
+    let pool = match pool::find(packet, &found, facts, &mut steps)? {
         Pooled::Pool(pool) => pool,
         Pooled::Nobody(verdict, why) => {
             let what = verdict.as_str();
@@ -151,14 +164,14 @@ pub fn explain(question: &Question, facts: &Facts<'_>) -> Result<Explanation, Ex
             ));
         }
     };
-    let candidates = choice::choose(&packet, &found, &pool, facts, &mut steps)?;
+    let candidates = choice::choose(packet, &found, &pool, facts, &mut steps)?;
     if candidates.is_empty() {
         let result = format!("{packet} is dropped: the tables lack the backend");
         return Ok(Explanation::new(steps, Verdict::Dropped, result));
     }
     let settings = facts.lookups.settings()?;
     Ok(landing::land(
-        &packet,
+        packet,
         &found,
         &pool,
         &candidates,

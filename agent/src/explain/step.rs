@@ -70,6 +70,8 @@ pub enum Topic {
     Source,
     /// Replies past this node.
     DirectReturn,
+    /// Who may send what to whom.
+    Policy,
     /// What the tables hold beside what is wanted.
     Tables,
 }
@@ -89,6 +91,7 @@ impl Topic {
             Self::Choice => "choice",
             Self::Source => "source address",
             Self::DirectReturn => "direct return",
+            Self::Policy => "network policy",
             Self::Tables => "tables",
         }
     }

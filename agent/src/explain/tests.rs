@@ -34,6 +34,7 @@ impl Scene {
             cluster: &self.cluster,
             desired: &self.desired,
             connect,
+            policed: false,
             failures: &[],
             problems: &[],
         };

@@ -5,16 +5,17 @@
 
 pub mod foreign;
 mod per_cpu;
+mod trie;
 
 use std::fmt;
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::sys::SyscallError;
 
 pub use per_cpu::{per_cpu_delete, per_cpu_sums, per_cpu_sums_by_key};
+pub use trie::{Trie, TrieEntry};
 
 /// A value that may be copied from and to the kernel byte by byte.
 #[derive(Clone, Copy, Debug)]
@@ -188,115 +189,6 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
                 })
             }
             _ => Ok(()),
-        }
-    }
-}
-
-/// A pinned longest-prefix trie, whose values say no more than that the key is there.
-pub struct Trie<K: bytemuck::Pod> {
-    map: LpmTrie<MapData, Raw<K>, u32>,
-    name: &'static str,
-    max: u32,
-}
-
-impl<K: bytemuck::Pod> fmt::Debug for Trie<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trie")
-            .field("name", &self.name)
-            .field("max", &self.max)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K: bytemuck::Pod> Trie<K> {
-    /// Opens the trie `name` pinned in the directory `pins`.
-    ///
-    /// # Errors
-    /// Where it is not there, or has another layout.
-    pub fn open(pins: &Path, name: &'static str) -> Result<Self, TableError> {
-        let failed = |source| TableError::Kernel {
-            map: name,
-            operation: "open",
-            source,
-        };
-        let data = MapData::from_pin(pins.join(name)).map_err(failed)?;
-        let max = data.info().map_err(failed)?.max_entries();
-        let map = LpmTrie::try_from(Map::LpmTrie(data)).map_err(failed)?;
-        Ok(Self { map, name, max })
-    }
-
-    /// Entries in use, and most it can hold.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn usage(&self) -> Result<(u32, u32), TableError> {
-        let used = self.keys()?.len();
-        Ok((u32::try_from(used).unwrap_or(self.max), self.max))
-    }
-
-    /// Whether a key is there whose bits that count begin the first `bits` of `key`.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn matches(&self, bits: u32, key: K) -> Result<bool, TableError> {
-        match self.map.get(&Key::new(bits, Raw(key)), 0) {
-            Ok(_) => Ok(true),
-            Err(MapError::KeyNotFound) => Ok(false),
-            Err(source) => Err(self.failed("read", source)),
-        }
-    }
-
-    /// Every key, with the number of its bits that count.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn keys(&self) -> Result<Vec<(u32, K)>, TableError> {
-        let read = |key: Result<Key<Raw<K>>, MapError>| {
-            let key = key.map_err(|source| self.failed("read", source))?;
-            let Raw(data) = key.data();
-            Ok((key.prefix_len(), data))
-        };
-        self.map.keys().map(read).collect()
-    }
-
-    /// Writes a key of which `bits` count.
-    ///
-    /// # Errors
-    /// [`TableError::Full`] where there is no room.
-    pub fn put(&mut self, bits: u32, key: K) -> Result<(), TableError> {
-        let inserted = self.map.insert(&Key::new(bits, Raw(key)), 1, 0);
-        inserted.map_err(|source| {
-            if is(&source, rustix::io::Errno::NOSPC) {
-                return TableError::Full {
-                    map: self.name,
-                    max: self.max,
-                };
-            }
-            self.failed("write", source)
-        })
-    }
-
-    /// Deletes a key, if it is there.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn delete(&mut self, bits: u32, key: K) -> Result<(), TableError> {
-        match self.map.remove(&Key::new(bits, Raw(key))) {
-            Err(source)
-                if !is(&source, rustix::io::Errno::NOENT)
-                    && !matches!(source, MapError::KeyNotFound) =>
-            {
-                Err(self.failed("delete", source))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn failed(&self, operation: &'static str, source: MapError) -> TableError {
-        TableError::Kernel {
-            map: self.name,
-            operation,
-            source,
         }
     }
 }

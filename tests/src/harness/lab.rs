@@ -349,6 +349,19 @@ impl Lab {
             .write(&service.file(), &self.documents(service)?)
     }
 
+    /// Writes pods into the manifests: name, namespace and labels of each.
+    pub fn apply_pods(&self, pods: &[(&str, &str, Value)]) -> Result<()> {
+        let mut documents = Vec::new();
+        for (name, namespace, labels) in pods {
+            let (pod, _) = self
+                .pods
+                .get(*name)
+                .with_context(|| format!("lab {}: no pod is named {name}", self.name))?;
+            documents.push(super::manifests::pod_document(pod, namespace, labels));
+        }
+        self.manifests.write("pods.yaml", &documents)
+    }
+
     /// Writes the lab's Nodes into the manifests.
     pub fn apply_nodes(&self) -> Result<()> {
         self.manifests.write("nodes.yaml", &self.node_documents())

@@ -126,6 +126,28 @@ pub(super) fn node_document(node: &NodeSpec) -> Value {
     })
 }
 
+/// A Pod of the API that runs. Its ports are named `http`, `http-1` and so on.
+pub(super) fn pod_document(pod: &PodSpec, namespace: &str, labels: &Value) -> Value {
+    let addresses: Vec<_> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    let mut ports = Vec::new();
+    for (index, port) in pod.ports.iter().enumerate() {
+        let name = match index {
+            0 => "http".to_owned(),
+            index => format!("http-{index}"),
+        };
+        for protocol in ["TCP", "UDP"] {
+            ports.push(json!({"name": name, "containerPort": port, "protocol": protocol}));
+        }
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": pod.name, "namespace": namespace, "labels": labels},
+        "spec": {"nodeName": pod.node, "containers": [{"name": "server", "ports": ports}]},
+        "status": {"phase": "Running", "podIPs": addresses},
+    })
+}
+
 fn node(document: &Value) -> Option<NodeSpec> {
     let addresses = document["status"]["addresses"].as_array()?;
     Some(NodeSpec {

@@ -132,7 +132,8 @@ async fn the_file_follows_the_endpoints_and_a_damaged_one_is_replaced() {
         reconcile::Place {
             node_name: "node-1".into(),
             exposure: Arc::default(),
-            links: watch::channel(None).1,
+            default_deny: false,
+            links: watch::channel(Some(Vec::new())).1,
         },
         kinds,
         heard,

@@ -10,7 +10,7 @@ use agent::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
 use agent::lb::ebpf::addresses::Addresses;
 use agent::lb::ebpf::image::{Tables, dismantle, make, sweep};
 use agent::lb::ebpf::maps::Maps;
-use agent::lb::ebpf::programs::{Limits, Programs};
+use agent::lb::ebpf::programs::{Limits, PolicyLimits, Programs};
 use agent::sys::map::{List, Table, per_cpu_sums};
 use agent_abi::Address;
 use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
@@ -74,6 +74,15 @@ impl Lab {
 
     /// The same, with room for so many entries of connections that work.
     pub(crate) fn sized(connections: u32) -> Self {
+        Self::made(connections, false)
+    }
+
+    /// The same with network policy, and no tables of it.
+    pub(crate) fn policed() -> Self {
+        Self::made(1024, true)
+    }
+
+    fn made(connections: u32, policed: bool) -> Self {
         // Namespaces of a thread: they go with it, and no other test sees them.
         #[expect(
             unsafe_code,
@@ -109,6 +118,7 @@ impl Lab {
             services: 64,
             backends: 256,
             connections,
+            policy: policed.then(PolicyLimits::default),
         };
         let object = agent::lb::ebpf::OBJECT
             .expect("no eBPF programs in this build; run `cargo xtask build` first");
@@ -303,10 +313,13 @@ impl Lab {
     /// Runs a frame; the answer is the verdict and the frame that comes out.
     #[track_caller]
     pub(crate) fn run_frame(&mut self, at: At, frame: &[u8]) -> (String, Vec<u8>) {
+        let policed = self.programs.are_policed();
         let (program, interface) = match at {
             At::Uplink => ("uplink_ingress", self.uplink),
+            At::Pod if policed => ("policed_ingress", self.pod),
             At::Pod => ("workload_ingress", self.pod),
             At::Node => ("egress", self.uplink),
+            At::NodeToPod if policed => ("policed_egress", self.pod),
             At::NodeToPod => ("egress", self.pod),
         };
         // `__sk_buff` of linux/bpf.h; `ifindex` is its eleventh word.

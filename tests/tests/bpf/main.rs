@@ -30,6 +30,8 @@ mod packet;
 #[cfg(test)]
 mod pieces;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod qdisc;

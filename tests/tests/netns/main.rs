@@ -43,6 +43,8 @@ mod options;
 #[path = "../bpf/pieces.rs"]
 mod pieces;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod takeover;

@@ -31,6 +31,7 @@ fn make_ready(lab: &Lab) {
                 services: 1,
                 backends: 1,
                 connections: 1,
+                policy: None,
             };
             let object = agent::lb::ebpf::OBJECT.unwrap();
             let mut programs = Programs::load(object, &pins.join("maps"), limits)?;

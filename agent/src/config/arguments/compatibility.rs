@@ -12,9 +12,6 @@ use crate::config::duration;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Taken from kube-router without effect in this build")]
 pub struct Compatibility {
-    /// Network policy: not in this build
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub run_firewall: Option<bool>,
     /// Pod routes: not in this build
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub run_router: Option<bool>,
@@ -72,7 +69,6 @@ impl Compatibility {
     /// Those that were given.
     pub fn given(&self) -> Vec<String> {
         let Self {
-            run_firewall,
             run_router,
             iptables_sync_period,
             ipvs_sync_period,
@@ -94,7 +90,6 @@ impl Compatibility {
         // What turns a missing part off asks for nothing.
         let wanted = |flag: &Option<bool>| *flag == Some(true);
         let flags = [
-            ("--run-firewall", wanted(run_firewall)),
             ("--run-router", wanted(run_router)),
             ("--iptables-sync-period", iptables_sync_period.is_some()),
             ("--ipvs-sync-period", ipvs_sync_period.is_some()),

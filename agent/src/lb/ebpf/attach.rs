@@ -221,15 +221,14 @@ impl Attachments {
     }
 
     fn attach(&self, programs: &mut Programs, target: &Target) -> Result<(), AttachError> {
-        let ingress = match target.side {
-            Side::Uplink => Some(("uplink_ingress", TcAttachType::Ingress)),
-            Side::Workload => Some(("workload_ingress", TcAttachType::Ingress)),
-            Side::Loopback => None,
+        let (ingress, egress) = match target.side {
+            Side::Uplink => (Some("uplink_ingress"), "egress"),
+            Side::Workload if programs.are_policed() => (Some("policed_ingress"), "policed_egress"),
+            Side::Workload => (Some("workload_ingress"), "egress"),
+            Side::Loopback => (None, "egress"),
         };
-        for (name, direction) in ingress
-            .into_iter()
-            .chain([("egress", TcAttachType::Egress)])
-        {
+        let ingress = ingress.map(|name| (name, TcAttachType::Ingress));
+        for (name, direction) in ingress.into_iter().chain([(egress, TcAttachType::Egress)]) {
             let program = programs.classifier(name)?;
             match self.mode {
                 Mode::Tcx => attach_tcx(

@@ -18,7 +18,7 @@ use super::audit::Cursor;
 use super::fill;
 use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
 use super::maps::{Maps, configure};
-use crate::applier::{Divergences, Facility, Failure, Outcome, Pass, Usage};
+use crate::applier::{Divergences, Facility, Failure, Outcome, Pass, Usage, with_causes};
 use crate::desired::{Changed, Desired, LbServiceKey, NodeContext};
 use crate::sys::map::{Table, TableError};
 use crate::sys::memory;
@@ -369,9 +369,4 @@ fn full(error: &TableError) -> String {
     format!(
         "{error}; remove Services, or raise {flag} and make the tables anew with --cleanup-config and a restart"
     )
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, OPENING_MAP, TupleV1};
 use agent_abi::counters::{COUNTERS_MAP, TRAFFIC_MAP};
 use agent_abi::layout::LAYOUT_MAP;
+use agent_abi::policy;
 use agent_abi::service::{
     ADDRESSES_MAP, AFFINITY_MAP, ALLOCATOR_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP,
     SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
@@ -23,7 +24,7 @@ use super::takeover::Targets;
 use crate::sys::map::{Table, TableError, foreign};
 
 /// The maps of this build.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 23] = [
     ADDRESSES_MAP,
     FRONTENDS_MAP,
     SERVICES_MAP,
@@ -41,6 +42,12 @@ const MAPS: [&str; 17] = [
     TAKEOVER_MAP,
     COUNTERS_MAP,
     TRAFFIC_MAP,
+    policy::IDENTITIES_MAP,
+    policy::VERDICTS_MAP,
+    policy::ENDPOINTS_MAP,
+    policy::ALLOCATOR_MAP,
+    policy::POLICY_CONNECTIONS_MAP,
+    policy::EPOCH_MAP,
 ];
 
 /// Why this build may not touch what is there.

@@ -16,6 +16,9 @@ use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
 use super::tables::{Op, SourceRange, Tables};
 use crate::sys::map::{List, Table, TableError, Trie, lru_usage, per_cpu_sums};
 
+/// Value of a source: that its key is there says all.
+const SOURCE: u32 = 1;
+
 /// The open service maps.
 #[derive(Debug)]
 pub struct Maps {
@@ -95,7 +98,7 @@ impl Maps {
             Op::PutRing(key, value) => self.rings.put(key, value),
             Op::PutSlot(key, backend) => self.slots.put(key, backend),
             Op::PutService(id, value) => self.services.put(id, value),
-            Op::PutSource(SourceRange { bits, key }) => self.sources.put(bits, key),
+            Op::PutSource(SourceRange { bits, key }) => self.sources.put(bits, key, SOURCE),
             Op::PutFrontend(key, value) => self.frontends.put(key, value),
             Op::DeleteFrontend(key) => self.frontends.delete(key),
             Op::DeleteSlot(key) => self.slots.delete(key),

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use super::kept::Kept;
 use super::shape;
-use crate::sys::map::{List, TableError};
+use crate::sys::map::{List, TableError, max_entries};
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
+use agent_abi::policy::{ENDPOINTS_MAP, IDENTITIES_MAP, POLICY_CONNECTIONS_MAP, VERDICTS_MAP};
 use agent_abi::service::{
     ADDRESSES_MAP, AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
     SOURCES_MAP,
@@ -34,7 +35,27 @@ pub struct Limits {
     /// Entries of the connection table, two for each connection that is balanced per packet;
     /// 176 bytes each, reserved at start. The least recently used entry goes when it is full.
     pub connections: u32,
+    /// Network policy; `None` where it is off.
+    pub policy: Option<PolicyLimits>,
 }
+
+/// Most entries of the tables of network policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyLimits {
+    /// Verdicts of all sets together, and prefixes with an identity; about 100 bytes each where
+    /// used. While a change goes on, sets that change are there twice.
+    pub entries: u32,
+}
+
+impl Default for PolicyLimits {
+    fn default() -> Self {
+        // 20 pods under the worst that `desired::policy` names.
+        Self { entries: 1 << 20 }
+    }
+}
+
+/// Pods of a node, at two addresses each, many times over.
+const ENDPOINTS: u32 = 16_384;
 
 /// Cut packets whose later fragments are awaited; they come within milliseconds.
 const FRAGMENTS: u32 = 8192;
@@ -66,6 +87,13 @@ impl Limits {
         (self.connections / 256).max(64)
     }
 
+    /// Connections that policy let through, at 130 bytes each, one a connection and a pod. Without
+    /// policy the table has room for one, since all of it is reserved when it is made.
+    fn policed(&self) -> u32 {
+        self.policy
+            .map_or(UNUSED, |_| (self.connections / 2).max(2))
+    }
+
     /// Connections that one side alone has sent for. A quarter of the others: a flood should drive
     /// out itself before it matters.
     fn opening(&self) -> u32 {
@@ -73,8 +101,17 @@ impl Limits {
     }
 }
 
-/// The tc programs.
-const CLASSIFIERS: [&str; 3] = ["uplink_ingress", "workload_ingress", "egress"];
+/// Size of a table that is not used.
+const UNUSED: u32 = 1;
+
+/// The tc programs without network policy, and with it.
+const FREE: [&str; 3] = ["uplink_ingress", "workload_ingress", "egress"];
+const POLICED: [&str; 4] = [
+    "uplink_ingress",
+    "policed_ingress",
+    "policed_egress",
+    "egress",
+];
 
 /// Why the programs are not in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +151,7 @@ pub struct Programs {
     ebpf: Ebpf,
     kept: Option<Kept>,
     found: BTreeMap<&'static str, SchedClassifier>,
+    policed: bool,
 }
 
 impl Programs {
@@ -127,6 +165,8 @@ impl Programs {
             path: pins.into(),
             source,
         })?;
+        let entries = limits.policy.unwrap_or_default().entries;
+        renew_if_unused(pins, limits)?;
         let ebpf = EbpfLoader::new()
             // The programs read no kernel structure, so nothing is relocated by the kernel's types,
             // which take 20 MB to read.
@@ -145,6 +185,10 @@ impl Programs {
             .map_max_entries(HELD_MAP, limits.held())
             .map_max_entries(ADDRESSES_MAP, limits.addresses())
             .map_max_entries(TRAFFIC_MAP, limits.services)
+            .map_max_entries(IDENTITIES_MAP, entries)
+            .map_max_entries(VERDICTS_MAP, entries)
+            .map_max_entries(ENDPOINTS_MAP, ENDPOINTS)
+            .map_max_entries(POLICY_CONNECTIONS_MAP, limits.policed())
             .load(object)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut table = Box::new([[[0; 256]; 4]; 16]);
@@ -157,7 +201,13 @@ impl Programs {
             ebpf,
             kept: None,
             found: BTreeMap::new(),
+            policed: limits.policy.is_some(),
         })
+    }
+
+    /// Whether network policy is on.
+    pub fn are_policed(&self) -> bool {
+        self.policed
     }
 
     /// Takes tc programs that an agent with the same `object` has left in `directory`, and leaves
@@ -174,8 +224,9 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Program`] where the verifier refuses one.
     pub fn load_classifiers(&mut self) -> Result<(), LoadError> {
-        CLASSIFIERS
-            .into_iter()
+        let names: &[&'static str] = if self.policed { &POLICED } else { &FREE };
+        names
+            .iter()
             .try_for_each(|name| self.classifier(name).map(drop))
     }
 
@@ -251,6 +302,21 @@ fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
         program,
         source: Box::new(source),
     }
+}
+
+/// Takes the table of connections that policy let through away where it was made for the other
+/// setting of `--run-firewall`: one that is too small could not follow connections, and one that is
+/// not used holds memory.
+fn renew_if_unused(pins: &Path, limits: Limits) -> Result<(), LoadError> {
+    let path = pins.join(POLICY_CONNECTIONS_MAP);
+    // Where there is none it is about to be made.
+    let Ok(size) = max_entries(pins, POLICY_CONNECTIONS_MAP) else {
+        return Ok(());
+    };
+    if (size == UNUSED) == limits.policy.is_none() {
+        return Ok(());
+    }
+    std::fs::remove_file(&path).map_err(|source| LoadError::Pins { path, source })
 }
 
 fn load_once(

@@ -70,6 +70,30 @@ pub enum Op {
     DeleteVerdict(VerdictPrefix),
 }
 
+impl Image {
+    /// Follows one write.
+    pub fn commit(&mut self, op: Op) {
+        match op {
+            Op::Reserve(_) => {}
+            Op::PutVerdict(key, value) => _ = self.verdicts.insert(key, value),
+            Op::PutIdentity(key, value) => _ = self.identities.insert(key, value),
+            Op::PutEndpoint(key, value) => _ = self.endpoints.insert(key, value),
+            Op::DeleteEndpoint(key) => _ = self.endpoints.remove(&key),
+            Op::DeleteIdentity(key) => _ = self.identities.remove(&key),
+            Op::DeleteVerdict(key) => _ = self.verdicts.remove(&key),
+        }
+    }
+}
+
+/// A prefix as an operator knows it.
+pub fn shown((bits, address): &Prefix) -> String {
+    let v6 = std::net::Ipv6Addr::from(*address);
+    match v6.to_ipv4_mapped() {
+        Some(v4) if *bits >= 96 => format!("{v4}/{}", bits - 96),
+        _ => format!("{v6}/{bits}"),
+    }
+}
+
 /// The writes that lead from `image` to what `tables` say, and the numbers then. `numbers` are
 /// those of `image`.
 pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables) -> (Vec<Op>, Numbers) {

@@ -1,3 +1,5 @@
 //! Network policy by eBPF programs: the maps of `agent_abi::policy`.
 
+pub mod facility;
 pub mod image;
+pub mod maps;

@@ -84,7 +84,10 @@ fn collect(value: Value, sink: &mut impl FnMut(Kind, Value)) {
 }
 
 fn with_namespace(kind: Kind, mut value: Value) -> Value {
-    let cluster_scoped = matches!(kind, Kind::Node | Kind::Namespace);
+    let cluster_scoped = matches!(
+        kind,
+        Kind::Node | Kind::Namespace | Kind::ClusterNetworkPolicy
+    );
     if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
         if cluster_scoped {
             metadata.remove("namespace");
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn lists_are_taken_apart_and_namespaces_filled_in() {
-        let text = "kind: List\nitems:\n- {kind: Service, metadata: {name: a}}\n- {kind: Deployment, metadata: {name: b}}\n---\nkind: NodeList\nitems: [{metadata: {name: n, namespace: x}}]\n";
+        let text = "kind: List\nitems:\n- {kind: Service, metadata: {name: a}}\n- {kind: Deployment, metadata: {name: b}}\n---\nkind: NodeList\nitems: [{metadata: {name: n, namespace: x}}]\n---\nkind: ClusterNetworkPolicy\nmetadata: {name: c}\n";
         let (objects, _) = read(text);
         let found: Vec<_> = objects
             .iter()
@@ -134,7 +137,11 @@ mod tests {
             .collect();
         assert_eq!(
             found,
-            [(Kind::Service, Some("default".into())), (Kind::Node, None)]
+            [
+                (Kind::Service, Some("default".into())),
+                (Kind::Node, None),
+                (Kind::ClusterNetworkPolicy, None)
+            ]
         );
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn prefix(network: &IpNet) -> Prefix {
     }
 }
 
-fn verdict(
+pub(super) fn verdict(
     numbers: &Numbers,
     set: u32,
     identity: u32,
@@ -131,4 +131,20 @@ pub(super) fn of_identity(
     };
     let from = verdicts.range((key, 0)..);
     from.take_while(move |((key, _), _)| (key.set, key.identity) == (set, identity))
+}
+
+/// What a set says.
+pub(super) fn of_set(
+    verdicts: &BTreeMap<VerdictPrefix, VerdictV1>,
+    set: u32,
+) -> impl Iterator<Item = (&VerdictPrefix, &VerdictV1)> {
+    let key = VerdictKeyV1 {
+        set,
+        identity: 0,
+        protocol: 0,
+        _pad: 0,
+        port: [0; 2],
+    };
+    let from = verdicts.range((key, 0)..);
+    from.take_while(move |((key, _), _)| key.set == set)
 }

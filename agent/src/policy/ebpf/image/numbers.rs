@@ -1,5 +1,7 @@
 //! Which number stands for what in the maps. Numbers are never used twice.
 
+mod recover;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 

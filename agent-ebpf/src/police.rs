@@ -1,0 +1,302 @@
+//! Network policy at a pod's host-side interface: which packets pass.
+//!
+//! A connection is judged when it begins, by who is really at its ends, whatever translation
+//! happened; its packets and replies then pass by one look-up in `POLICY_CONNECTIONS_V1`. The key is
+//! the five-tuple on the pod's own wire, so it is known before a packet is translated and after.
+//! A connection is judged again when the tables have changed or its backend has, at the next packet
+//! of the side that began it; what is forbidden then is cut.
+//!
+//! What is no IP passes: no router forwards it.
+
+use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
+use agent_abi::counters::Counter;
+use agent_abi::policy::{
+    EPOCH_NEVER, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
+};
+use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
+
+use crate::connections;
+use crate::fragment;
+use crate::global::{global, verdict};
+use crate::kernel;
+use crate::maps::{self, POLICY_CONNECTIONS_V1, Scratch, count};
+use crate::packet::{Family, Hook, Packet, UNREADABLE, parse_at, same_address};
+use crate::policy::{Decision, decide, traffic};
+
+const SECOND: u64 = 1_000_000_000;
+const ICMP_HEADER: u32 = 8;
+const ECHO_REPLY_V4: u8 = 0;
+const ECHO_REPLY_V6: u8 = 129;
+
+/// What is known of a packet that is asked about, as a number for [`police`].
+pub(crate) const AS_IT_IS: u32 = 0;
+/// It leaves as `scratch.forward` says.
+pub(crate) const TRANSLATED: u32 = 1;
+/// It is about to be refused, and who sent it is told so.
+pub(crate) const REFUSED: u32 = 2;
+/// A later fragment without its first one: its ports are not known, and nothing is to follow it.
+pub(crate) const WITHOUT_PORTS: u32 = 3;
+
+global! {
+    /// Whether policy lets the packet in the scratch space pass: the answer is `TC_ACT_UNSPEC`, or
+    /// the verdict of a drop.
+    fn police(hook: u32, state: u32) -> i32 {
+        let hook = Hook::from(hook);
+        verdict(maps::scratch().ok_or(Counter::DropFailed).and_then(|scratch| {
+            let packet = &scratch.packet;
+            let begins = state == WITHOUT_PORTS
+                || (packet.tuple.protocol == IPPROTO_TCP && packet.opens());
+            judge(scratch, hook == Hook::WorkloadIngress, state, begins)
+        }))
+    }
+
+    /// The same for a packet that has no ports.
+    fn police_other(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let from_pod = Hook::from(hook) == Hook::WorkloadIngress;
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| judge_other(skb, scratch, from_pod)))
+    }
+
+    /// The same for an ICMP error: it passes with the connection that it is about.
+    fn police_error(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let from_pod = Hook::from(hook) == Hook::WorkloadIngress;
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| judge_error(skb, scratch, from_pod)))
+    }
+}
+
+/// `begins` says that the packet can be no answer, and is to be judged in any case.
+#[inline(always)]
+fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Result<i32, Counter> {
+    let Scratch {
+        packet,
+        forward,
+        policy_key: key,
+        policy: entry,
+        ..
+    } = scratch;
+    if from_pod {
+        *key = packet.tuple;
+    } else if state == TRANSLATED {
+        connections::reverse(&forward.rewrite, key);
+    } else {
+        connections::reverse(&packet.tuple, key);
+    }
+    let now = kernel::now();
+    let epoch = maps::policy_epoch();
+    entry.epoch = epoch;
+    entry.peer = key.destination;
+    entry.peer_port = key.destination_port;
+    if from_pod && state == TRANSLATED {
+        entry.peer = forward.rewrite.destination;
+        entry.peer_port = forward.rewrite.destination_port;
+    }
+    if state == REFUSED {
+        entry.epoch = EPOCH_NEVER;
+        let_through(key, entry, from_pod, now);
+        return Ok(TC_ACT_UNSPEC);
+    }
+    let mut begun_by_pod = from_pod;
+    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
+    if let Some(known) = known.filter(|_| !begins)
+        && is_alive(key, known, now)
+    {
+        let is_answer = (known.flags & POLICY_CONNECTION_FROM_POD != 0) != from_pod;
+        let is_settled = if is_answer {
+            known.epoch == epoch || known.epoch == EPOCH_NEVER
+        } else {
+            known.epoch == epoch && (!from_pod || is_same_peer(known, entry))
+        };
+        if is_settled && known.flags & POLICY_CONNECTION_CUT != 0 {
+            return Err(reason(from_pod != is_answer));
+        }
+        if is_settled {
+            return Ok(TC_ACT_UNSPEC);
+        }
+        if is_answer {
+            // It is judged as what it answers was.
+            begun_by_pod = !from_pod;
+            entry.peer = known.peer;
+            entry.peer_port = known.peer_port;
+        }
+    }
+    let is_answer = begun_by_pod != from_pod;
+    if !from_pod && !is_answer && real_peer(key, &mut entry.peer) {
+        // Another client may come by the same port of the node, and look alike.
+        entry.epoch = EPOCH_NEVER;
+    }
+    // A pod reaches itself, by a Service's address too.
+    if same_address(&entry.peer, &key.source) {
+        return Ok(TC_ACT_UNSPEC);
+    }
+    let port = if begun_by_pod {
+        entry.peer_port
+    } else {
+        key.source_port
+    };
+    match decide(begun_by_pod, &key.source, &entry.peer, traffic(key, port)) {
+        // Of a pod without rules too: those it gets later are not for what it has begun before.
+        Decision::Allow => {}
+        Decision::Audit => count(Counter::PolicyAudited),
+        Decision::Deny => {
+            cut(key, entry, begun_by_pod);
+            return Err(reason(begun_by_pod));
+        }
+    }
+    if state != WITHOUT_PORTS {
+        let_through(key, entry, begun_by_pod, now);
+    }
+    Ok(TC_ACT_UNSPEC)
+}
+
+/// Whether a connection is still followed; notes that a packet of it has come.
+#[inline(always)]
+fn is_alive(key: &TupleV1, known: &mut PolicyConnectionV1, now: u64) -> bool {
+    let idle = now.saturating_sub(known.last_seen);
+    if idle < SECOND {
+        return true;
+    }
+    let seconds = maps::settings().map_or(0, |settings| match key.protocol {
+        IPPROTO_TCP => settings.tcp_seconds,
+        _ => settings.udp_seconds,
+    });
+    if idle > u64::from(seconds) * SECOND {
+        return false;
+    }
+    known.last_seen = now;
+    true
+}
+
+#[inline(always)]
+fn is_same_peer(a: &PolicyConnectionV1, b: &PolicyConnectionV1) -> bool {
+    same_address(&a.peer, &b.peer) && a.peer_port == b.peer_port
+}
+
+/// Finds who is behind the address that the pod sees, where the packet was translated on this node;
+/// whether that is another one.
+#[inline(always)]
+fn real_peer(key: &TupleV1, peer: &mut Address) -> bool {
+    let found = connections::lookup(key).or_else(|| connections::lookup_opening(key));
+    let Some(connection) = found.filter(|found| found.flags & CONNECTION_TUNNEL == 0) else {
+        return false;
+    };
+    let differs = !same_address(&connection.rewrite.destination, peer);
+    *peer = connection.rewrite.destination;
+    differs
+}
+
+#[inline(always)]
+fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, begun_by_pod: bool, now: u64) {
+    entry.last_seen = now;
+    entry.flags = if begun_by_pod {
+        POLICY_CONNECTION_FROM_POD
+    } else {
+        0
+    };
+    entry._pad = 0;
+    // Where the table refuses, the next packet is judged too, and an answer as if it began.
+    let _inserted = POLICY_CONNECTIONS_V1.insert(key, &*entry, 0);
+}
+
+/// Cuts a connection that is forbidden now. It is kept: without its entry, what is under way from
+/// the other side would seem to begin one. What that side began stays, and is judged by itself.
+#[inline(always)]
+fn cut(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool) {
+    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(key).map(kernel::policy);
+    if let Some(known) = known
+        && (known.flags & POLICY_CONNECTION_FROM_POD != 0) == begun_by_pod
+    {
+        known.flags |= POLICY_CONNECTION_CUT;
+        known.epoch = entry.epoch;
+        known.peer = entry.peer;
+        known.peer_port = entry.peer_port;
+    }
+}
+
+#[inline(always)]
+fn reason(from_pod: bool) -> Counter {
+    if from_pod {
+        Counter::DropPolicyEgress
+    } else {
+        Counter::DropPolicyIngress
+    }
+}
+
+#[inline(always)]
+fn judge_other(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Result<i32, Counter> {
+    if !matches!(kernel::ether_type(skb), [0x08, 0x00] | [0x86, 0xdd]) {
+        return Ok(TC_ACT_UNSPEC);
+    }
+    let packet = &mut scratch.packet;
+    if packet.tuple.protocol == UNREADABLE {
+        return Err(reason(from_pod));
+    }
+    let mut answers = false;
+    if packet.later {
+        answers = fragment::recall(scratch).is_some();
+    } else if is_icmp(packet.tuple.protocol) {
+        let [kind, _, _, _, id0, id1, ..] =
+            kernel::load::<8>(skb, packet.transport).unwrap_or([0xff; 8]);
+        if is_of_the_link(packet, kind) {
+            return Ok(TC_ACT_UNSPEC);
+        }
+        packet.tuple.source_port = [id0, id1];
+        packet.tuple.destination_port = [id0, id1];
+        answers = match packet.family {
+            Family::V4 => kind == ECHO_REPLY_V4,
+            Family::V6 => kind == ECHO_REPLY_V6,
+        };
+        if packet.is_first_fragment() {
+            fragment::remember(scratch);
+        }
+    }
+    judge(scratch, from_pod, AS_IT_IS, !answers)
+}
+
+#[inline(always)]
+fn judge_error(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Result<i32, Counter> {
+    let Scratch {
+        packet,
+        inner,
+        policy_key: key,
+        ..
+    } = scratch;
+    let at = packet.transport + ICMP_HEADER;
+    let _parsed = parse_at(skb, at, packet.family, inner);
+    if is_icmp(inner.tuple.protocol) {
+        let [_, _, _, _, id0, id1, ..] =
+            kernel::load::<8>(skb, inner.transport).unwrap_or([0xff; 8]);
+        inner.tuple.source_port = [id0, id1];
+        inner.tuple.destination_port = [id0, id1];
+    }
+    if inner.tuple.protocol != UNREADABLE {
+        if from_pod {
+            connections::reverse(&inner.tuple, key);
+        } else {
+            *key = inner.tuple;
+        }
+        if POLICY_CONNECTIONS_V1.get_ptr(&*key).is_some() {
+            return Ok(TC_ACT_UNSPEC);
+        }
+    }
+    judge(scratch, from_pod, WITHOUT_PORTS, true)
+}
+
+#[inline(always)]
+fn is_icmp(protocol: u8) -> bool {
+    protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6
+}
+
+/// Neighbour discovery and multicast listeners (RFC 4861, RFC 2710, RFC 3810), to or from addresses
+/// that no router forwards: without them nothing leaves the pod.
+#[inline(always)]
+fn is_of_the_link(packet: &Packet, kind: u8) -> bool {
+    let of_the_link = |address: &Address| {
+        (address[0] == 0xfe && address[1] & 0xc0 == 0x80)
+            || (address[0] == 0xff && address[1] & 0x0f == 2)
+    };
+    packet.tuple.protocol == IPPROTO_ICMPV6
+        && matches!(kind, 130..=137 | 143)
+        && (of_the_link(&packet.tuple.source) || of_the_link(&packet.tuple.destination))
+}

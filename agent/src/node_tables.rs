@@ -1,0 +1,61 @@
+//! All tables of the node as one [`Facility`]: what a generation says of Services and of policy is in
+//! force together, or is tried again together.
+
+use std::path::Path;
+
+use crate::applier::{Divergences, Facility, Outcome, Pass};
+use crate::desired::Desired;
+use crate::lb::ebpf::facility::ServiceMaps;
+use crate::policy::ebpf::facility::PolicyMaps;
+use crate::policy::ebpf::maps::Maps;
+use crate::sys::map::TableError;
+
+/// The tables of this node.
+#[derive(Debug)]
+pub struct NodeTables {
+    /// Those of Services.
+    pub services: ServiceMaps,
+    /// Those of network policy, where it is on.
+    pub policy: Option<PolicyMaps>,
+}
+
+/// The policy tables pinned in `pins`, where network policy is on. Where it is not, they are emptied,
+/// so that what they say now is not in force for a moment when it is on again.
+///
+/// # Errors
+/// Where the programs have not been loaded, or the kernel refuses.
+pub fn policy_maps(pins: &Path, wanted: bool) -> Result<Option<PolicyMaps>, TableError> {
+    if wanted {
+        return PolicyMaps::open(pins).map(Some);
+    }
+    Maps::open(pins)?.clear()?;
+    Ok(None)
+}
+
+impl Facility for NodeTables {
+    fn apply(&mut self, desired: &Desired, pass: Pass) -> Outcome {
+        let mut outcome = self.services.apply(desired, pass);
+        if let Some(policy) = &mut self.policy {
+            let Outcome {
+                operations,
+                failures,
+                error,
+                usage,
+            } = policy.apply(desired, pass);
+            outcome.operations += operations;
+            outcome.failures.extend(failures);
+            outcome.usage.extend(usage);
+            let errors: Vec<String> = outcome.error.into_iter().chain(error).collect();
+            outcome.error = (!errors.is_empty()).then(|| errors.join("; "));
+        }
+        outcome
+    }
+
+    fn audit(&mut self, strangers: bool) -> Result<Divergences, String> {
+        let found = self.services.audit(strangers)?;
+        if let Some(policy) = self.policy.as_mut().filter(|_| strangers) {
+            policy.audit()?;
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,156 @@
+//! The policy maps as a part of the kernel that follows `Desired`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
+
+use super::image::{Image, Numbers, Op, plan, shown};
+use super::maps::Maps;
+use crate::applier::{Outcome, Pass};
+use crate::desired::Desired;
+use crate::desired::policy::PolicyTables;
+use crate::sys::map::TableError;
+
+/// Verdicts are taken away this long after nothing refers to them: a program that has read the old
+/// set has asked for its verdict by then. It runs for microseconds, but its CPU may be another
+/// guest's meanwhile.
+const GRACE: Duration = Duration::from_millis(5);
+
+/// The policy maps of this node and what is known of them.
+#[derive(Debug)]
+pub struct PolicyMaps {
+    maps: Maps,
+    known: Option<Known>,
+}
+
+/// What the maps hold, as far as this process has read and written them.
+#[derive(Debug)]
+struct Known {
+    image: Image,
+    numbers: Numbers,
+    /// Of the tables that it was made from.
+    revision: Option<u64>,
+}
+
+impl PolicyMaps {
+    /// The maps pinned in the directory `pins`.
+    ///
+    /// # Errors
+    /// Where the programs have not been loaded.
+    pub fn open(pins: &Path) -> Result<Self, TableError> {
+        let maps = Maps::open(pins)?;
+        Ok(Self { maps, known: None })
+    }
+
+    /// Brings them in line with `desired`.
+    pub fn apply(&mut self, desired: &Desired, pass: Pass) -> Outcome {
+        let mut outcome = Outcome::default();
+        match self.try_apply(&desired.policy, pass, &mut outcome.operations) {
+            Ok(known) => {
+                outcome.usage = self.maps.usage(&known.image);
+                self.known = Some(known);
+            }
+            // What the kernel holds is unknown now; the next apply reads it back.
+            Err(error) => outcome.error = Some(told(&error)),
+        }
+        outcome
+    }
+
+    /// Whether the maps still hold what was written.
+    ///
+    /// # Errors
+    /// Where they do not, or cannot be read; the next apply reads them back and mends them.
+    pub fn audit(&mut self) -> Result<(), String> {
+        let Some(known) = self.known.take() else {
+            return Ok(());
+        };
+        let (found, _) = self.maps.read().map_err(|error| told(&error))?;
+        if found != known.image {
+            return Err("the policy tables are not as they were written".to_owned());
+        }
+        self.known = Some(known);
+        Ok(())
+    }
+
+    fn try_apply(
+        &mut self,
+        tables: &PolicyTables,
+        pass: Pass,
+        operations: &mut u64,
+    ) -> Result<Known, TableError> {
+        let mut known = match self.known.take() {
+            Some(known) if pass == Pass::Changes => known,
+            _ => {
+                let (image, free) = self.maps.read()?;
+                let numbers = Numbers::recover(&image, free, tables);
+                Known {
+                    image,
+                    numbers,
+                    revision: None,
+                }
+            }
+        };
+        if known.revision == Some(tables.revision()) {
+            return Ok(known);
+        }
+        let (ops, numbers) = plan(&known.image, &known.numbers, tables);
+        let mut written = Ok(());
+        let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
+        for (index, op) in ops.iter().enumerate() {
+            if first_unused == Some(index) && index > 0 {
+                std::thread::sleep(GRACE);
+            }
+            written = self.maps.write(*op);
+            if written.is_err() {
+                self.close(&known.image, &ops[index..], operations);
+                break;
+            }
+            known.image.commit(*op);
+            *operations += 1;
+        }
+        if !ops.is_empty() || known.revision.is_none() {
+            self.maps.advance()?;
+        }
+        written?;
+        known.numbers = numbers;
+        known.revision = Some(tables.revision());
+        Ok(known)
+    }
+
+    /// Closes the pods whose rules are among the writes that are `left` undone: what they should be
+    /// is not there to be asked.
+    fn close(&mut self, image: &Image, left: &[Op], operations: &mut u64) {
+        let closed = EndpointV1 {
+            ingress: NO_SET,
+            egress: NO_SET,
+            flags: ENDPOINT_CLOSED,
+            _pad: 0,
+        };
+        for op in left {
+            let Op::PutEndpoint(prefix, wanted) = op else {
+                continue;
+            };
+            let has_rules = wanted.ingress != NO_SET || wanted.egress != NO_SET;
+            if !has_rules || image.endpoints.get(prefix) == Some(&closed) {
+                continue;
+            }
+            match self.maps.write(Op::PutEndpoint(*prefix, closed)) {
+                Ok(()) => *operations += 1,
+                Err(error) => {
+                    tracing::error!(pod = shown(prefix), %error, "its rules are not in force, and it cannot be closed");
+                }
+            }
+        }
+    }
+}
+
+fn told(error: &TableError) -> String {
+    let text = crate::applier::with_causes(error);
+    match error {
+        TableError::Full { .. } => format!(
+            "network policy: {text}; pods whose rules do not fit are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart"
+        ),
+        TableError::Kernel { .. } => format!("network policy: {text}"),
+    }
+}
