@@ -30,6 +30,11 @@ const SECOND: u64 = 1_000_000_000;
 const OPENING_LIFETIME: u64 = 30 * SECOND;
 /// Attempts to find a free source port; with half of all ports taken, one of 65,536 searches fails.
 const PORT_ATTEMPTS: u32 = 16;
+/// Of them, those that leave a connection that has ended its port for as long as is asked. When these
+/// fail, ports are scarce, and one that is quiet has to do: a client that cannot connect waits for a
+/// second. One side may still send after the other's FIN, but then it is not quiet.
+const PATIENT_ATTEMPTS: u32 = 6;
+const QUIET: u64 = 2 * SECOND;
 
 /// What came of opening a connection.
 pub(crate) enum Opened {
@@ -313,7 +318,11 @@ fn reserve(
         };
         let idle = now.saturating_sub(holder.last_seen);
         let waits = if holder.flags & CONNECTION_CLOSING != 0 {
-            closing_lifetime
+            if attempt < PATIENT_ATTEMPTS {
+                closing_lifetime
+            } else {
+                closing_lifetime.min(QUIET)
+            }
         } else if holder.flags & CONNECTION_ANSWERED == 0 {
             // In the table of those that work, all have the bit.
             OPENING_LIFETIME

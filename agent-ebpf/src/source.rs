@@ -11,7 +11,6 @@ use agent_abi::service::{
 use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV2};
 use agent_abi::{Address, is_v4};
 
-use crate::kernel;
 use crate::maps;
 use crate::packet::{Hook, same_address};
 
@@ -66,14 +65,19 @@ pub(crate) fn translation(
     }
 }
 
-/// Where a connection looks for a free source port. The ports are cut into blocks; a client's
-/// address and port say which blocks it asks, so clients seldom meet, and a search is short.
+/// Where a connection looks for a free source port.
+///
+/// First at a place of the client's own port: the ports of one client never meet there, and when it
+/// takes one anew, the backend sees the same port with the later sequence numbers and timestamps that
+/// its socket in TIME-WAIT wants (RFC 6191), instead of those of another connection. Then in blocks;
+/// the client's address and port say which, so clients seldom meet, and a search is short.
 pub(crate) struct Ports {
     seed: u32,
 }
 
 const BLOCK: u32 = 64;
-const BLOCKS: u32 = (LAST_PORT - FIRST_PORT) as u32 / BLOCK;
+const PORTS: u32 = (LAST_PORT - FIRST_PORT) as u32;
+const BLOCKS: u32 = PORTS / BLOCK;
 /// Ports that are tried in a block before the next one.
 const PER_BLOCK: u32 = 8;
 
@@ -85,19 +89,24 @@ impl Ports {
         let [.., a, b, c, d] = *client;
         let [_, _, _, _, e, f, g, h, ..] = *client;
         let state = mix(
-            mix(kernel::random() & 7, u32::from_be_bytes([a, b, c, d])),
+            mix(0, u32::from_be_bytes([a, b, c, d])),
             u32::from_be_bytes([e, f, g, h]),
         );
         let [p0, p1] = reply.destination_port;
+        let port = u32::from_be_bytes([0, 0, p0, p1]);
         Self {
-            seed: finish(mix(state, u32::from_be_bytes([0, 0, p0, p1]))),
+            seed: (finish(state) >> 1) + port,
         }
     }
 
     /// The port of an attempt, network order.
     #[inline(always)]
     pub(crate) fn nth(&self, attempt: u32) -> [u8; 2] {
-        let block = (self.seed / BLOCK + attempt / PER_BLOCK * 181) % BLOCKS;
+        if attempt == 0 {
+            let port = u32::from(FIRST_PORT) + self.seed % PORTS;
+            return [(port >> 8) as u8, port as u8];
+        }
+        let block = finish(mix(self.seed, attempt / PER_BLOCK)) % BLOCKS;
         let within = (self.seed + attempt) % BLOCK;
         let port = u32::from(FIRST_PORT) + block * BLOCK + within;
         [(port >> 8) as u8, port as u8]
