@@ -39,7 +39,10 @@ pub(crate) fn forward(
     }
     let answer = look_up(skb, route, packet.family, &connection.rewrite);
     if is_route(answer) {
-        return Ok(kernel::redirect_to_neighbour(route));
+        return Ok(match hook {
+            Hook::UplinkIngress | Hook::WorkloadIngress => kernel::redirect_to_next_hop(route),
+            Hook::Egress => kernel::redirect_to_neighbour(route.ifindex),
+        });
     }
     if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) {
         return to_the_node(skb, hook, connection);
@@ -79,7 +82,7 @@ pub(crate) fn send(
     tuple: &TupleV1,
 ) -> Option<i32> {
     let answer = look_up(skb, route, family, tuple);
-    is_route(answer).then(|| kernel::redirect_to_neighbour(route))
+    is_route(answer).then(|| kernel::redirect_to_neighbour(route.ifindex))
 }
 
 #[inline(always)]

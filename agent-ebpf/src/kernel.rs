@@ -303,10 +303,11 @@ pub(crate) fn fib_lookup(skb: *mut __sk_buff, question: &mut FibLookup) -> i64 {
     }
 }
 
-/// Sends the packet to the next hop of a route that was found; the answer is the verdict. Without
-/// the next hop, the kernel would look for the route again.
+/// Sends a packet that the node's stack has not routed to the next hop of a route that was found; the
+/// answer is the verdict. A routed packet keeps its old route beside it, and where the next hop's
+/// link-layer address is not known yet, the kernel would send it by that one in the end.
 #[inline(always)]
-pub(crate) fn redirect_to_neighbour(route: &FibLookup) -> i32 {
+pub(crate) fn redirect_to_next_hop(route: &FibLookup) -> i32 {
     let mut next = bpf_redir_neigh {
         nh_family: route.family.into(),
         __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
@@ -318,6 +319,13 @@ pub(crate) fn redirect_to_neighbour(route: &FibLookup) -> i32 {
     let size = size_of::<bpf_redir_neigh>() as i32;
     // SAFETY: the helper reads the structure, which lives until it returns.
     unsafe { generated::bpf_redirect_neigh(route.ifindex, &mut next, size, 0) as i32 }
+}
+
+/// Sends the packet out of an interface by the node's routes; the answer is the verdict.
+#[inline(always)]
+pub(crate) fn redirect_to_neighbour(interface: u32) -> i32 {
+    // SAFETY: without parameters the helper reads nothing but the packet.
+    unsafe { generated::bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
 }
 
 /// Sends the packet out of an interface as it is; the answer is the verdict.
