@@ -22,6 +22,10 @@ use crate::ruleset::iptables::Variant;
 /// What is between the kernel and the tables, and hardly anything else: parses the packet, makes one
 /// look-up. The measure for the others, where the object has it.
 const BASELINE: &str = "baseline";
+/// How many times the baseline's run time a packet of a new connection may take.
+const NEW: f64 = 6.0;
+/// The same for one of an established connection.
+const ESTABLISHED: f64 = 2.5;
 /// Services in the tables.
 const SERVICES: u32 = 1000;
 /// Packets of a case in a round.
@@ -90,11 +94,16 @@ pub(crate) fn measure(rounds: u32, variant: Variant, figures: &mut Figures) -> R
         let name = format!("{}, {}", case.program, case.name);
         if let Some(baseline) = baseline.as_ref().filter(|_| case.program != BASELINE) {
             let ratios = values.iter().zip(baseline);
-            figures.push(Figure::less(
+            let figure = Figure::less(
                 format!("{name}: × {BASELINE}"),
                 "ratio",
                 ratios.map(|(value, baseline)| value / baseline).collect(),
-            ));
+            );
+            figures.push(match case.sort {
+                Sort::Other => figure,
+                Sort::New => figure.at_most(NEW),
+                Sort::Established | Sort::Reply => figure.at_most(ESTABLISHED),
+            });
         }
         figures.push(Figure::less(name, "ns", values));
     }
