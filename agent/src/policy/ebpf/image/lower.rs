@@ -8,7 +8,7 @@ use agent_abi::policy::{
     OUTCOME_AUDIT_DENY, OUTCOME_DENY, PROTOCOL_BITS, VERDICT_BITS, VerdictKeyV1, VerdictV1,
 };
 use agent_abi::{Address, IPPROTO_ICMP, mapped_v4};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{Image, Numbers, Prefix, VerdictPrefix};
 use crate::desired::policy::{Entry, Identity, Match, Outcome, PolicyTables};
@@ -22,6 +22,11 @@ pub(super) fn lower(numbers: &Numbers, tables: &PolicyTables) -> Image {
             Identity::Class(class) => numbers.class(class),
         };
         image.identities.insert(prefix(network), number);
+    }
+    // IPv4 lies within `::/0` as the maps have it, and not as policies mean it.
+    let v4 = prefix(&IpNet::V4(Ipv4Net::default()));
+    if image.identities.keys().any(|(bits, _)| *bits < v4.0) {
+        image.identities.entry(v4).or_insert(IDENTITY_ANYBODY);
     }
     for (key, set) in tables.sets() {
         let number = numbers.set(key);
