@@ -7,8 +7,9 @@ use agent_abi::policy::{
     OUTCOME_DENY,
 };
 use ipnet::IpNet;
-use model::{Direction, Protocol};
+use model::{Direction, Kind, Protocol};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::lower::{longest, prefix};
 use super::{Image, Numbers, Op, plan};
@@ -199,4 +200,39 @@ fn every_write_leaves_each_packet_its_old_verdict_or_its_new_one() {
         },
     );
     result.unwrap();
+}
+
+#[test]
+fn a_rule_for_all_of_ipv6_says_nothing_of_ipv4() {
+    let cluster = [
+        (
+            Kind::Node,
+            json!({
+                "metadata": {"name": "node1"},
+                "status": {"addresses": [{"type": "InternalIP", "address": "172.16.0.1"}]},
+            }),
+        ),
+        (
+            Kind::Pod,
+            json!({
+                "metadata": {"name": "pod1", "namespace": "c"},
+                "spec": {"nodeName": "node1", "containers": []},
+                "status": {"phase": "Running", "podIPs": [{"ip": "10.0.1.5"}, {"ip": "fd00:1::5"}]},
+            }),
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({
+                "metadata": {"name": "p0", "namespace": "c"},
+                "spec": {
+                    "podSelector": {},
+                    "policyTypes": ["Egress"],
+                    "egress": [{"to": [{"ipBlock": {"cidr": "::/0"}}]}],
+                },
+            }),
+        ),
+    ];
+    // There, and away again.
+    walk(&[], &cluster, false).unwrap();
+    walk(&cluster, &[], false).unwrap();
 }
