@@ -48,7 +48,8 @@ pub struct Cluster {
     problems: RedBlackTreeMapSync<(Kind, ObjectKey), Arc<[Problem]>>,
     states: BTreeMap<Kind, SourceState>,
     synced: KindSet,
-    changes: ChangeSet,
+    /// Nobody wants any before they have looked at the cluster once.
+    changes: Option<ChangeSet>,
 }
 
 /// Typed access to the objects of one kind.
@@ -126,9 +127,11 @@ impl Cluster {
         }
     }
 
-    /// What changed since this was last called.
+    /// What changed since this was last called; nothing is noted before the first time.
     pub fn take_changes(&mut self) -> ChangeSet {
-        std::mem::take(&mut self.changes)
+        self.changes
+            .replace(ChangeSet::default())
+            .unwrap_or_default()
     }
 
     /// Whether each of `kinds` has been listed.
@@ -187,14 +190,36 @@ impl Cluster {
             .into_iter()
             .flat_map(|objects| objects.keys().cloned())
             .collect();
-        for key in known {
-            let object = fresh.remove(&key);
-            self.set(kind, key, object);
-        }
-        for (key, object) in fresh {
-            self.set(kind, key, Some(object));
+        if known.is_empty() && self.changes.is_none() {
+            self.fill(kind, fresh);
+        } else {
+            for key in known {
+                let object = fresh.remove(&key);
+                self.set(kind, key, object);
+            }
+            for (key, object) in fresh {
+                self.set(kind, key, Some(object));
+            }
         }
         self.synced.insert(kind);
+    }
+
+    /// The same as [`Self::set`] for each object of a kind of which none is known, at a start, where
+    /// nobody asks what changed: tens of thousands of objects are some tenths of a second less.
+    fn fill(&mut self, kind: Kind, objects: BTreeMap<ObjectKey, Object>) {
+        let mut slices_of: BTreeMap<ObjectKey, Vec<ObjectKey>> = BTreeMap::new();
+        for (key, object) in &objects {
+            if let Some(owner) = owner_of(object) {
+                slices_of
+                    .entry(owner.clone())
+                    .or_default()
+                    .push(key.clone());
+            }
+        }
+        for (owner, slices) in slices_of {
+            self.slices_of.insert_mut(owner, slices.into());
+        }
+        self.objects.insert(kind, objects.into_iter().collect());
     }
 
     fn set(&mut self, kind: Kind, key: ObjectKey, object: Option<Object>) {
@@ -207,15 +232,18 @@ impl Cluster {
             Some(object) => objects.insert_mut(key.clone(), object.clone()),
             None => drop(objects.remove_mut(&key)),
         }
-        if kind == Kind::Service {
-            self.changes.services.insert(key.clone());
-        }
-        let [before, after] = [old, object].map(owner_of);
+        let owner = |object: &Option<Object>| object.as_ref().and_then(owner_of).cloned();
+        let owners = [owner(&old), owner(&object)];
+        let [before, after] = &owners;
         self.index(&key, before.as_ref(), after.as_ref());
-        self.changes
-            .services
-            .extend([before, after].into_iter().flatten());
-        self.changes.by_kind.entry(kind).or_default().insert(key);
+        let Some(changes) = &mut self.changes else {
+            return;
+        };
+        if kind == Kind::Service {
+            changes.services.insert(key.clone());
+        }
+        changes.services.extend(owners.into_iter().flatten());
+        changes.by_kind.entry(kind).or_default().insert(key);
     }
 
     fn index(&mut self, slice: &ObjectKey, before: Option<&ObjectKey>, after: Option<&ObjectKey>) {
@@ -255,9 +283,9 @@ impl Cluster {
 }
 
 /// The Service that a slice belongs to.
-fn owner_of(object: Option<Object>) -> Option<ObjectKey> {
-    if let Some(Object::EndpointSlice(slice)) = object {
-        slice.service.clone()
+fn owner_of(object: &Object) -> Option<&ObjectKey> {
+    if let Object::EndpointSlice(slice) = object {
+        slice.service.as_ref()
     } else {
         None
     }

@@ -1,10 +1,17 @@
 //! Names of objects. Keys are structured: two objects never share one.
 
+use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+thread_local! {
+    /// The namespace of the last key: objects come sorted, and thousands share one.
+    static LAST: RefCell<Arc<str>> = RefCell::new(Arc::from(""));
+}
+
 /// Namespace and name of an object; the namespace is empty for cluster-scoped kinds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectKey {
     /// Namespace, or empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
@@ -15,8 +22,14 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// A key of a namespaced object.
     pub fn new(namespace: &str, name: &str) -> Self {
+        let namespace = LAST.with_borrow_mut(|last| {
+            if **last != *namespace {
+                *last = namespace.into();
+            }
+            Arc::clone(last)
+        });
         Self {
-            namespace: namespace.into(),
+            namespace,
             name: name.into(),
         }
     }
@@ -24,6 +37,25 @@ impl ObjectKey {
     /// A key of a cluster-scoped object.
     pub fn cluster_scoped(name: &str) -> Self {
         Self::new("", name)
+    }
+}
+
+/// By namespace, then by name. Keys that share their namespace's text, as most do, compare without
+/// reading it.
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let namespaces = if Arc::ptr_eq(&self.namespace, &other.namespace) {
+            Ordering::Equal
+        } else {
+            self.namespace.cmp(&other.namespace)
+        };
+        namespaces.then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

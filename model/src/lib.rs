@@ -15,6 +15,7 @@ mod event;
 mod key;
 mod net;
 mod node;
+mod parallel;
 mod policy;
 mod problem;
 mod service;
@@ -28,6 +29,7 @@ pub use event::{Event, Object, SourceState};
 pub use key::{Kind, KindSet, ObjectKey};
 pub use net::{IpFamily, PortName, Protocol};
 pub use node::{Node, NodeAddress, NodeAddressType};
+pub use parallel::in_parallel;
 pub use policy::{
     ClusterNetworkPolicy, ClusterPolicyRule, Direction, LabelSelector, NetworkPolicy,
     PeerSelection, PolicyMode, PolicyPeer, PolicyPort, PolicyRule, PortSelection, Requirement,

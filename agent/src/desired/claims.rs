@@ -25,6 +25,24 @@ pub(super) struct Claims {
 }
 
 impl Claims {
+    /// The claims of all Services, with no earlier ones.
+    pub(super) fn of(all: &[Option<Arc<Compiled>>]) -> Self {
+        let all = all.iter().flatten();
+        let mut claims: Vec<(Address, Claim)> =
+            all.flat_map(|compiled| each_claim(compiled)).collect();
+        claims.sort_unstable();
+        claims.dedup();
+        let same_address = |a: &(Address, Claim), b: &(Address, Claim)| a.0 == b.0;
+        let by_address = claims.chunk_by(same_address).filter_map(|claims| {
+            let (address, _) = claims.first()?;
+            let claims = claims.iter().map(|(_, claim)| claim.clone());
+            Some((*address, claims.collect()))
+        });
+        Self {
+            by_address: by_address.collect(),
+        }
+    }
+
     /// Replaces the claims of one Service. The answer are the units whose addresses may have
     /// another owner now, the Service's own among them.
     pub(super) fn replace(
@@ -32,6 +50,11 @@ impl Claims {
         old: Option<&Compiled>,
         new: Option<&Compiled>,
     ) -> BTreeSet<LbServiceKey> {
+        let claims_of = |one: Option<&Compiled>| {
+            one.into_iter()
+                .flat_map(each_claim)
+                .collect::<BTreeSet<_>>()
+        };
         let (before, after) = (claims_of(old), claims_of(new));
         let own = [old, new]
             .into_iter()
@@ -83,20 +106,14 @@ impl Claims {
     }
 }
 
-fn claims_of(compiled: Option<&Compiled>) -> BTreeSet<(Address, Claim)> {
-    let units = compiled.into_iter().flat_map(|compiled| {
-        compiled
-            .units
+/// What one Service claims.
+fn each_claim(compiled: &Compiled) -> impl Iterator<Item = (Address, Claim)> {
+    let created = compiled.created_unix_seconds;
+    compiled.units.iter().flat_map(move |(key, unit)| {
+        unit.frontends
             .iter()
-            .map(|(key, unit)| (compiled.created_unix_seconds, key, unit))
-    });
-    units
-        .flat_map(|(created, key, unit)| {
-            unit.frontends
-                .iter()
-                .map(move |frontend| (address_of(frontend), (created, key.clone())))
-        })
-        .collect()
+            .map(move |frontend| (address_of(frontend), (created, key.clone())))
+    })
 }
 
 fn address_of(frontend: &Frontend) -> Address {

@@ -63,13 +63,13 @@ pub(super) fn compile(pod: &Pod, node: &NodeContext) -> Option<Compiled> {
             if !frontends.is_empty() {
                 compiled.units.push((
                     key,
-                    LbService {
+                    Arc::new(LbService {
                         frontends,
                         backends: [backend].into(),
                         choice: Choice::Random,
                         affinity: SessionAffinity::None,
                         sources: SourceRanges::Everybody,
-                    },
+                    }),
                 ));
             }
         }

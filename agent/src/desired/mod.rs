@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use model::{
     ChangeSet, Cluster, IpFamily, Kind, ObjectKey, PortName, Problem, Protocol, SessionAffinity,
-    SourceRanges,
+    SourceRanges, in_parallel,
 };
 use rpds::RedBlackTreeMapSync;
 
@@ -292,7 +292,7 @@ impl Desired {
         let mut desired = Self::empty(node);
         desired.policy = PolicyTables::compile(cluster, &desired.node);
         desired.nodes = node::addresses_of_all(cluster);
-        desired.recompile(cluster, &every_owner(cluster));
+        desired.compile_all(cluster);
         // Everything differs from nothing, which needs no list: see `changed_since`.
         desired.generation = 1;
         desired
@@ -325,7 +325,7 @@ impl Desired {
             next.nodes = node::addresses_of_all(cluster);
         }
         next.policy = self.policy.follow(cluster, changes, &next.node);
-        let differing = next.recompile(cluster, &touched);
+        let differing = next.recompile(cluster, touched);
         let others = next.node != self.node
             || next.nodes != self.nodes
             || next.policy.revision() != self.policy.revision();
@@ -378,25 +378,43 @@ impl Desired {
         Changed::Keys(since.flat_map(|(_, keys)| keys.iter().cloned()).collect())
     }
 
+    /// Compiles every unit, where there is none yet. Tens of thousands are some tenths of a second,
+    /// for which a start waits.
+    fn compile_all(&mut self, cluster: &Cluster) {
+        let owners: Vec<Owner> = every_owner(cluster).collect();
+        let node = &self.node;
+        let compiled = in_parallel(&owners, |owner| {
+            compile_one(owner, cluster, node).map(Arc::new)
+        });
+        self.claims = Claims::of(&compiled);
+        for compiled in compiled.iter().flatten() {
+            for (key, unit) in &compiled.units {
+                let unit = self.settled(key, unit);
+                self.services.insert_mut(key.clone(), unit);
+            }
+        }
+        let units = owners.into_iter().zip(compiled);
+        self.units = units
+            .filter_map(|(owner, compiled)| Some((owner, compiled?)))
+            .collect();
+    }
+
     /// Compiles some units again; the answer are those that differ.
-    fn recompile(&mut self, cluster: &Cluster, owners: &BTreeSet<Owner>) -> BTreeSet<LbServiceKey> {
+    fn recompile(
+        &mut self,
+        cluster: &Cluster,
+        owners: impl IntoIterator<Item = Owner>,
+    ) -> BTreeSet<LbServiceKey> {
         let mut affected = BTreeSet::new();
         for owner in owners {
-            let compiled = match owner {
-                Owner::Service(key) => cluster
-                    .service(key)
-                    .map(|service| service::compile(service, cluster, &self.node)),
-                Owner::Pod(key) => cluster
-                    .pod(key)
-                    .and_then(|pod| host_port::compile(pod, &self.node)),
-            };
+            let compiled = compile_one(&owner, cluster, &self.node);
             affected.extend(
                 self.claims
-                    .replace(self.units.get(owner).map(AsRef::as_ref), compiled.as_ref()),
+                    .replace(self.units.get(&owner).map(AsRef::as_ref), compiled.as_ref()),
             );
             match compiled {
-                Some(compiled) => self.units.insert_mut(owner.clone(), Arc::new(compiled)),
-                None => drop(self.units.remove_mut(owner)),
+                Some(compiled) => self.units.insert_mut(owner, Arc::new(compiled)),
+                None => drop(self.units.remove_mut(&owner)),
             }
         }
         affected.retain(|key| self.settle(key));
@@ -417,39 +435,56 @@ impl Desired {
         let unit = self
             .units
             .get(&key.owner)
-            .and_then(|compiled| compiled.unit(key));
+            .and_then(|compiled| compiled.unit(key))
+            .cloned();
         let Some(unit) = unit else {
             self.conflicts.remove_mut(key);
             return self.services.remove_mut(key);
         };
-        let (frontends, problems) = self.claims.won_by(key, &unit.frontends);
-        if problems.is_empty() {
-            self.conflicts.remove_mut(key);
-        } else {
-            self.conflicts.insert_mut(key.clone(), problems.into());
-        }
-        let settled = LbService {
-            frontends,
-            ..unit.clone()
-        };
+        let settled = self.settled(key, &unit);
         if self
             .services
             .get(key)
-            .is_some_and(|known| **known == settled)
+            .is_some_and(|known| *known == settled)
         {
             return false;
         }
-        self.services.insert_mut(key.clone(), Arc::new(settled));
+        self.services.insert_mut(key.clone(), settled);
         true
+    }
+
+    /// A unit without what an older one has; notes what that is.
+    fn settled(&mut self, key: &LbServiceKey, unit: &Arc<LbService>) -> Arc<LbService> {
+        let (frontends, problems) = self.claims.won_by(key, &unit.frontends);
+        if problems.is_empty() {
+            self.conflicts.remove_mut(key);
+            return Arc::clone(unit);
+        }
+        self.conflicts.insert_mut(key.clone(), problems.into());
+        Arc::new(LbService {
+            frontends,
+            ..LbService::clone(unit)
+        })
     }
 }
 
-fn every_owner(cluster: &Cluster) -> BTreeSet<Owner> {
+fn compile_one(owner: &Owner, cluster: &Cluster, node: &NodeContext) -> Option<service::Compiled> {
+    match owner {
+        Owner::Service(key) => {
+            let service = cluster.service(key)?;
+            Some(service::compile(service, cluster, node))
+        }
+        Owner::Pod(key) => host_port::compile(cluster.pod(key)?, node),
+    }
+}
+
+/// Everybody who may ask for units, in order.
+fn every_owner(cluster: &Cluster) -> impl Iterator<Item = Owner> {
     let services = cluster
         .services()
         .map(|(key, _)| Owner::Service(key.clone()));
     let pods = cluster.pods().map(|(key, _)| Owner::Pod(key.clone()));
-    services.chain(pods).collect()
+    services.chain(pods)
 }
 
 /// What a load balancer is told that asks a `healthCheckNodePort`.

@@ -1,5 +1,7 @@
 //! One Service and its EndpointSlices, to units of balancing.
 
+use std::sync::Arc;
+
 use model::{
     Cluster, ClusterIps, IpFamily, Problem, Scheduler, Service, ServiceType, SessionAffinity,
     SourceRanges, TrafficPolicy,
@@ -15,7 +17,7 @@ pub struct Compiled {
     /// Age of the object, which decides conflicts.
     pub created_unix_seconds: i64,
     /// Its units, in order. A list, since most have one: a map's node has room for eleven.
-    pub units: Vec<(LbServiceKey, LbService)>,
+    pub units: Vec<(LbServiceKey, Arc<LbService>)>,
     /// Health that load balancers ask for.
     pub health_check: Option<HealthCheck>,
     /// Findings about it.
@@ -26,7 +28,7 @@ pub struct Compiled {
 
 impl Compiled {
     /// One of its units.
-    pub fn unit(&self, key: &LbServiceKey) -> Option<&LbService> {
+    pub fn unit(&self, key: &LbServiceKey) -> Option<&Arc<LbService>> {
         let found = self.units.binary_search_by(|(own, _)| own.cmp(key)).ok()?;
         self.units.get(found).map(|(_, unit)| unit)
     }
@@ -76,7 +78,7 @@ pub fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) -> Comp
                 affinity: service.session_affinity,
                 sources: sources(service, family),
             };
-            compiled.units.push((key, unit));
+            compiled.units.push((key, Arc::new(unit)));
         }
     }
     compiled.settle();

@@ -187,7 +187,10 @@ fn is_manifest(path: &Path) -> bool {
 /// The text of a file; `None` for what is no file any more.
 fn read(path: &Path) -> Option<String> {
     match std::fs::read(path) {
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(bytes) => Some(
+            String::from_utf8(bytes)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        ),
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!(file = %path.display(), %error, "cannot be read; it counts as removed");

@@ -2,26 +2,29 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::k8s::{Reduced, reduce};
-use model::{Event, Kind, KindSet, ObjectKey, Problem, SourceState};
+use model::{Event, Kind, KindSet, Object, ObjectKey, Problem, SourceState, in_parallel};
 
 use super::documents::parse;
 
 type Name = (Kind, ObjectKey);
+
+/// A file's path. Paths themselves compare by components, which takes ten times as long.
+type File = Arc<OsStr>;
 
 /// The files as last read. Pure: files come in as values. Work is proportional to the files that
 /// change, not to the directory.
 #[derive(Debug)]
 pub(super) struct Store {
     kinds: KindSet,
-    files: BTreeMap<PathBuf, Contents>,
+    files: BTreeMap<File, Contents>,
     /// The files an object stands in, in order; it is the first one's. A list, since most objects
     /// stand in one file.
-    places: BTreeMap<Name, Vec<Arc<Path>>>,
+    places: BTreeMap<Name, Vec<File>>,
 }
 
 /// What one file says.
@@ -42,7 +45,7 @@ impl Store {
 
     /// Every file that has been read.
     pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
-        self.files.keys().cloned()
+        self.files.keys().map(PathBuf::from)
     }
 
     /// The first events: every kind, in one step each. `text` reads a file, `None` where it is gone.
@@ -57,25 +60,27 @@ impl Store {
         for (path, contents) in files.into_iter().zip(contents) {
             self.install(path, contents);
         }
-        let mut events = Vec::new();
-        for kind in self.kinds.clone() {
-            let of_kind = self.places.keys().filter(|(of, _)| *of == kind);
-            let (mut objects, mut problems) = (Vec::new(), Vec::new());
-            for reduced in of_kind.filter_map(|name| self.effective(name)) {
+        let nothing = || (Vec::new(), Vec::new());
+        let mut listed: BTreeMap<Kind, (Vec<Object>, Vec<Problem>)> =
+            self.kinds.iter().map(|kind| (*kind, nothing())).collect();
+        for (name, places) in &self.places {
+            let (objects, problems) = listed.entry(name.0).or_insert_with(nothing);
+            if let Some(reduced) = self.first_of(name, places) {
                 objects.extend(reduced.object);
                 problems.extend(reduced.problems);
             }
-            events.push(Event::Replaced {
+        }
+        let state = self.state();
+        let events = listed.into_iter().flat_map(|(kind, (objects, problems))| {
+            let replaced = Event::Replaced {
                 kind,
                 objects,
                 problems,
-            });
-            events.push(Event::Source {
-                kind,
-                state: self.state(),
-            });
-        }
-        events
+            };
+            let state = state.clone();
+            [replaced, Event::Source { kind, state }]
+        });
+        events.collect()
     }
 
     /// What changes with the new contents of some files; `None` for a file that is gone.
@@ -88,7 +93,7 @@ impl Store {
         let fresh: Vec<(PathBuf, Option<Contents>)> = files.into_iter().map(read).collect();
         let mut before: BTreeMap<Name, Option<Reduced>> = BTreeMap::new();
         for (path, contents) in &fresh {
-            for contents in self.files.get(path).into_iter().chain(contents) {
+            for contents in self.files.get(path.as_os_str()).into_iter().chain(contents) {
                 before.extend(
                     contents
                         .objects
@@ -141,7 +146,7 @@ impl Store {
             // Which objects the broken document held cannot be known: those of the file stay.
             for (name, reduced) in self
                 .files
-                .get(path)
+                .get(path.as_os_str())
                 .into_iter()
                 .flat_map(|known| &known.objects)
             {
@@ -157,34 +162,41 @@ impl Store {
     fn install(&mut self, path: PathBuf, contents: Option<Contents>) {
         for name in self
             .files
-            .remove(&path)
+            .remove(path.as_os_str())
             .unwrap_or_default()
             .objects
             .into_keys()
         {
             if let Entry::Occupied(mut places) = self.places.entry(name) {
-                places.get_mut().retain(|place| **place != *path);
+                places
+                    .get_mut()
+                    .retain(|place| **place != *path.as_os_str());
                 if places.get().is_empty() {
                     places.remove();
                 }
             }
         }
         let Some(contents) = contents else { return };
-        let place: Arc<Path> = path.as_path().into();
+        let place: File = path.into_os_string().into();
         for name in contents.objects.keys() {
             let places = self.places.entry(name.clone()).or_default();
             let at = places.partition_point(|other| *other < place);
             places.reserve_exact(1);
             places.insert(at, Arc::clone(&place));
         }
-        self.files.insert(path, contents);
+        self.files.insert(place, contents);
     }
 
     /// What all files together say of one object. In two of them, it is the first file's.
     fn effective(&self, name: &Name) -> Option<Reduced> {
-        let mut places = self.places.get(name)?.iter();
+        self.first_of(name, self.places.get(name)?)
+    }
+
+    /// The same for one that stands in `places`.
+    fn first_of(&self, name: &Name, places: &[File]) -> Option<Reduced> {
+        let mut places = places.iter();
         let owner = places.next()?;
-        let mut reduced = self.files.get(&**owner)?.objects.get(name)?.clone();
+        let mut reduced = self.files.get(owner)?.objects.get(name)?.clone();
         reduced.problems.extend(places.map(|other| {
             let message = format!("stands in {} and in {}", owner.display(), other.display());
             Problem::new(
@@ -221,26 +233,6 @@ impl Store {
         );
         SourceState::Degraded { reason }
     }
-}
-
-/// `work` on every item, on as many threads as there are processors; the answers are in order.
-fn in_parallel<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Option<R> + Sync,
-) -> Vec<Option<R>> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let mut answers: Vec<Option<R>> = items.iter().map(|_| None).collect();
-    let share = items.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        for (items, answers) in items.chunks(share).zip(answers.chunks_mut(share)) {
-            scope.spawn(|| {
-                for (item, answer) in items.iter().zip(answers) {
-                    *answer = work(item);
-                }
-            });
-        }
-    });
-    answers
 }
 
 #[cfg(test)]
