@@ -134,14 +134,16 @@ pub async fn run(
             },
         }
         let first_at = Instant::now();
-        while let Ok(more) =
-            tokio::time::timeout_at(deadline(first_at, debounce), events.recv()).await
-        {
-            let Some(more) = more else { break };
+        // The node's addresses too: for a moment without them, its pods would not know it.
+        let is_synced =
+            |cluster: &Cluster| cluster.is_synced(&kinds) && place.links.borrow().is_some();
+        // A list is whole as it comes: a start waits for the last of them, and no longer.
+        while before.is_some() || !is_synced(&cluster) {
+            let more = tokio::time::timeout_at(deadline(first_at, debounce), events.recv()).await;
+            let Ok(Some(more)) = more else { break };
             cluster.apply(more);
         }
-        // The node's addresses too: for a moment without them, its pods would not know it.
-        let synced = cluster.is_synced(&kinds) && place.links.borrow().is_some();
+        let synced = is_synced(&cluster);
         if synced {
             publish(&mut cluster, &place, &published, before.as_ref());
             before = Some(cluster.clone());

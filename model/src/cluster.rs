@@ -150,6 +150,21 @@ impl Cluster {
         keys.filter_map(|key| self.endpoint_slice(key))
     }
 
+    /// The pods of a namespace, in the order of their names.
+    pub fn pods_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&ObjectKey, &Arc<Pod>)> {
+        let first = ObjectKey {
+            namespace: Arc::clone(namespace),
+            name: Arc::from(""),
+        };
+        let pods = self.objects.get(&Kind::Pod).into_iter();
+        let from = pods.flat_map(move |pods| pods.range(first.clone()..));
+        let there = from.take_while(move |(key, _)| key.namespace == *namespace);
+        there.filter_map(|(key, object)| match object {
+            Object::Pod(pod) => Some((key, pod)),
+            _ => None,
+        })
+    }
+
     /// Findings about objects, in the order of their kinds and names.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.values().flat_map(|problems| problems.iter())

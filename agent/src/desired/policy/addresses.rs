@@ -99,9 +99,10 @@ impl Addresses {
         }
     }
 
-    /// Every pod and node that claims an address.
-    pub(super) fn claimants(&self) -> impl Iterator<Item = &Claimant> {
-        self.claimed.keys()
+    /// Every pod and node that claims an address of a network.
+    pub(super) fn claimants_in(&self, network: &IpNet) -> impl Iterator<Item = &Claimant> {
+        let there = self.claims.range(network.network()..=network.broadcast());
+        there.flat_map(|(_, claims)| claims.iter().map(|claim| &claim.claimant))
     }
 
     /// Who has an address.

@@ -42,10 +42,6 @@ impl Dirty {
         let of_cluster = cluster.cluster_network_policies();
         let of_cluster = of_cluster.map(|(key, _)| (POLICIES[1], key.clone()));
         self.policies.extend(of_namespaces.chain(of_cluster));
-        self.and_all_peers(cluster)
-    }
-
-    pub(super) fn and_all_peers(mut self, cluster: &Cluster) -> Self {
         self.pods.extend(cluster.pods().map(|(key, _)| key.clone()));
         self.nodes
             .extend(cluster.nodes().map(|(key, _)| key.clone()));

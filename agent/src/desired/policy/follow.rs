@@ -2,7 +2,7 @@
 //!
 //! policies → which pods of this node they select → sets → what is in force → classes of peers →
 //! entries. A step that comes to the same result ends there. A pod costs what its labels cost;
-//! a policy that comes into force with a new selector has all peers asked for it.
+//! a selector that comes into force is asked about each peer once, see [`News`].
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -16,6 +16,7 @@ use super::PolicyTables;
 use super::addresses::{Claim, Claimant, Touched};
 use super::dirty::Dirty;
 use super::index::TermIndex;
+use super::news::News;
 use super::rules::{Policy, Rule, SetKey, list, names};
 use super::selection::{LocalPod, Selection};
 use super::sets::{Lists, forget};
@@ -72,15 +73,12 @@ impl PolicyTables {
             differs |= next.select(cluster, key, &node.name, &mut touched);
         }
         let (differing, fresh) = next.list(policies, &touched.sets);
-        if differing && next.put_in_force(&fresh, &mut touched) {
-            dirty = dirty.and_all_peers(cluster);
-            let gone = next.addresses.claimants().cloned();
-            let (gone_pods, gone_nodes): (Vec<_>, Vec<_>) =
-                gone.partition(|(kind, _)| *kind == Kind::Pod);
-            dirty.pods.extend(gone_pods.into_iter().map(|(_, key)| key));
+        if differing && let Some(news) = next.put_in_force(&fresh) {
+            touched.networks.extend(news.networks());
             dirty
-                .nodes
-                .extend(gone_nodes.into_iter().map(|(_, key)| key));
+                .pods
+                .extend(news.pods(cluster, &next.known, &next.addresses));
+            dirty.nodes.extend(news.nodes(cluster));
         }
         for key in &dirty.pods {
             next.claim_pod(cluster, key, &mut touched);
@@ -205,9 +203,8 @@ impl PolicyTables {
         (differing || !fresh.is_empty(), fresh)
     }
 
-    /// Finds out what is in force; answers whether that differs, so that every peer may be of
-    /// another class.
-    fn put_in_force(&mut self, fresh: &[(SetKey, Arc<[Rule]>)], touched: &mut Touched) -> bool {
+    /// Finds out what is in force; the answer is what differs, `None` where nothing does.
+    fn put_in_force(&mut self, fresh: &[(SetKey, Arc<[Rule]>)]) -> Option<News> {
         let replaced: BTreeSet<&SetKey> = fresh.iter().map(|(key, _)| key).collect();
         let kept = self.sets.iter().filter(|(key, _)| !replaced.contains(key));
         let lists: Vec<&Arc<[Rule]>> = kept
@@ -222,13 +219,11 @@ impl PolicyTables {
             .collect();
         let names = names(rules());
         if self.known.index.is_of(&terms, &names) {
-            return false;
+            return None;
         }
-        let index = TermIndex::new(terms, names, &self.known.index);
-        touched.networks.extend(self.known.index.networks());
-        touched.networks.extend(index.networks());
-        self.known.index = Arc::new(index);
-        true
+        let index = Arc::new(TermIndex::new(terms, names, &self.known.index));
+        let before = std::mem::replace(&mut self.known.index, Arc::clone(&index));
+        Some(News::between(before, index))
     }
 
     fn claim_pod(&mut self, cluster: &Cluster, key: &ObjectKey, touched: &mut Touched) {
@@ -315,7 +310,7 @@ fn claims(
 }
 
 impl Known {
-    fn labels_of<'a>(&'a self, cluster: &'a Cluster, pod: &ObjectKey) -> &'a Labels {
+    pub(super) fn labels_of<'a>(&'a self, cluster: &'a Cluster, pod: &ObjectKey) -> &'a Labels {
         let namespace = cluster.namespace(&ObjectKey::cluster_scoped(&pod.namespace));
         namespace.map_or(&*self.unlabelled, |namespace| &namespace.labels)
     }
@@ -343,6 +338,6 @@ impl Known {
     }
 }
 
-fn is_reachable(pod: &Pod) -> bool {
+pub(super) fn is_reachable(pod: &Pod) -> bool {
     !pod.host_network && !pod.finished
 }

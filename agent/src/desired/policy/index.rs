@@ -106,16 +106,29 @@ impl TermIndex {
 
     /// The statements that mean a pod, in order.
     pub(super) fn of_pod(&self, pod: &Pod, labels_of_namespace: &Labels) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.that_mean(pod, labels_of_namespace).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Whether any statement means a pod.
+    pub(super) fn means_pod(&self, pod: &Pod, labels_of_namespace: &Labels) -> bool {
+        self.that_mean(pod, labels_of_namespace).next().is_some()
+    }
+
+    /// The statements that mean a pod; some come twice.
+    fn that_mean<'a>(
+        &'a self,
+        pod: &'a Pod,
+        labels_of_namespace: &'a Labels,
+    ) -> impl Iterator<Item = u32> + 'a {
         let there = self.in_namespace.get(&pod.key.namespace).into_iter();
-        let mut ids: Vec<u32> = there
+        there
             .flat_map(|there| there.candidates(&pod.labels))
             .chain(self.by_pod.candidates(&pod.labels))
             .chain(self.by_namespace.candidates(labels_of_namespace))
             .filter(|id| self.term(*id).means_pod(pod, labels_of_namespace))
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
     }
 
     /// The statements that mean a node, in order.
@@ -127,6 +140,16 @@ impl TermIndex {
     /// The numbers that a pod has for the names that matter, in order.
     pub(super) fn ports_of(&self, pod: &Pod) -> Vec<(model::PortName, model::Protocol, Port)> {
         named(pod, |name| self.names.contains(name))
+    }
+
+    /// The statements, in order.
+    pub(super) fn terms(&self) -> &[Arc<Term>] {
+        &self.terms
+    }
+
+    /// The names that matter of a peer's ports.
+    pub(super) fn names(&self) -> &BTreeSet<PortOfName> {
+        &self.names
     }
 
     /// Every network that a statement names.

@@ -20,6 +20,7 @@ mod dirty;
 mod entries;
 mod follow;
 mod index;
+mod news;
 mod rules;
 mod selection;
 mod sets;
