@@ -54,7 +54,7 @@ struct Services {
     #[arg(long, value_name = "ENGINE", value_delimiter = ',', default_values_t = Kind::ALL)]
     engines: Vec<Kind>,
     /// What is measured
-    #[arg(long, value_delimiter = ',', default_values_t = [Part::Latency, Part::Scale, Part::Compare, Part::Programs])]
+    #[arg(long, value_delimiter = ',', default_values_t = [Part::Latency, Part::Scale, Part::Memory, Part::Compare, Part::Programs])]
     parts: Vec<Part>,
     /// The kernel's implementation of iptables that is compared with
     #[arg(long, default_value_t = Variant::Legacy)]
@@ -65,8 +65,10 @@ struct Services {
 enum Part {
     /// ClusterIP against direct, both families
     Latency,
-    /// Start, change and memory with many Services
+    /// Start and change with many Services
     Scale,
+    /// Memory with many Services of an API server
+    Memory,
     /// Fairlead, iptables, nftables and direct in turns
     Compare,
     /// Run time of the programs for a packet
@@ -78,6 +80,7 @@ impl std::fmt::Display for Part {
         formatter.write_str(match self {
             Self::Latency => "latency",
             Self::Scale => "scale",
+            Self::Memory => "memory",
             Self::Compare => "compare",
             Self::Programs => "programs",
         })
@@ -143,6 +146,7 @@ fn services(options: &Services, rounds: u32, figures: &mut Figures) -> Result<St
         match part {
             Part::Latency => latency::measure(rounds, figures)?,
             Part::Scale => scale::measure(rounds, figures)?,
+            Part::Memory => scale::measure_memory(figures)?,
             Part::Compare => {
                 let comparison = Comparison {
                     sizes,
