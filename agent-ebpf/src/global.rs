@@ -9,6 +9,7 @@
 use agent_abi::counters::Counter;
 use aya_ebpf::bindings::TC_ACT_SHOT;
 
+use crate::flow;
 use crate::maps::count;
 
 /// Defines such functions: of the packet, and of plain numbers.
@@ -27,13 +28,15 @@ macro_rules! global {
 }
 pub(crate) use global;
 
-/// Turns an outcome into a verdict, and counts a drop by its reason.
+/// Turns an outcome into a verdict, and counts a drop by its reason. The program's entry tells of it
+/// (`flow`), when it has left all functions that need room on the stack.
 #[inline(always)]
 pub(crate) fn verdict(outcome: Result<i32, Counter>) -> i32 {
     match outcome {
         Ok(verdict) => verdict,
         Err(reason) => {
             count(reason);
+            flow::note(reason);
             TC_ACT_SHOT
         }
     }

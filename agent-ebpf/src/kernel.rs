@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 use core::ptr::from_mut;
 
 use agent_abi::connection::{ConnectionV2, FragmentV2};
+use agent_abi::flow::{FlowV1, LimitV1};
 use agent_abi::policy::PolicyConnectionV1;
 use agent_abi::service::AffinityV1;
 use aya_ebpf::bindings::{
@@ -47,6 +48,20 @@ pub(crate) fn policy(value: *mut PolicyConnectionV1) -> &'static mut PolicyConne
     // SAFETY: as for `connection`; a reader that sees half of a change has the packet before it
     // or the one after it.
     unsafe { &mut *value }
+}
+
+/// A bucket of events.
+#[inline(always)]
+pub(crate) fn limit(value: *mut LimitV1) -> &'static mut LimitV1 {
+    // SAFETY: as for `connection`; a lost update costs or gives one event.
+    unsafe { &mut *value }
+}
+
+/// Room for an event, all zero.
+#[inline(always)]
+pub(crate) fn empty_flow(room: &mut MaybeUninit<FlowV1>) -> &mut FlowV1 {
+    // SAFETY: the event holds integers and byte arrays; all zero is a value of each.
+    room.write(unsafe { core::mem::zeroed() })
 }
 
 /// A value of the table of clients' backends.

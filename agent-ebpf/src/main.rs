@@ -19,6 +19,7 @@ mod baseline;
 mod connect;
 mod connections;
 mod error;
+mod flow;
 mod forward;
 mod fragment;
 mod frame;

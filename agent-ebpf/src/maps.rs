@@ -6,8 +6,12 @@ use agent_abi::Address;
 use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
+use agent_abi::flow::{FLOWS_BYTES, LimitKeyV1, LimitV1};
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
-use agent_abi::policy::{EndpointV1, PolicyAddressV1, PolicyConnectionV1, VerdictKeyV1, VerdictV1};
+use agent_abi::policy::{
+    EndpointV1, NO_RULE, PolicyAddressV1, PolicyConnectionV1, RuleKeyV1, RuleV1, VerdictKeyV1,
+    VerdictV1,
+};
 use agent_abi::service::{
     ADDRESS_FRONTEND, ADDRESS_NODE, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
     FrontendKeyV1, FrontendV2, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
@@ -17,7 +21,7 @@ use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup as FibLookup};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::xdp::DevMapHash;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 
 use crate::fragment::{Held, HeldKey};
 use crate::kernel;
@@ -118,6 +122,20 @@ static POLICY_EPOCH_V1: Array<u32> = Array::pinned(1, 0);
 #[map]
 static POLICY_ALLOCATOR_V1: Array<u32> = Array::pinned(agent_abi::policy::ALLOCATORS, 0);
 
+#[map]
+static POLICY_RULES_V1: PerCpuHashMap<RuleKeyV1, RuleV1> =
+    PerCpuHashMap::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub(crate) static FLOWS_V1: RingBuf = RingBuf::pinned(FLOWS_BYTES, 0);
+
+/// Written by the agent.
+#[map]
+static FLOWS_ASKED_V1: Array<u64> = Array::pinned(1, 0);
+
+#[map]
+pub(crate) static FLOW_LIMITS_V1: LruHashMap<LimitKeyV1, LimitV1> = LruHashMap::pinned(4096, 0);
+
 /// Room for what does not fit the 512 bytes of stack.
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -155,6 +173,23 @@ pub(crate) struct Scratch {
     pub(crate) policy_key: TupleV1,
     /// What it is to know.
     pub(crate) policy: PolicyConnectionV1,
+    /// Who decided.
+    pub(crate) decided: Decided,
+    /// What the bucket of an event is found by.
+    pub(crate) limit: LimitKeyV1,
+    /// The `Counter` of the drop that the program is about to end with; 0 for none, since that one
+    /// is no drop's.
+    pub(crate) drop: u32,
+}
+
+/// What is known of a decision of policy.
+pub(crate) struct Decided {
+    /// Rule; 0 for none.
+    pub(crate) rule: u32,
+    /// Service that the connection was made to; 0 where that is not known.
+    pub(crate) service: u32,
+    /// Whether the pod began the connection.
+    pub(crate) begun_by_pod: bool,
 }
 
 /// Adds one to a counter of this CPU.
@@ -181,6 +216,31 @@ pub(crate) fn traffic(service: u32) -> Option<&'static mut TrafficV1> {
     // A full table costs the figures of a Service, no packet.
     TRAFFIC_V2.insert(&service, &nothing, 0).ok()?;
     TRAFFIC_V2.get_ptr_mut(&service).map(kernel::of_this_cpu)
+}
+
+/// How often a rule decided, as far as this CPU counts it.
+#[inline(always)]
+pub(crate) fn rule(key: &RuleKeyV1) -> Option<&'static mut RuleV1> {
+    if key.rule == NO_RULE {
+        return None;
+    }
+    if let Some(found) = POLICY_RULES_V1.get_ptr_mut(key) {
+        return Some(kernel::of_this_cpu(found));
+    }
+    let nothing = RuleV1 {
+        allowed: 0,
+        dropped: 0,
+        audited: 0,
+    };
+    // A full table costs the figures of a rule, no packet.
+    POLICY_RULES_V1.insert(key, &nothing, 0).ok()?;
+    POLICY_RULES_V1.get_ptr_mut(key).map(kernel::of_this_cpu)
+}
+
+/// Until when connections that pass are told of.
+#[inline(always)]
+pub(crate) fn flows_asked_until() -> u64 {
+    FLOWS_ASKED_V1.get(0).copied().unwrap_or(0)
 }
 
 /// The scratch space of this CPU.

@@ -11,12 +11,13 @@
 use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::policy::{
-    EPOCH_NEVER, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
+    EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
 };
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
 use crate::connections;
+use crate::flow;
 use crate::fragment;
 use crate::global::{global, verdict};
 use crate::kernel;
@@ -41,13 +42,13 @@ pub(crate) const WITHOUT_PORTS: u32 = 3;
 global! {
     /// Whether policy lets the packet in the scratch space pass: the answer is `TC_ACT_UNSPEC`, or
     /// the verdict of a drop.
-    fn police(hook: u32, state: u32) -> i32 {
+    fn police(skb: *mut __sk_buff, hook: u32, state: u32) -> i32 {
         let hook = Hook::from(hook);
         verdict(maps::scratch().ok_or(Counter::DropFailed).and_then(|scratch| {
             let packet = &scratch.packet;
             let begins = state == WITHOUT_PORTS
                 || (packet.tuple.protocol == IPPROTO_TCP && packet.opens());
-            judge(scratch, hook == Hook::WorkloadIngress, state, begins)
+            judge(skb, scratch, hook == Hook::WorkloadIngress, state, begins)
         }))
     }
 
@@ -68,12 +69,19 @@ global! {
 
 /// `begins` says that the packet can be no answer, and is to be judged in any case.
 #[inline(always)]
-fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Result<i32, Counter> {
+fn judge(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch,
+    from_pod: bool,
+    state: u32,
+    begins: bool,
+) -> Result<i32, Counter> {
     let Scratch {
         packet,
         forward,
         policy_key: key,
         policy: entry,
+        decided,
         ..
     } = scratch;
     if from_pod {
@@ -98,20 +106,21 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
         return Ok(TC_ACT_UNSPEC);
     }
     let mut begun_by_pod = from_pod;
+    let mut is_known = false;
     let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
     if let Some(known) = known.filter(|_| !begins)
         && is_alive(key, known, now)
     {
+        is_known = true;
         let is_answer = (known.flags & POLICY_CONNECTION_FROM_POD != 0) != from_pod;
         let is_settled = if is_answer {
             known.epoch == epoch || known.epoch == EPOCH_NEVER
         } else {
             known.epoch == epoch && (!from_pod || is_same_peer(known, entry))
         };
-        if is_settled && known.flags & POLICY_CONNECTION_CUT != 0 {
-            return Err(reason(from_pod != is_answer));
-        }
-        if is_settled {
+        // What was cut is asked about again: a report of the drop names the rule.
+        let is_cut = known.flags & POLICY_CONNECTION_CUT != 0;
+        if is_settled && !is_cut {
             return Ok(TC_ACT_UNSPEC);
         }
         if is_answer {
@@ -121,8 +130,15 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
             entry.peer_port = known.peer_port;
         }
     }
+    decided.rule = NO_RULE;
+    decided.service = if state == TRANSLATED {
+        forward.service
+    } else {
+        0
+    };
+    decided.begun_by_pod = begun_by_pod;
     let is_answer = begun_by_pod != from_pod;
-    if !from_pod && !is_answer && real_peer(key, &mut entry.peer) {
+    if !from_pod && !is_answer && real_peer(key, &mut entry.peer, &mut decided.service) {
         // Another client may come by the same port of the node, and look alike.
         entry.epoch = EPOCH_NEVER;
     }
@@ -135,7 +151,9 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
     } else {
         key.source_port
     };
-    match decide(begun_by_pod, &key.source, &entry.peer, traffic(key, port)) {
+    let (decision, rule) = decide(begun_by_pod, &key.source, &entry.peer, traffic(key, port));
+    decided.rule = rule;
+    match decision {
         // Of a pod without rules too: those it gets later are not for what it has begun before.
         Decision::Allow => {}
         Decision::Audit => count(Counter::PolicyAudited),
@@ -146,6 +164,19 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
     }
     if state != WITHOUT_PORTS {
         let_through(key, entry, begun_by_pod, now);
+        // What is judged again was told of before.
+        if !is_known {
+            let place = flow::place(
+                if from_pod {
+                    Hook::WorkloadIngress
+                } else {
+                    Hook::Egress
+                },
+                true,
+            );
+            let audited = u32::from(decision == Decision::Audit);
+            flow::tell_pass(place, kernel::interface(skb), audited);
+        }
     }
     Ok(TC_ACT_UNSPEC)
 }
@@ -173,16 +204,17 @@ fn is_same_peer(a: &PolicyConnectionV1, b: &PolicyConnectionV1) -> bool {
     same_address(&a.peer, &b.peer) && a.peer_port == b.peer_port
 }
 
-/// Finds who is behind the address that the pod sees, where the packet was translated on this node;
-/// whether that is another one.
+/// Finds who is behind the address that the pod sees, where the packet was translated on this node,
+/// and by which Service it came; whether that is another one.
 #[inline(always)]
-fn real_peer(key: &TupleV1, peer: &mut Address) -> bool {
+fn real_peer(key: &TupleV1, peer: &mut Address, service: &mut u32) -> bool {
     let found = connections::lookup(key).or_else(|| connections::lookup_opening(key));
     let Some(connection) = found.filter(|found| found.flags & CONNECTION_TUNNEL == 0) else {
         return false;
     };
     let differs = !same_address(&connection.rewrite.destination, peer);
     *peer = connection.rewrite.destination;
+    *service = connection.service;
     differs
 }
 
@@ -230,6 +262,8 @@ fn judge_other(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
     }
     let packet = &mut scratch.packet;
     if packet.tuple.protocol == UNREADABLE {
+        scratch.decided.rule = NO_RULE;
+        scratch.decided.service = 0;
         return Err(reason(from_pod));
     }
     let mut answers = false;
@@ -251,7 +285,7 @@ fn judge_other(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
             fragment::remember(scratch);
         }
     }
-    judge(scratch, from_pod, AS_IT_IS, !answers)
+    judge(skb, scratch, from_pod, AS_IT_IS, !answers)
 }
 
 #[inline(always)]
@@ -280,7 +314,7 @@ fn judge_error(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
             return Ok(TC_ACT_UNSPEC);
         }
     }
-    judge(scratch, from_pod, WITHOUT_PORTS, true)
+    judge(skb, scratch, from_pod, WITHOUT_PORTS, true)
 }
 
 #[inline(always)]

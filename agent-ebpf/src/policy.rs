@@ -4,7 +4,7 @@
 
 use agent_abi::connection::TupleV1;
 use agent_abi::policy::{
-    ENDPOINT_CLOSED, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_SET, OUTCOME_ALLOW,
+    ENDPOINT_CLOSED, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_RULE, NO_SET, OUTCOME_ALLOW,
     OUTCOME_AUDIT_DENY, PolicyAddressV1, VerdictKeyV1, VerdictV1, WHOLE_VERDICT_BITS,
 };
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6};
@@ -23,6 +23,9 @@ pub(crate) enum Decision {
     Deny,
 }
 
+/// The same, and the rule that says so.
+pub(crate) type Decided = (Decision, u32);
+
 /// Decides on what goes from `pod` to `peer`, or the other way. `port` is that of who receives,
 /// network order. Nothing goes for a pod that is not known, unless its network is closed.
 #[inline(always)]
@@ -31,16 +34,16 @@ pub(crate) fn decide(
     pod: &Address,
     peer: &Address,
     traffic: (u8, [u8; 2]),
-) -> Decision {
+) -> Decided {
     let Some(endpoint) = endpoint(pod) else {
-        return Decision::Allow;
+        return (Decision::Allow, NO_RULE);
     };
     let identity = identity(peer);
     if identity == IDENTITY_HOST {
-        return Decision::Allow;
+        return (Decision::Allow, NO_RULE);
     }
     if endpoint.flags & ENDPOINT_CLOSED != 0 {
-        return Decision::Deny;
+        return (Decision::Deny, NO_RULE);
     }
     let set = if from_pod {
         endpoint.egress
@@ -48,14 +51,18 @@ pub(crate) fn decide(
         endpoint.ingress
     };
     if set == NO_SET {
-        return Decision::Allow;
+        return (Decision::Allow, NO_RULE);
     }
     let found = verdict(set, identity, traffic);
-    match found.or_else(|| verdict(set, IDENTITY_ANYBODY, traffic)) {
-        Some(found) if found.outcome == OUTCOME_ALLOW => Decision::Allow,
-        Some(found) if found.outcome == OUTCOME_AUDIT_DENY => Decision::Audit,
+    let Some(found) = found.or_else(|| verdict(set, IDENTITY_ANYBODY, traffic)) else {
+        return (Decision::Deny, NO_RULE);
+    };
+    let decision = match found.outcome {
+        OUTCOME_ALLOW => Decision::Allow,
+        OUTCOME_AUDIT_DENY => Decision::Audit,
         _ => Decision::Deny,
-    }
+    };
+    (decision, found.rule)
 }
 
 /// What a connection asks for: its protocol, and the port of who receives.

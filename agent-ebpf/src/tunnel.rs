@@ -7,9 +7,12 @@ use agent_abi::connection::ConnectionV2;
 use agent_abi::counters::Counter;
 use agent_abi::settings::SettingsV2;
 use agent_abi::{Address, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, is_v4, mapped_v4};
-use aya_ebpf::bindings::{__sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, TC_ACT_SHOT,
+};
 
 use crate::error::{self, Message, folded};
+use crate::flow;
 use crate::forward::send;
 use crate::global::{global, verdict};
 use crate::kernel;
@@ -40,7 +43,13 @@ pub(crate) const ENTER: i32 = 102;
 #[inline(always)]
 pub(crate) fn or_enter(skb: *mut __sk_buff, hook: u32, outcome: Result<i32, Counter>) -> i32 {
     match verdict(outcome) {
-        ENTER => enter(skb, hook),
+        ENTER => {
+            let verdict = enter(skb, hook);
+            if verdict != TC_ACT_SHOT && flow::is_noted() {
+                flow::tell_drop(hook, kernel::interface(skb));
+            }
+            verdict
+        }
         verdict => verdict,
     }
 }
@@ -60,6 +69,7 @@ fn wrap(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, C
             return Err(Counter::DropTooBig);
         }
         count(Counter::DropTooBig);
+        flow::note(Counter::DropTooBig);
         return error::send(skb, hook, scratch, Message::too_big(settings.mtu - header));
     }
     match family {

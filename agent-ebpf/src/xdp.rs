@@ -20,7 +20,7 @@ use aya_ebpf::programs::XdpContext;
 
 use crate::maps::{self, EDGE_DEVICES_V1, Scratch, count};
 use crate::packet::{Family, LINK_HEADER, Packet, V4_HEADER, V6_HEADER, same_address};
-use crate::{connections, forward, frame, kernel, services, tunnel};
+use crate::{connections, flow, forward, frame, kernel, services, tunnel};
 
 const V4: [u8; 2] = [0x08, 0x00];
 const V6: [u8; 2] = [0x86, 0xdd];
@@ -43,6 +43,8 @@ pub(crate) fn edge(context: XdpContext) -> u32 {
         Err(Instead::Pass) => XDP_PASS,
         Err(Instead::Drop(reason)) => {
             count(reason);
+            flow::note(reason);
+            flow::tell_drop(flow::IN_DRIVER, frame::interface(context.ctx));
             XDP_DROP
         }
     }
@@ -66,7 +68,8 @@ fn process(xdp: *mut xdp_md) -> Result<u32, Instead> {
         connections::note(scratch, connection, now);
         scratch.forward.rewrite.destination = connection.rewrite.destination;
     } else {
-        scratch.forward.rewrite.destination = *choose(frontend, &scratch.packet)?;
+        scratch.forward.rewrite.destination =
+            *choose(frontend, &scratch.packet).inspect_err(|_| scratch.frontend = *frontend)?;
     }
     enter(xdp, frontend, scratch)
 }

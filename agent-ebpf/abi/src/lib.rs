@@ -12,6 +12,7 @@
 pub mod connection;
 pub mod counters;
 pub mod crc32c;
+pub mod flow;
 pub mod hash;
 pub mod layout;
 pub mod policy;

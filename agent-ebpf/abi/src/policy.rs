@@ -39,6 +39,9 @@ pub const POLICY_CONNECTIONS_MAP: &str = "POLICY_CONNECTIONS_V1";
 /// was let through before is judged again.
 pub const EPOCH_MAP: &str = "POLICY_EPOCH_V1";
 
+/// Per-CPU hash: [`RuleKeyV1`] → [`RuleV1`].
+pub const RULES_MAP: &str = "POLICY_RULES_V1";
+
 /// Index of the next identity in [`ALLOCATOR_MAP`].
 pub const NEXT_IDENTITY: u32 = 0;
 /// Index of the next set in [`ALLOCATOR_MAP`].
@@ -111,6 +114,28 @@ pub const OUTCOME_ALLOW: u8 = 1;
 /// The packet passes, and is reported as one that an audited policy would drop.
 pub const OUTCOME_AUDIT_DENY: u8 = 2;
 
+/// Key of [`RULES_MAP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct RuleKeyV1 {
+    /// Rule.
+    pub rule: u32,
+    /// Whether it was asked of a connection that the pod began: 0 or 1.
+    pub begun_by_pod: u32,
+}
+
+/// Value of [`RULES_MAP`]: how often a rule decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct RuleV1 {
+    /// Connections that passed.
+    pub allowed: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Connections that passed, and an audited policy would drop.
+    pub audited: u64,
+}
+
 /// Value of [`ENDPOINTS_MAP`]: one write switches both directions of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C)]
@@ -156,6 +181,7 @@ pub const EPOCH_NEVER: u32 = 0;
 const _: () =
     assert!(size_of::<PolicyConnectionV1>() == 32 && offset_of!(PolicyConnectionV1, epoch) == 24);
 const _: () = assert!(size_of::<TupleV1>() == 40);
+const _: () = assert!(size_of::<RuleKeyV1>() == 8 && size_of::<RuleV1>() == 24);
 const _: () = assert!(size_of::<PolicyAddressV1>() == 16);
 const _: () = assert!(size_of::<VerdictKeyV1>() == 12 && offset_of!(VerdictKeyV1, port) == 10);
 const _: () = assert!(size_of::<VerdictV1>() == 8 && offset_of!(VerdictV1, outcome) == 4);

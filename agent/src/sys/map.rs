@@ -5,6 +5,7 @@
 
 pub mod foreign;
 mod per_cpu;
+mod ring;
 mod trie;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::sys::SyscallError;
 
 pub use per_cpu::{per_cpu_delete, per_cpu_sums, per_cpu_sums_by_key};
+pub use ring::Ring;
 pub use trie::{Trie, TrieEntry};
 
 /// A value that may be copied from and to the kernel byte by byte.

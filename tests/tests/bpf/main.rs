@@ -42,6 +42,8 @@ mod sctp;
 #[cfg(test)]
 mod source_address;
 #[cfg(test)]
+mod told;
+#[cfg(test)]
 mod tunnel;
 #[cfg(test)]
 mod wire;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, OPENING_MAP, TupleV1};
 use agent_abi::counters::{COUNTERS_MAP, TRAFFIC_MAP};
+use agent_abi::flow;
 use agent_abi::layout::LAYOUT_MAP;
 use agent_abi::policy;
 use agent_abi::service::{
@@ -24,7 +25,7 @@ use super::takeover::Targets;
 use crate::sys::map::{Table, TableError, foreign};
 
 /// The maps of this build.
-const MAPS: [&str; 23] = [
+const MAPS: [&str; 27] = [
     ADDRESSES_MAP,
     FRONTENDS_MAP,
     SERVICES_MAP,
@@ -48,6 +49,10 @@ const MAPS: [&str; 23] = [
     policy::ALLOCATOR_MAP,
     policy::POLICY_CONNECTIONS_MAP,
     policy::EPOCH_MAP,
+    policy::RULES_MAP,
+    flow::FLOWS_MAP,
+    flow::ASKED_MAP,
+    flow::LIMITS_MAP,
 ];
 
 /// Why this build may not touch what is there.

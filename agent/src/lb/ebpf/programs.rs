@@ -14,7 +14,9 @@ use crate::sys::map::{List, TableError, max_entries};
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
-use agent_abi::policy::{ENDPOINTS_MAP, IDENTITIES_MAP, POLICY_CONNECTIONS_MAP, VERDICTS_MAP};
+use agent_abi::policy::{
+    ENDPOINTS_MAP, IDENTITIES_MAP, POLICY_CONNECTIONS_MAP, RULES_MAP, VERDICTS_MAP,
+};
 use agent_abi::service::{
     ADDRESSES_MAP, AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
     SOURCES_MAP,
@@ -56,6 +58,10 @@ impl Default for PolicyLimits {
 
 /// Pods of a node, at two addresses each, many times over.
 const ENDPOINTS: u32 = 16_384;
+
+/// Rules that have decided over something since they were made; 24 bytes a CPU each where used. Of
+/// one more, nothing is counted.
+const RULES: u32 = 65_536;
 
 /// Cut packets whose later fragments are awaited; they come within milliseconds.
 const FRAGMENTS: u32 = 8192;
@@ -189,6 +195,7 @@ impl Programs {
             .map_max_entries(VERDICTS_MAP, entries)
             .map_max_entries(ENDPOINTS_MAP, ENDPOINTS)
             .map_max_entries(POLICY_CONNECTIONS_MAP, limits.policed())
+            .map_max_entries(RULES_MAP, RULES)
             .load(object)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut table = Box::new([[[0; 256]; 4]; 16]);
