@@ -8,6 +8,7 @@ pub mod control;
 pub mod desired;
 pub mod devices;
 pub mod explain;
+pub mod flows;
 pub mod handover;
 pub mod histogram;
 pub mod latency;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap;
 use crate::desired::Desired;
 use crate::desired::node::{self, Exposure, NodeContext};
+use crate::histogram::Histogram;
 use crate::latency::{self, Triggered};
 use crate::sys::links::Link;
 
@@ -54,6 +55,8 @@ pub struct ClusterView {
     pub endpoint_slices: usize,
     /// The cluster itself.
     pub cluster: Cluster,
+    /// How long it took to compile what is wanted, each time.
+    pub compiles: Histogram,
 }
 
 impl AsRef<[Problem]> for ClusterView {
@@ -124,6 +127,7 @@ pub async fn run(
     let mut place = place;
     let mut cluster = Cluster::default();
     let mut before = None;
+    let mut compiles = Histogram::default();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -145,7 +149,9 @@ pub async fn run(
         }
         let synced = is_synced(&cluster);
         if synced {
+            let started = Instant::now();
             publish(&mut cluster, &place, &published, before.as_ref());
+            compiles.observe(started.elapsed());
             before = Some(cluster.clone());
         }
         let problems_of_services = published
@@ -167,6 +173,7 @@ pub async fn run(
             services: cluster.services().count(),
             endpoint_slices: cluster.endpoint_slices().count(),
             cluster: cluster.clone(),
+            compiles: compiles.clone(),
         });
     }
 }

@@ -31,6 +31,9 @@ use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, server};
 use crate::devices;
+use crate::flows;
+use crate::flows::log::Log;
+use crate::flows::names::{Names, Sources};
 use crate::handover::Handover;
 use crate::histogram::Histogram;
 use crate::latency;
@@ -41,6 +44,7 @@ use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
 use crate::node_tables::{NodeTables, policy_maps};
 use crate::ownership::Ownership;
+use crate::policy::ebpf::facility::PolicyMaps;
 use crate::probe::Capabilities;
 use crate::reconcile::{self, ClusterView, Debounce, Place, Published};
 use crate::settings;
@@ -125,6 +129,8 @@ pub async fn run(config: Config) -> Result<()> {
         services: ServiceMaps::open(pins.clone(), translation)?,
         policy: policy_maps(&pins, limits.policy.is_some())?,
     };
+    let log = Log::open(&pins)?;
+    let in_force = tables.policy.as_ref().map(PolicyMaps::in_force);
     tracing::info!(node = %node_name, ?mode, connect, "started");
 
     let cancel = CancellationToken::new();
@@ -144,6 +150,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (devices_tx, device_list) = watch::channel(None);
     let (triggered_tx, triggered) = mpsc::channel(latency::WAITING);
     let (latency_tx, latencies) = watch::channel(Histogram::default());
+    let (questions, asked) = mpsc::channel(flows::log::QUESTIONS);
     let watched = Watched {
         started: Instant::now(),
         node: Arc::clone(&node_name),
@@ -157,7 +164,17 @@ pub async fn run(config: Config) -> Result<()> {
         devices: device_list,
         latency: latencies,
         kube_router_metrics,
+        policy: in_force.clone(),
+        flows: questions,
     };
+
+    let names = Names::new(Sources {
+        pins,
+        view: view.clone(),
+        desired: desired.clone(),
+        links: links.clone(),
+        policy: in_force,
+    });
 
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     if let Source::Kube(options) = &source {
@@ -197,11 +214,17 @@ pub async fn run(config: Config) -> Result<()> {
         latency::run(triggered, to_measure, latency_tx, token).await;
         Ok(())
     });
-    let token = cancel.clone();
+    let (token, swept) = (cancel.clone(), watched.clone());
     tasks.spawn(async move {
-        kernel::sweep_traffic(pins, config_sync_period, token).await;
+        kernel::sweep_traffic(swept, config_sync_period, token).await;
         Ok(())
     });
+    let token = cancel.clone();
+    spawn_thread(&mut tasks, "flows", move |runtime| {
+        if let Err(error) = runtime.block_on(log.run(names, asked, token)) {
+            tracing::error!(%error, "flows cannot be read; the agent ends, and can be started again");
+        }
+    })?;
     let token = cancel.clone();
     tasks.spawn(async move { Ok(links::follow(links_tx, token).await?) });
     let (token, checked) = (cancel.clone(), desired.clone());

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Paths, duration};
 use crate::explain::ask::{Destination, Sender};
+use crate::flows::filter::Filter;
 use compatibility::Compatibility;
 pub use policy::PolicyArguments;
 
@@ -27,7 +28,17 @@ Examples:
   fairlead-agent status                                     what a running agent has done
   fairlead-agent services shop/web                          one Service, as the kernel has it
   fairlead-agent explain --from shop/cart --to shop/web     where a pod's connections go, and why
+  fairlead-agent flows --follow                             what is dropped, and why
   fairlead-agent --cleanup-config --dry-run                 what a removal would remove";
+
+const OF_FLOWS: &str = "\
+Of each pod and reason, 10 events are told of at once and then 10 a second; what is left out is
+counted beside the next one. The newest 4096 are kept.
+
+Examples:
+  fairlead-agent flows --verdict drop                       what was dropped, and by which rule
+  fairlead-agent flows --follow --pod shop/cart             what becomes of one pod's connections
+  fairlead-agent flows --since 5m -o json                   one JSON object a line";
 
 /// Balances the Services of a Kubernetes cluster on this node, through eBPF.
 ///
@@ -224,6 +235,26 @@ pub enum Command {
         #[command(flatten)]
         view: View,
     },
+    /// Show what became of single connections: drops, refusals and audited verdicts as they are
+    /// kept, with --follow those that come and every connection that passes
+    #[command(after_help = OF_FLOWS)]
+    Flows {
+        /// Go on with what comes, until interrupted
+        #[arg(long, short)]
+        follow: bool,
+        /// Of those that are kept, the newest N
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+        /// Of those that are kept, those of this last time
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+        since: Option<Duration>,
+        /// Which.
+        #[command(flatten)]
+        filter: Filter,
+        /// How to show it.
+        #[command(flatten)]
+        view: View,
+    },
 }
 
 /// Protocol of a connection.
@@ -310,7 +341,7 @@ pub struct PathArguments {
     /// hierarchy
     #[arg(long, value_name = "DIR", help_heading = "Operation")]
     pub cgroup_root: Option<PathBuf>,
-    /// Unix socket for `status`, `services` and `explain`
+    /// Unix socket for `status`, `services`, `explain` and `flows`
     #[arg(
         long,
         value_name = "PATH",

@@ -1,6 +1,6 @@
 //! Asking a running agent.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +22,9 @@ pub enum AskError {
         #[source]
         source: io::Error,
     },
+    /// What was to go on has ended.
+    #[error("the agent at {} has ended; ask again when it is back", .0.display())]
+    Ended(PathBuf),
     /// The agent could not answer.
     #[error("the agent answers: {0}")]
     Refused(String),
@@ -35,27 +38,81 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`] where there is no answer.
 pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError> {
-    let answer = exchange(socket, path).map_err(|source| AskError::Unreachable {
-        path: socket.into(),
-        source,
+    let mut body = String::new();
+    read(socket, path, Some(PATIENCE), |answer| {
+        answer.read_to_string(&mut body).map(drop)
     })?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    if head.split(' ').nth(1) != Some("200") {
-        let first = head.lines().next().unwrap_or_default();
-        let reason = if body.is_empty() { first } else { body };
-        return Err(AskError::Refused(reason.to_owned()));
-    }
-    Ok(serde_json::from_str(body)?)
+    Ok(serde_json::from_str(&body)?)
 }
 
-fn exchange(socket: &Path, path: &str) -> io::Result<String> {
+/// Asks for a path whose answer is lines, and hands each on as it comes, until `take` says that it
+/// is enough. With `follow`, lines may be long in coming.
+///
+/// # Errors
+/// [`AskError`] where there is no answer; what `take` fails with.
+pub fn ask_lines<E: From<AskError>>(
+    socket: &Path,
+    path: &str,
+    follow: bool,
+    mut take: impl FnMut(&str) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut taken = Ok(());
+    let patience = (!follow).then_some(PATIENCE);
+    read(socket, path, patience, |answer| {
+        let mut line = String::new();
+        while answer.read_line(&mut line)? > 0 {
+            taken = take(line.trim_end());
+            if taken.is_err() {
+                break;
+            }
+            line.clear();
+        }
+        Ok(())
+    })?;
+    taken
+}
+
+/// Has the body of an answer read.
+fn read(
+    socket: &Path,
+    path: &str,
+    patience: Option<Duration>,
+    body: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
+) -> Result<(), AskError> {
+    let unreachable = |source| AskError::Unreachable {
+        path: socket.into(),
+        source,
+    };
+    let (head, mut answer) = exchange(socket, path, patience).map_err(unreachable)?;
+    if head.split(' ').nth(1) == Some("200") {
+        return body(&mut answer).map_err(unreachable);
+    }
+    let mut reason = String::new();
+    answer.read_to_string(&mut reason).map_err(unreachable)?;
+    if reason.is_empty() {
+        head.trim_end().clone_into(&mut reason);
+    }
+    Err(AskError::Refused(reason))
+}
+
+/// Asks; the answer is the line with the status, and what comes after the headers.
+fn exchange(
+    socket: &Path,
+    path: &str,
+    patience: Option<Duration>,
+) -> io::Result<(String, BufReader<UnixStream>)> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(patience)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut answer = BufReader::new(stream);
+    let mut status = String::new();
+    answer.read_line(&mut status)?;
+    let mut header = String::new();
+    while answer.read_line(&mut header)? > 0 && header.trim_end() != "" {
+        header.clear();
+    }
+    Ok((status, answer))
 }
 
 /// A text as part of a query.

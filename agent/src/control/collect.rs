@@ -8,10 +8,11 @@ use std::time::{Instant, SystemTime};
 
 use agent_abi::service::{BackendV2, POOL_CLUSTER};
 use model::SourceState;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::kernel;
 use super::metrics::Measured;
+use super::policy;
 use super::report::{
     Apply, BackendRow, DeviceRow, DivergenceRow, FrontendRow, NoteRow, ProblemRow, ServiceRow,
     Services, SourceRow, Status,
@@ -21,10 +22,12 @@ use crate::desired::{Desired, LbService, LbServiceKey, Pool, Pools};
 use crate::devices::{Device, Role, Xdp};
 use crate::explain::lookups::Kernel;
 use crate::explain::{Connect, ExplainError, Explanation, Facts, Question, explain};
+use crate::flows;
 use crate::histogram::Histogram;
 use crate::lb::ebpf::attach::Side;
 use crate::lb::ebpf::image::{Held, Tables, address, frontend_key};
 use crate::lb::ebpf::maps::Maps;
+use crate::policy::ebpf::facility::InForce;
 use crate::reconcile::ClusterView;
 use crate::sys::map::TableError;
 
@@ -55,6 +58,10 @@ pub struct Watched {
     pub latency: watch::Receiver<Histogram>,
     /// Whether metrics have kube-router's names too.
     pub kube_router_metrics: bool,
+    /// What is told of the policy tables, where policy is on.
+    pub policy: Option<watch::Receiver<InForce>>,
+    /// Who keeps flows.
+    pub flows: mpsc::Sender<flows::log::Question>,
 }
 
 impl Watched {
@@ -108,10 +115,7 @@ impl Watched {
     pub fn measured(&self) -> Measured {
         let applied = self.applied.borrow().clone();
         let desired = self.desired.borrow().clone();
-        let (services, endpoint_slices) = {
-            let view = self.view.borrow();
-            (view.services, view.endpoint_slices)
-        };
+        let view = self.view.borrow().clone();
         let traffic = desired
             .as_ref()
             .map(|desired| kernel::traffic(&self.pins, desired));
@@ -125,13 +129,18 @@ impl Watched {
             durations: applied.durations,
             latency: self.latency.borrow().clone(),
             succeeded_at: applied.succeeded_at,
-            services,
-            endpoint_slices,
+            services: view.services,
+            endpoint_slices: view.endpoint_slices,
+            compiles: view.compiles.clone(),
             service_ports: desired
                 .as_ref()
                 .map_or(0, |desired| desired.services.size()),
             endpoints: units.map(|unit| unit.backends.len()).sum(),
             traffic,
+            policy: self.policy.as_ref().map(|told| {
+                let told = told.borrow().clone();
+                policy::measure(&self.pins, told, desired.as_deref(), &view.cluster)
+            }),
             kube_router: self.kube_router_metrics,
         }
     }

@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use agent_abi::connection::{
     CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, FragmentKeyV1, FragmentV2, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::{TRAFFIC_MAP, TrafficV1};
+use agent_abi::policy::{RULES_MAP, RuleKeyV1};
 use agent_abi::service::{
     AFFINITY_MAP, AffinityKeyV1, AffinityV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV2,
     SERVICES_MAP, SOURCES_MAP, ServiceV2, SourceKeyV1,
@@ -19,6 +20,8 @@ use agent_abi::service::{
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::collect::Watched;
+use super::policy;
 use super::report::{CounterRow, MapRow};
 use crate::applier::Usage;
 use crate::desired::{Desired, LbServiceKey, Scope};
@@ -53,7 +56,7 @@ pub fn usage(pins: &Path, written: &[Usage]) -> Vec<MapRow> {
         })
         .collect();
     type Count = fn(&Path, &'static str) -> Result<(u32, u32), TableError>;
-    let filled: [(&'static str, Count); 6] = [
+    let filled: [(&'static str, Count); 7] = [
         (SOURCES_MAP, |pins, map| {
             Trie::<SourceKeyV1>::open(pins, map)?.usage()
         }),
@@ -61,6 +64,11 @@ pub fn usage(pins: &Path, written: &[Usage]) -> Vec<MapRow> {
         (OPENING_MAP, lru_usage::<TupleV1, ConnectionV2>),
         (AFFINITY_MAP, lru_usage::<AffinityKeyV1, AffinityV1>),
         (FRAGMENTS_MAP, lru_usage::<FragmentKeyV1, FragmentV2>),
+        (RULES_MAP, |pins, map| {
+            let max = max_entries(pins, map)?;
+            let used = per_cpu_sums_by_key::<RuleKeyV1, 3>(pins, map)?.len();
+            Ok((u32::try_from(used).unwrap_or(max), max))
+        }),
         (TRAFFIC_MAP, |pins, map| {
             let max = max_entries(pins, map)?;
             let used = per_cpu_sums_by_key::<u32, PARTS>(pins, map)?.len();
@@ -149,9 +157,9 @@ fn passed(pins: &Path) -> Result<Vec<(u32, TrafficV1)>, TableError> {
     Ok(sums.into_iter().map(named).collect())
 }
 
-/// Forgets the traffic of services that are gone, again and again until `cancel`; the table would
-/// fill up, and new services would not be counted.
-pub async fn sweep_traffic(pins: PathBuf, period: Duration, cancel: CancellationToken) {
+/// Forgets what is counted of Services and policies that are gone, again and again until `cancel`;
+/// the tables would fill up, and new ones would not be counted.
+pub async fn sweep_traffic(watched: Watched, period: Duration, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -159,18 +167,31 @@ pub async fn sweep_traffic(pins: PathBuf, period: Duration, cancel: Cancellation
             () = cancel.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let pins = pins.clone();
-        match tokio::task::spawn_blocking(move || forget_departed(&pins)).await {
+        let watched = watched.clone();
+        match tokio::task::spawn_blocking(move || sweep(&watched)).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(count)) => tracing::debug!(count, "traffic of services that are gone forgotten"),
+            Ok(Ok(count)) => tracing::debug!(count, "counters of what is gone forgotten"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "traffic of services that are gone is not forgotten; it is tried again");
+                tracing::warn!(%error, "counters of what is gone are not forgotten; it is tried again");
             }
             Err(error) => {
-                tracing::error!(%error, "the sweep of traffic panicked; it is tried again")
+                tracing::error!(%error, "the sweep of counters panicked; it is tried again")
             }
         }
     }
+}
+
+fn sweep(watched: &Watched) -> Result<usize, TableError> {
+    let forgotten = forget_departed(&watched.pins)?;
+    let Some(policy) = &watched.policy else {
+        return Ok(forgotten);
+    };
+    let (rules, view) = (policy.borrow().rules.clone(), watched.view.borrow().clone());
+    // Before all is known, everything seems to be gone.
+    let Some(rules) = rules.filter(|_| view.synced) else {
+        return Ok(forgotten);
+    };
+    Ok(forgotten + policy::forget_departed(&watched.pins, &rules, &view.cluster)?)
 }
 
 fn forget_departed(pins: &Path) -> Result<usize, TableError> {

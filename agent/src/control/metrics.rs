@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::kernel::TrafficRow;
 use super::page::{Labels, Page};
+use super::policy::Policy;
 use super::report::{MapRow, Status};
 use super::traffic;
 use crate::histogram::Histogram;
@@ -40,6 +41,10 @@ pub struct Measured {
     pub endpoints: usize,
     /// What passed through units.
     pub traffic: Vec<TrafficRow>,
+    /// How long it took to compile Services and policies from changes of the cluster.
+    pub compiles: Histogram,
+    /// Network policy, where it is on.
+    pub policy: Option<Policy>,
     /// Whether traffic is shown under kube-router's names too.
     pub kube_router: bool,
 }
@@ -187,6 +192,11 @@ impl Measured {
             &self.durations,
         )?;
         page.histogram(
+            "fairlead_compile_duration_seconds",
+            "How long it took to compile Services and policies from changes of the cluster",
+            &self.compiles,
+        )?;
+        page.histogram(
             "fairlead_programming_latency_seconds",
             "From the change that an EndpointSlice names as its trigger until it was in force here",
             &self.latency,
@@ -235,6 +245,9 @@ impl Collector for Measured {
         self.applies(&mut page)?;
         self.maps(&mut page)?;
         self.programs(&mut page)?;
+        if let Some(policy) = &self.policy {
+            policy.write(&mut page)?;
+        }
         traffic::write(&self.traffic, self.kube_router, &mut page)
     }
 }
@@ -253,6 +266,8 @@ fn counted(name: &str) -> String {
         "tunnel_sent" => "Packets sent to the endpoint's node as they are",
         "tunnel_received" => "Packets received from the node they first came to",
         "connections_established" => "Connections that both sides have sent for",
+        "policy_audited" => "Connections that an audited policy would drop",
+        "flows_lost" => "Events of single connections that came faster than they were read",
         "xdp_sent" => "Packets sent to the endpoint's node before the stack saw them",
         _ => return format!("Counted by the programs: {}", name.replace('_', " ")),
     };

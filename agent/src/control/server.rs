@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::Watched;
+use super::flows::flows;
 use super::report::{Services, Status};
 use crate::config::arguments::Transport;
 use crate::explain::{ExplainError, Explanation, Question};
@@ -72,6 +73,7 @@ pub async fn serve(
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/explain", get(explain))
+        .route("/v1/flows", get(flows))
         .with_state(watched);
     axum::serve(listener, router)
         .with_graceful_shutdown(cancel.cancelled_owned())

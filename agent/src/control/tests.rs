@@ -217,6 +217,8 @@ fn watched(pins: &std::path::Path) -> Watched {
         devices: watch::channel(None).1,
         latency: watch::channel(Histogram::default()).1,
         kube_router_metrics: false,
+        policy: None,
+        flows: tokio::sync::mpsc::channel(1).0,
     }
 }
 

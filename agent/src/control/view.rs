@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::client::{self, AskError};
+use super::flow_view;
+use super::flows::Asked;
 use super::report::{Services, Status};
 use super::table;
 use crate::config::arguments::{Command, Output, View};
@@ -74,6 +76,21 @@ pub fn show(command: &Command) -> Result<(), ViewError> {
             );
             let explanation: Explanation = client::ask(socket, &path)?;
             print(*output, &explanation, table::explanation)
+        }
+        Command::Flows {
+            follow,
+            last,
+            since,
+            filter,
+            view,
+        } => {
+            let asked = Asked {
+                follow: *follow,
+                last: *last,
+                since_seconds: since.map(|since| since.as_secs_f64()),
+                filter: filter.clone(),
+            };
+            flow_view::show(&asked, view)
         }
     }
 }

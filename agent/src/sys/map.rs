@@ -16,7 +16,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::sys::SyscallError;
 
 pub use per_cpu::{per_cpu_delete, per_cpu_sums, per_cpu_sums_by_key};
-pub use ring::Ring;
+pub use ring::{Awaited, Ring};
 pub use trie::{Trie, TrieEntry};
 
 /// A value that may be copied from and to the kernel byte by byte.

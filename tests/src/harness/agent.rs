@@ -223,6 +223,19 @@ impl Agent {
         )
     }
 
+    /// Starts a subcommand against this agent that ends when it is told to, or when the agent does;
+    /// what it prints goes to a file.
+    pub fn ask_on(&self, arguments: &[&str], output: File) -> Result<Process> {
+        let mut command = self.place.command(&self.program);
+        command
+            .args(arguments)
+            .arg("--socket")
+            .arg(&self.socket)
+            .stdin(Stdio::null())
+            .stdout(output);
+        Process::start(&arguments.join(" "), &mut command)
+    }
+
     /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log)

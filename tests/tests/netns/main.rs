@@ -24,6 +24,8 @@ mod conntrack;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
+mod flows;
+#[cfg(test)]
 mod fragments;
 #[cfg(test)]
 mod handback;

@@ -13,7 +13,7 @@ const POLICIES: &str = "policies.yaml";
 
 /// `a1` and `a2` are `app: web`, `b1` is `app: db`; `pod-a` and `pod-c` are clients beside them,
 /// `pod-b` is in another namespace.
-const PODS: [(&str, &str, &str); 6] = [
+pub(crate) const PODS: [(&str, &str, &str); 6] = [
     ("a1", "lab", "web"),
     ("a2", "lab", "web-2"),
     ("b1", "lab", "db"),
@@ -23,7 +23,7 @@ const PODS: [(&str, &str, &str); 6] = [
 ];
 
 #[track_caller]
-fn start(flags: &[&str], services: &[&ServiceSpec]) -> Cluster {
+pub(crate) fn start(flags: &[&str], services: &[&ServiceSpec]) -> Cluster {
     let flags = [&["--run-firewall"][..], flags].concat();
     let cluster = Cluster::without_agents(AgentOptions::flags(&flags), services);
     label(&cluster, &PODS);
@@ -32,7 +32,7 @@ fn start(flags: &[&str], services: &[&ServiceSpec]) -> Cluster {
 
 /// Writes the pods, with their label `app`.
 #[track_caller]
-fn label(cluster: &Cluster, pods: &[(&str, &str, &str)]) {
+pub(crate) fn label(cluster: &Cluster, pods: &[(&str, &str, &str)]) {
     let pods: Vec<_> = pods
         .iter()
         .map(|(name, namespace, app)| (*name, *namespace, json!({"app": app})))
@@ -47,7 +47,7 @@ fn label(cluster: &Cluster, pods: &[(&str, &str, &str)]) {
 
 /// Puts one policy in force, for pods of `app` in `lab`.
 #[track_caller]
-fn enforce(cluster: &Cluster, app: &str, rules: Value) {
+pub(crate) fn enforce(cluster: &Cluster, app: &str, rules: Value) {
     let mut spec = json!({"podSelector": {"matchLabels": {"app": app}}});
     spec.as_object_mut()
         .unwrap()
@@ -61,11 +61,11 @@ fn enforce(cluster: &Cluster, app: &str, rules: Value) {
     cluster.lab.manifests().write(POLICIES, &[policy]).unwrap();
 }
 
-fn from(peers: Value) -> Value {
+pub(crate) fn from(peers: Value) -> Value {
     json!({"policyTypes": ["Ingress"], "ingress": [{"from": peers}]})
 }
 
-fn app(name: &str) -> Value {
+pub(crate) fn app(name: &str) -> Value {
     json!({"podSelector": {"matchLabels": {"app": name}}})
 }
 
@@ -81,7 +81,7 @@ fn to(address: impl Fn(bool) -> IpAddr, port: u16) -> Vec<Traffic> {
         .collect()
 }
 
-fn is_dropped(report: &Report) -> bool {
+pub(crate) fn is_dropped(report: &Report) -> bool {
     report.answered == 0 && report.errors.get("timeout") == Some(&report.attempts)
 }
 

@@ -130,6 +130,14 @@ fn measured() -> Measured {
             ),
             row(unit(Owner::Pod(key), IpFamily::V4), None),
         ],
+        policy: Some(Policy {
+            verdicts: BTreeMap::from([(
+                ["NetworkPolicy", "shop", "closed", "ingress"].map(str::to_owned),
+                [1, 2, 3],
+            )]),
+            largest_pod: 30,
+            ..Policy::default()
+        }),
         ..Measured::default()
     };
     for milliseconds in [1, 3, 3, 100_000] {
@@ -155,6 +163,10 @@ fn every_value_is_where_a_scraper_looks_for_it() {
         r#"fairlead_problems{kind="Service"} 0"#,
         "fairlead_service_ports 2",
         "fairlead_packets_translated_total 10",
+        r#"fairlead_policy_verdicts_total{kind="NetworkPolicy",namespace="shop",policy="closed",direction="ingress",verdict="allowed"} 1"#,
+        r#"fairlead_policy_verdicts_total{kind="NetworkPolicy",namespace="shop",policy="closed",direction="ingress",verdict="audited"} 3"#,
+        "fairlead_policy_largest_pod_entries 30",
+        "fairlead_policy_identities 0",
         r#"fairlead_drops_total{reason="no_local_endpoint"} 19"#,
         r#"fairlead_service_connections_total{namespace="shop",service="web",port="dns",protocol="udp",family="ipv4"} 1"#,
         r#"fairlead_service_packets_total{namespace="shop",service="web",port="dns",protocol="udp",family="ipv6",direction="in"} 2"#,
@@ -198,6 +210,8 @@ fn buckets_of_histograms_add_up() {
         names,
         [
             "fairlead_apply_duration_seconds",
+            "fairlead_compile_duration_seconds",
+            "fairlead_policy_apply_duration_seconds",
             "fairlead_programming_latency_seconds"
         ]
     );

@@ -160,13 +160,19 @@ pub struct PolicyRef {
     pub key: model::ObjectKey,
 }
 
-impl fmt::Display for PolicyRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.tier {
+impl PolicyRef {
+    /// Kind of the object.
+    pub fn kind(&self) -> model::Kind {
+        match self.tier {
             model::Tier::NetworkPolicy => model::Kind::NetworkPolicy,
             model::Tier::Admin | model::Tier::Baseline => model::Kind::ClusterNetworkPolicy,
-        };
-        write!(f, "{kind} {}", self.key)
+        }
+    }
+}
+
+impl fmt::Display for PolicyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.key)
     }
 }
 

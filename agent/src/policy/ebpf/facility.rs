@@ -1,15 +1,18 @@
 //! The policy maps as a part of the kernel that follows `Desired`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
 
-use super::image::{Image, Numbers, Op, plan, shown};
+use tokio::sync::watch;
+
+use super::image::{Image, Numbers, Op, RuleNames, plan, shown};
 use super::maps::Maps;
 use crate::applier::{Outcome, Pass};
 use crate::desired::Desired;
 use crate::desired::policy::PolicyTables;
+use crate::histogram::Histogram;
 use crate::sys::map::TableError;
 
 /// Verdicts are taken away this long after nothing refers to them: a program that has read the old
@@ -22,6 +25,17 @@ const GRACE: Duration = Duration::from_millis(5);
 pub struct PolicyMaps {
     maps: Maps,
     known: Option<Known>,
+    in_force: watch::Sender<InForce>,
+}
+
+/// What is told of the maps, for reports and metrics.
+#[derive(Clone, Debug, Default)]
+pub struct InForce {
+    /// Rules by their numbers, those that were in force lately among them; `None` before the first
+    /// look at the maps.
+    pub rules: Option<RuleNames>,
+    /// How long applies took that had something to do.
+    pub applies: Histogram,
 }
 
 /// What the maps hold, as far as this process has read and written them.
@@ -40,7 +54,17 @@ impl PolicyMaps {
     /// Where the programs have not been loaded.
     pub fn open(pins: &Path) -> Result<Self, TableError> {
         let maps = Maps::open(pins)?;
-        Ok(Self { maps, known: None })
+        let (in_force, _) = watch::channel(InForce::default());
+        Ok(Self {
+            maps,
+            known: None,
+            in_force,
+        })
+    }
+
+    /// What is told of them.
+    pub fn in_force(&self) -> watch::Receiver<InForce> {
+        self.in_force.subscribe()
     }
 
     /// Brings them in line with `desired`.
@@ -94,7 +118,11 @@ impl PolicyMaps {
         if known.revision == Some(tables.revision()) {
             return Ok(known);
         }
+        let started = Instant::now();
         let (ops, numbers) = plan(&known.image, &known.numbers, tables);
+        // Before the first packet is judged by a rule, its name is known.
+        self.in_force
+            .send_modify(|told| told.rules = Some(numbers.names().clone()));
         let mut written = Ok(());
         let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
         for (index, op) in ops.iter().enumerate() {
@@ -115,6 +143,8 @@ impl PolicyMaps {
         written?;
         known.numbers = numbers;
         known.revision = Some(tables.revision());
+        self.in_force
+            .send_modify(|told| told.applies.observe(started.elapsed()));
         Ok(known)
     }
 

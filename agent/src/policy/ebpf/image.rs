@@ -33,7 +33,7 @@ use agent_abi::policy::{
 
 use crate::desired::policy::PolicyTables;
 
-pub use numbers::Numbers;
+pub use numbers::{Numbers, RuleNames};
 
 /// Bits of the mapped address that count, and the address. Longer prefixes come later.
 pub type Prefix = (u32, Address);

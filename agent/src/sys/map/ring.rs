@@ -1,11 +1,14 @@
 //! Pinned ring buffers.
 
 use std::fmt;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
 use bytemuck::AnyBitPattern;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::TableError;
 
@@ -46,6 +49,43 @@ impl<V: AnyBitPattern> Ring<V> {
             let bytes = self.ring.next()?;
             if let Ok(event) = bytemuck::try_pod_read_unaligned(&bytes) {
                 return Some(event);
+            }
+        }
+    }
+}
+
+/// A ring buffer that is waited for.
+#[derive(Debug)]
+pub struct Awaited<V>(AsyncFd<Ring<V>>);
+
+impl<V: AnyBitPattern> Awaited<V> {
+    /// Waits for events of a ring buffer from now on; within a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn new(ring: Ring<V>) -> io::Result<Self> {
+        // SAFETY: the descriptor stays open and the same as long as the ring buffer lives, which
+        // nothing here moves out of the `AsyncFd` or replaces.
+        let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        Ok(Self(registered?))
+    }
+
+    /// The next events, at least one and at most `most`.
+    ///
+    /// # Errors
+    /// Where it cannot be waited for.
+    pub async fn next_events(&mut self, most: usize) -> io::Result<Vec<V>> {
+        loop {
+            let mut ready = self.0.readable_mut().await?;
+            let ring = ready.get_inner_mut();
+            let events: Vec<V> = std::iter::from_fn(|| ring.next_event())
+                .take(most)
+                .collect();
+            if events.len() < most {
+                ready.clear_ready();
+            }
+            if !events.is_empty() {
+                return Ok(events);
             }
         }
     }

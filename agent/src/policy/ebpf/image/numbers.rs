@@ -2,12 +2,20 @@
 
 mod recover;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use agent_abi::policy::{FIRST_IDENTITY, IDENTITY_ANYBODY, NO_RULE, NO_SET};
 
+use rpds::RedBlackTreeMapSync;
+
 use crate::desired::policy::{Class, Identity, PolicyTables, Reason, Rule, SetKey};
+
+/// What decides, by the number of a rule.
+pub type RuleNames = RedBlackTreeMapSync<u32, Reason>;
+
+/// Rules that are known by their numbers before those are forgotten that are in no table any more.
+const REMEMBERED_RULES: usize = 65_536;
 
 /// Numbers of classes, sets and rules. They are the node's own: a class has other numbers on other
 /// nodes and at other times.
@@ -16,6 +24,8 @@ pub struct Numbers {
     classes: HashMap<Arc<Class>, u32>,
     sets: HashMap<SetKey, (u32, Arc<[Rule]>)>,
     rules: HashMap<Reason, u32>,
+    /// The same the other way round.
+    names: RuleNames,
     /// The next free ones.
     free: [u32; 3],
 }
@@ -26,6 +36,7 @@ impl Default for Numbers {
             classes: HashMap::new(),
             sets: HashMap::new(),
             rules: HashMap::new(),
+            names: RuleNames::new_sync(),
             free: [FIRST_IDENTITY, NO_SET + 1, NO_RULE + 1],
         }
     }
@@ -37,12 +48,14 @@ impl Numbers {
         self.free
     }
 
-    /// What decides by the number of a rule, for reports.
-    pub fn reason(&self, rule: u32) -> Option<&Reason> {
-        let mut rules = self.rules.iter();
-        rules
-            .find(|(_, number)| **number == rule)
-            .map(|(reason, _)| reason)
+    /// What decides by the number of a rule, for reports. Cloning is cheap.
+    pub fn names(&self) -> &RuleNames {
+        &self.names
+    }
+
+    fn name(&mut self, reason: Reason, number: u32) {
+        self.names.insert_mut(number, reason.clone());
+        self.rules.insert(reason, number);
     }
 
     /// Gives numbers to what has none. A set whose rules differ gets another one.
@@ -80,7 +93,7 @@ impl Numbers {
             {
                 if !self.rules.contains_key(reason) {
                     let number = take(&mut self.free[2]);
-                    self.rules.insert(reason.clone(), number);
+                    self.name(reason.clone(), number);
                 }
             }
         }
@@ -104,7 +117,8 @@ impl Numbers {
         take(&mut self.free[0])
     }
 
-    /// Forgets what is not in the tables. Rules are kept: reports of a moment ago name them.
+    /// Forgets what is not in the tables. Rules are kept until there are many: reports of a moment ago
+    /// name them.
     pub(super) fn forget(&mut self, tables: &PolicyTables) {
         let used = tables
             .identities()
@@ -113,9 +127,25 @@ impl Numbers {
                 Identity::Class(class) => Some(class),
                 Identity::Host => None,
             });
-        let used: std::collections::HashSet<&Arc<Class>> = used.collect();
+        let used: HashSet<&Arc<Class>> = used.collect();
         self.classes.retain(|class, _| used.contains(class));
         self.sets.retain(|key, _| tables.sets().contains_key(key));
+        if self.rules.len() > REMEMBERED_RULES {
+            self.forget_rules(tables);
+        }
+    }
+
+    fn forget_rules(&mut self, tables: &PolicyTables) {
+        let sets = tables.sets().values();
+        let entries = sets.flat_map(|set| set.classes.values().chain([&set.anybody]));
+        let used: HashSet<&Reason> = entries
+            .flat_map(|entries| entries.iter().map(|entry| &entry.verdict.by))
+            .collect();
+        self.rules.retain(|reason, _| used.contains(reason));
+        let rules = self.rules.iter();
+        self.names = rules
+            .map(|(reason, number)| (*number, reason.clone()))
+            .collect();
     }
 
     pub(super) fn class(&self, class: &Arc<Class>) -> u32 {

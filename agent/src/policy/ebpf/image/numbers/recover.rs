@@ -35,7 +35,9 @@ impl Numbers {
                 continue;
             };
             if let Some(rules) = numbers.rules_of(image, number, set) {
-                numbers.rules.extend(rules);
+                for (reason, number) in rules {
+                    numbers.name(reason, number);
+                }
                 numbers.sets.insert(key, (number, Arc::clone(&set.rules)));
             }
         }

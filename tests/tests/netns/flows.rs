@@ -1,0 +1,276 @@
+//! `flows`: what happened to real traffic, as the agent tells it.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use tests::harness::{Agent, AgentOptions, Process, ServiceSpec, Traffic, eventually};
+
+use crate::cluster::Cluster;
+use crate::cluster::From::{Covered, Uncovered};
+use crate::policy::{PODS, app, enforce, from, is_dropped, label, start};
+
+/// A running `flows --follow -o json`.
+struct Follower {
+    process: Process,
+    output: PathBuf,
+}
+
+impl Follower {
+    #[track_caller]
+    fn start(cluster: &mut Cluster, node: &str, filter: &[&str]) -> Self {
+        let output = cluster.lab.directory().join(format!("flows of {node}"));
+        let file = File::create(&output).unwrap();
+        let arguments = [&["flows", "--follow", "-o", "json"], filter].concat();
+        let process = cluster.agent(node).ask_on(&arguments, file).unwrap();
+        Self { process, output }
+    }
+
+    /// What has come, each line an object of its own.
+    #[track_caller]
+    fn flows(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.output).unwrap();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[track_caller]
+    fn await_flow(&self, what: &str, wanted: &Value) -> Value {
+        eventually(what, || {
+            let flows = self.flows();
+            let found = flows.iter().find(|flow| holds(flow, wanted)).cloned();
+            let tail = flows.iter().rev().take(5);
+            Ok(Some(found.with_context(|| {
+                format!("{wanted} is not in {:#?}", tail.collect::<Vec<_>>())
+            })?))
+        })
+        .unwrap()
+    }
+}
+
+/// Whether all of `wanted` is in `found`.
+fn holds(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
+            let found = found.get(key).unwrap_or(&Value::Null);
+            holds(found, wanted)
+        }),
+        _ => found == wanted,
+    }
+}
+
+/// `flows` of a node's agent with these arguments.
+#[track_caller]
+fn ask(cluster: &mut Cluster, arguments: &[&str]) -> String {
+    let arguments = [&["flows"], arguments].concat();
+    let answer = cluster.agent("node1").ask(&arguments).unwrap();
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    answer.output
+}
+
+#[track_caller]
+fn await_dropped(cluster: &Cluster, traffic: &Traffic) {
+    let traffic = traffic.clone().count(1).timeout_milliseconds(250);
+    let place = cluster.place(Uncovered("pod-a"));
+    traffic.until("it is closed", &place, is_dropped).unwrap();
+}
+
+#[test]
+fn a_drop_names_pods_service_policy_and_rule_and_what_passes_is_shown_to_who_follows() {
+    let service = ServiceSpec::new("web", 10).tcp(80, 8080).endpoints(&["a1"]);
+    let mut cluster = start(&["--config-sync-period", "1s"], &[&service]);
+    let follower = Follower::start(&mut cluster, "node1", &[]);
+    enforce(&cluster, "web", json!({"policyTypes": ["Ingress"]}));
+    for v6 in [false, true] {
+        let (ip, pod) = (service.ip(v6), cluster.lab.address("a1", v6));
+        await_dropped(&cluster, &Traffic::connect(ip, 80));
+        let dropped = json!({
+            "verdict": "dropped",
+            "reason": "policy_ingress",
+            "direction": "ingress",
+            "hook": "to-pod",
+            "protocol": "tcp",
+            "source": {"pod": "lab/pod-a"},
+            "destination": {"address": pod.to_string(), "port": 8080, "pod": "lab/a1"},
+            "service": {"name": "lab/web", "kind": "Service", "port": "tcp-80"},
+            "policy": {"kind": "NetworkPolicy", "name": "lab/tested", "rule": null},
+        });
+        follower.await_flow("the drop", &dropped);
+        // It left its own pod, which has no rules, for the Service's address.
+        let left = json!({
+            "verdict": "allowed",
+            "hook": "from-pod",
+            "source": {"pod": "lab/pod-a"},
+            "destination": {"address": ip.to_string(), "port": 80},
+            "peer": {"pod": "lab/a1", "port": 8080},
+            "service": {"name": "lab/web"},
+            "policy": null,
+        });
+        follower.await_flow("its first packet", &left);
+    }
+    let table = ask(&mut cluster, &["--verdict", "drop"]);
+    let line = table.lines().nth(1).unwrap();
+    for part in ["dropped", "lab/pod-a", "lab/a1", "lab/web", "lab/tested"] {
+        assert!(line.contains(part), "{part} is not in {table}");
+    }
+    assert!(!table.contains("allowed"), "{table}");
+    let of_other = ask(&mut cluster, &["--pod", "other/pod-b", "-o", "json"]);
+    assert_eq!(of_other, "", "it has sent nothing");
+
+    enforce(&cluster, "web", from(json!([app("db"), app("client")])));
+    let open = Traffic::connect(service.ip(false), 80).count(1);
+    open.clone()
+        .until("it is open", &cluster.place(Uncovered("pod-a")), |report| {
+            report.is_clean()
+        })
+        .unwrap();
+    let allowed = json!({
+        "verdict": "allowed",
+        "hook": "to-pod",
+        "source": {"pod": "lab/pod-a"},
+        "destination": {"pod": "lab/a1"},
+        "policy": {"name": "lab/tested", "rule": 0},
+    });
+    follower.await_flow("what passes", &allowed);
+    let verdicts = |verdict: &str| {
+        format!(
+            r#"fairlead_policy_verdicts_total{{kind="NetworkPolicy",namespace="lab",policy="tested",direction="ingress",verdict="{verdict}"}}"#
+        )
+    };
+    let agent = cluster.agent("node1");
+    for name in [
+        verdicts("dropped"),
+        verdicts("allowed"),
+        "fairlead_policy_identities".to_owned(),
+        "fairlead_policy_entries".to_owned(),
+        "fairlead_policy_largest_pod_entries".to_owned(),
+        "fairlead_policy_apply_duration_seconds_count".to_owned(),
+        "fairlead_compile_duration_seconds_count".to_owned(),
+    ] {
+        let value = agent.metric(&name).unwrap();
+        assert!(value > Some(0.0), "{name}: {value:?}");
+    }
+    assert_eq!(agent.metric(&verdicts("audited")).unwrap(), Some(0.0));
+    cluster.lab.manifests().remove("policies.yaml").unwrap();
+    eventually("the counters of the policy go with it", || {
+        let agent = cluster.agent("node1");
+        let left = agent.metric(&verdicts("dropped"))?;
+        let rules = agent.metric(r#"fairlead_map_entries{map="POLICY_RULES_V1"}"#)?;
+        ensure!(left.is_none() && rules == Some(0.0), "{left:?} {rules:?}");
+        Ok(Some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn nothing_that_passes_is_told_once_nobody_follows() {
+    let mut cluster = start(&[], &[]);
+    let to = cluster.lab.address("a1", false);
+    let connect = |cluster: &Cluster| {
+        let report = cluster.run(Covered("pod-a"), &Traffic::connect(to, 8080).count(1));
+        assert!(report.is_clean(), "{report:?}");
+    };
+    connect(&cluster);
+    assert_eq!(ask(&mut cluster, &["-o", "json"]), "");
+    let mut follower = Follower::start(&mut cluster, "node1", &["--pod", "lab/a1"]);
+    let passed = json!({"verdict": "allowed", "destination": {"pod": "lab/a1"}});
+    eventually("who follows is told", || {
+        connect(&cluster);
+        let told = follower.flows().iter().any(|flow| holds(flow, &passed));
+        Ok(told.then_some(()))
+    })
+    .unwrap();
+    follower.process.kill().unwrap();
+    eventually("what passes is told no longer", || {
+        let before = ask(&mut cluster, &["-o", "json"]).lines().count();
+        connect(&cluster);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let after = ask(&mut cluster, &["-o", "json"]).lines().count();
+        ensure!(before == after, "{before} {after}");
+        Ok(Some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_was_dropped_while_the_agent_was_away_is_told_by_the_next_one() {
+    let mut cluster = start(&[], &[]);
+    let pod = Traffic::udp_fresh(cluster.lab.address("a1", false), 8080);
+    enforce(&cluster, "web", from(json!([app("db")])));
+    await_dropped(&cluster, &pod);
+    let follower = Follower::start(&mut cluster, "node1", &[]);
+    cluster.agent("node1").process().kill().unwrap();
+    let report = cluster.run(
+        Covered("pod-c"),
+        &pod.clone().count(3).timeout_milliseconds(50),
+    );
+    assert!(is_dropped(&report), "{report:?}");
+    drop(follower);
+    cluster.restart("node1");
+    eventually("the drop is there, with its policy", || {
+        let told = ask(&mut cluster, &["--pod", "lab/pod-c", "--since", "1m"]);
+        ensure!(told.contains("NetworkPolicy lab/tested"), "{told}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    let status = cluster.agent("node1").status().unwrap();
+    let lost = status["counters"].as_array().unwrap().iter();
+    let lost = lost.clone().find(|row| row["name"] == "flows_lost");
+    assert_eq!(lost.unwrap()["value"], 0, "{status}");
+    cluster.agents.clear();
+    let answer = Agent::cleanup(&cluster.lab, "node1", &[]).unwrap();
+    for map in [
+        "FLOWS_V1",
+        "FLOWS_ASKED_V1",
+        "FLOW_LIMITS_V1",
+        "POLICY_RULES_V1",
+    ] {
+        assert!(answer.output.contains(map), "{map}: {answer:?}");
+    }
+}
+
+#[test]
+fn without_policy_the_service_path_tells_of_its_drops() {
+    let local = ServiceSpec::new("local", 10)
+        .udp(80, 8080)
+        .spec("internalTrafficPolicy", "Local")
+        .endpoints(&["b1"]);
+    let empty = ServiceSpec::new("empty", 11).udp(80, 8080);
+    let cluster = Cluster::without_agents(AgentOptions::default(), &[&local, &empty]);
+    label(&cluster, &PODS);
+    let mut cluster = cluster.with_agents(&["node1", "node2"]);
+    for (service, verdict, reason) in [
+        (&local, "dropped", "no_local_endpoint"),
+        (&empty, "rejected", "packets_rejected"),
+    ] {
+        for v6 in [false, true] {
+            let traffic = Traffic::udp_fresh(service.ip(v6), 80).count(1);
+            cluster.run(Uncovered("pod-a"), &traffic.timeout_milliseconds(100));
+        }
+        let name = format!(
+            "lab/{}",
+            if reason == "no_local_endpoint" {
+                "local"
+            } else {
+                "empty"
+            }
+        );
+        eventually("both are told", || {
+            let told = ask(&mut cluster, &["--service", &name, "-o", "json"]);
+            let flows: Vec<Value> = told
+                .lines()
+                .map(serde_json::from_str)
+                .collect::<Result<_, _>>()?;
+            let wanted =
+                json!({"verdict": verdict, "reason": reason, "source": {"pod": "lab/pod-a"}});
+            let found = flows.iter().filter(|flow| holds(flow, &wanted)).count();
+            ensure!(found >= 2, "{told}");
+            Ok(Some(()))
+        })
+        .unwrap();
+    }
+}
