@@ -18,6 +18,8 @@
 mod baseline;
 mod connect;
 mod connections;
+#[cfg(feature = "debug")]
+mod debug;
 mod error;
 mod flow;
 mod forward;

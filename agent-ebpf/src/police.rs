@@ -153,6 +153,8 @@ fn judge(
     };
     let (decision, rule) = decide(begun_by_pod, &key.source, &entry.peer, traffic(key, port));
     decided.rule = rule;
+    #[cfg(feature = "debug")]
+    crate::debug::say_decided(decision as u32);
     match decision {
         // Of a pod without rules too: those it gets later are not for what it has begun before.
         Decision::Allow => {}

@@ -62,6 +62,8 @@ fn verdict<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> i32 {
     if verdict == TC_ACT_SHOT {
         flow::tell_drop(flow::place(hook, POLICED), kernel::interface(skb));
     }
+    #[cfg(feature = "debug")]
+    crate::debug::say_verdict(skb, flow::place(hook, POLICED), verdict);
     verdict
 }
 

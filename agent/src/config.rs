@@ -49,6 +49,8 @@ pub struct Config {
     pub health_addr: Option<SocketAddr>,
     /// Whether metrics have kube-router's names too.
     pub kube_router_metrics: bool,
+    /// Whether the programs say what they do.
+    pub debug_programs: bool,
     /// Flags that were given and change nothing.
     pub without_effect: Vec<String>,
 }
@@ -138,6 +140,7 @@ impl Config {
             dry_run,
             log_format: _,
             verbosity: _,
+            debug_programs,
             compatibility: _,
         } = arguments;
         if dry_run {
@@ -221,6 +224,7 @@ impl Config {
             paths: paths.into(),
             health_addr: health_addr.0,
             kube_router_metrics,
+            debug_programs,
             without_effect,
         })
     }

@@ -37,11 +37,11 @@ use crate::flows::names::{Names, Sources};
 use crate::handover::Handover;
 use crate::histogram::Histogram;
 use crate::latency;
-use crate::lb::ebpf::OBJECT;
 use crate::lb::ebpf::attach::{Attachments, Mode};
 use crate::lb::ebpf::facility::ServiceMaps;
 use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
+use crate::lb::ebpf::{DEBUG_OBJECT, OBJECT};
 use crate::node_tables::{NodeTables, policy_maps};
 use crate::ownership::Ownership;
 use crate::policy::ebpf::facility::PolicyMaps;
@@ -79,6 +79,7 @@ pub async fn run(config: Config) -> Result<()> {
         paths,
         health_addr,
         kube_router_metrics,
+        debug_programs,
         without_effect,
     } = config;
     if !run_service_proxy {
@@ -89,7 +90,8 @@ pub async fn run(config: Config) -> Result<()> {
     }
     let node = Capabilities::of_this_node().context("/proc cannot be read; is it mounted?")?;
     node.suffice()?;
-    let object = OBJECT.context("this build has no eBPF programs, so nothing can be balanced; build with `cargo xtask build`")?;
+    let object = if debug_programs { DEBUG_OBJECT } else { OBJECT };
+    let object = object.context("this build has no eBPF programs, so nothing can be balanced; build with `cargo xtask build`")?;
     let mut ownership = prepare(&paths)?;
     let lock = Lock::take(&paths.bpf_root, &paths.state_dir.join(HOLDER))?;
     // First, so that an address in use changes nothing else.
@@ -114,7 +116,11 @@ pub async fn run(config: Config) -> Result<()> {
     let pins = paths.bpf_root.join(MAPS);
     let handover = Handover::look(pins.clone())?;
     let mut programs = Programs::load(object, &pins, limits)?;
-    programs.keep_in(&paths.bpf_root.join(PROGRAMS), object, &pins);
+    let said = programs.log();
+    // Programs that are kept write to a log that nobody reads any more.
+    if said.is_none() {
+        programs.keep_in(&paths.bpf_root.join(PROGRAMS), object, &pins);
+    }
     handover.begin(&mut ownership)?;
     let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode)
         .context("links cannot be pinned; check --bpf-root")?;
@@ -267,6 +273,13 @@ pub async fn run(config: Config) -> Result<()> {
     })?;
     let (token, of_socket) = (cancel.clone(), watched.clone());
     tasks.spawn(async move { Ok(server::serve(socket, of_socket, token).await?) });
+    if let Some(said) = said {
+        let token = cancel.clone();
+        tasks.spawn(async move {
+            let followed = token.run_until_cancelled(said.follow()).await;
+            Ok(followed.unwrap_or(Ok(()))?)
+        });
+    }
     if let Some(listener) = health {
         let token = cancel.clone();
         tasks.spawn(async move { Ok(health::serve(listener, watched, token).await?) });

@@ -47,6 +47,8 @@ impl Profile {
 pub(crate) enum Variant {
     /// Those of this version.
     This,
+    /// The same, with programs that say what they do.
+    Debug,
     /// Others, as a later version may have: what the tests upgrade to, and come back from.
     Next,
 }
@@ -55,6 +57,7 @@ impl Variant {
     fn features(self) -> &'static [&'static str] {
         match self {
             Self::This => &[],
+            Self::Debug => &["--features", "debug"],
             Self::Next => &["--features", "next-layout"],
         }
     }
@@ -63,6 +66,7 @@ impl Variant {
     fn suffix(self) -> &'static str {
         match self {
             Self::This => "",
+            Self::Debug => "-debug",
             Self::Next => "-next",
         }
     }
@@ -94,7 +98,9 @@ pub(crate) fn build_next() -> Result<()> {
 /// Builds everything.
 pub(crate) fn build(profile: Profile) -> Result<()> {
     run::phase("eBPF programs", || {
-        ebpf::build(Variant::This).context("the eBPF programs")
+        ebpf::build(Variant::This)
+            .and_then(|()| ebpf::build(Variant::Debug))
+            .context("the eBPF programs")
     })?;
     let mut cargo = run::cargo();
     cargo.args(["build", "--bins"]);

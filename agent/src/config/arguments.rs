@@ -202,6 +202,11 @@ pub struct Arguments {
     #[arg(short = 'v', action = ArgAction::Count, help_heading = "Operation")]
     pub verbosity: u8,
 
+    /// Load programs that say in the log what they do with each packet: slow, and many lines
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Operation")]
+    pub debug_programs: bool,
+
     /// Flags of kube-router.
     #[command(flatten)]
     pub compatibility: Compatibility,

@@ -9,6 +9,7 @@ pub mod links;
 pub mod lock;
 pub mod map;
 pub mod memory;
+pub mod program_log;
 pub mod qdisc;
 pub mod socket;
 pub mod sysctl;

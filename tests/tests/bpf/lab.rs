@@ -82,7 +82,16 @@ impl Lab {
         Self::made(1024, true)
     }
 
+    /// The same with the programs of `--debug-programs`.
+    pub(crate) fn debugged() -> Self {
+        Self::of_object(agent::lb::ebpf::DEBUG_OBJECT, 1024, true)
+    }
+
     fn made(connections: u32, policed: bool) -> Self {
+        Self::of_object(agent::lb::ebpf::OBJECT, connections, policed)
+    }
+
+    fn of_object(object: Option<&[u8]>, connections: u32, policed: bool) -> Self {
         // Namespaces of a thread: they go with it, and no other test sees them.
         #[expect(
             unsafe_code,
@@ -120,8 +129,7 @@ impl Lab {
             connections,
             policy: policed.then(PolicyLimits::default),
         };
-        let object = agent::lb::ebpf::OBJECT
-            .expect("no eBPF programs in this build; run `cargo xtask build` first");
+        let object = object.expect("no eBPF programs in this build; run `cargo xtask build` first");
         let programs = Programs::load(object, &pins, limits).unwrap();
         let mut lab = Self {
             programs,

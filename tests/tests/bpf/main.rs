@@ -12,6 +12,8 @@ mod choice;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod debug;
+#[cfg(test)]
 mod edge;
 #[cfg(test)]
 mod errors;

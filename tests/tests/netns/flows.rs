@@ -274,3 +274,21 @@ fn without_policy_the_service_path_tells_of_its_drops() {
         .unwrap();
     }
 }
+
+#[test]
+fn programs_say_what_they_do_only_when_asked_to() {
+    let service = ServiceSpec::new("web", 10).udp(80, 8080).endpoints(&["a1"]);
+    let said = |cluster: &mut Cluster| {
+        let traffic = Traffic::udp_fresh(service.ip(false), 80).count(1);
+        assert!(cluster.run(Uncovered("pod-a"), &traffic).is_clean());
+        let line = format!("{} 80 verdict", service.ip(false));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        cluster.agent("node1").log().contains(&line)
+    };
+    let mut cluster = start(&[], &[&service]);
+    assert!(!said(&mut cluster));
+    cluster.agent("node1").process().kill().unwrap();
+    cluster.options = AgentOptions::flags(&["--run-firewall", "--debug-programs"]);
+    cluster.restart("node1");
+    assert!(said(&mut cluster), "{}", cluster.agent("node1").log());
+}

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::kept::Kept;
 use super::shape;
 use crate::sys::map::{List, TableError, max_entries};
+use crate::sys::program_log::ProgramLog;
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
@@ -215,6 +216,11 @@ impl Programs {
     /// Whether network policy is on.
     pub fn are_policed(&self) -> bool {
         self.policed
+    }
+
+    /// What the programs say of themselves; `None` where the object's say nothing.
+    pub fn log(&mut self) -> Option<ProgramLog> {
+        ProgramLog::of(&mut self.ebpf)
     }
 
     /// Takes tc programs that an agent with the same `object` has left in `directory`, and leaves
