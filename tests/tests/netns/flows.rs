@@ -167,6 +167,34 @@ fn a_drop_names_pods_service_policy_and_rule_and_what_passes_is_shown_to_who_fol
 }
 
 #[test]
+fn an_audited_policy_says_what_it_would_drop_and_drops_nothing() {
+    let cluster = start(&[], &[]);
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": "tried",
+            "namespace": "lab",
+            "annotations": {"fairlead.io/policy-mode": "audit"},
+        },
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]},
+    });
+    let manifests = cluster.lab.manifests();
+    manifests.write("policies.yaml", &[policy]).unwrap();
+    let (mut cluster, to) = (cluster, "a1");
+    let traffic = Traffic::connect(cluster.lab.address(to, false), 8080).count(1);
+    eventually("it is told", || {
+        let report = cluster.run(Covered("pod-b"), &traffic);
+        assert!(report.is_clean(), "{report:?}");
+        let told = ask(&mut cluster, &["--verdict", "audit", "--pod", "lab/a1"]);
+        let named = ["audited", "other/pod-b", "NetworkPolicy lab/tried"];
+        ensure!(named.iter().all(|part| told.contains(part)), "{told}");
+        Ok(Some(()))
+    })
+    .unwrap();
+}
+
+#[test]
 fn nothing_that_passes_is_told_once_nobody_follows() {
     let mut cluster = start(&[], &[]);
     let to = cluster.lab.address("a1", false);
