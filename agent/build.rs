@@ -24,9 +24,9 @@ fn main() {
 
 /// An expression for an object in target/bpf.
 fn embedded(name: &str) -> String {
-    let object = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/bpf")
-        .join(name);
+    // Asked when it runs: a build directory may have been copied from another checkout.
+    let package = env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let object = Path::new(&package).join("../target/bpf").join(name);
     println!("cargo::rerun-if-changed={}", object.display());
     if object.exists() {
         format!(

@@ -15,9 +15,9 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
-use crate::forward::words;
 use crate::kernel;
 use crate::maps::{self, count};
+use crate::route::words;
 use crate::services::{self, Choice};
 
 const ALLOW: i32 = 1;

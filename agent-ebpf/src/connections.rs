@@ -38,7 +38,8 @@ const QUIET: u64 = 2 * SECOND;
 
 /// What came of opening a connection.
 pub(crate) enum Opened {
-    Connection(&'static ConnectionV2),
+    /// It is in `scratch.forward`.
+    Connection,
     NoEndpoint,
 }
 
@@ -177,7 +178,6 @@ pub(crate) fn open(
     hook: Hook,
     scratch: &mut Scratch,
     tunnelled: bool,
-    now: u64,
 ) -> Result<Opened, Counter> {
     let Scratch {
         packet,
@@ -186,9 +186,11 @@ pub(crate) fn open(
         reply,
         reply_key,
         frontend,
+        now,
+        begun,
         ..
     } = scratch;
-    let frontend = &*frontend;
+    let (frontend, now) = (&*frontend, *now);
     let tuple = &packet.tuple;
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0
         && !services::is_source_allowed(frontend.service, &tuple.source)
@@ -230,17 +232,15 @@ pub(crate) fn open(
         reply.flags = 0;
         reserve(forward, reply, reply_key, keep_port, now)?;
     }
-    if OPENING_V2
-        .insert(&packet.tuple, &*forward, u64::from(BPF_NOEXIST))
-        .is_err()
-    {
+    if !insert_opening(&packet.tuple, forward) {
         // Another packet of the same connection was faster on another CPU: its choice holds.
         let winner = lookup_opening(&packet.tuple).or_else(|| lookup(&packet.tuple));
         if let Some(winner) = winner {
             if !direct && !same(&winner.rewrite, &forward.rewrite) {
                 remove_opening(reply_key);
             }
-            return Ok(Opened::Connection(winner));
+            *forward = *winner;
+            return Ok(Opened::Connection);
         }
         if !direct {
             remove_opening(reply_key);
@@ -248,12 +248,8 @@ pub(crate) fn open(
         return Err(Counter::DropTableFull);
     }
     count(Counter::PacketConnections);
-    if let Some(traffic) = maps::traffic(frontend.service) {
-        traffic.connections += 1;
-    }
-    lookup_opening(&packet.tuple)
-        .map(|found| Opened::Connection(found))
-        .ok_or(Counter::DropTableFull)
+    *begun = 1;
+    Ok(Opened::Connection)
 }
 
 /// What the packet leaves as, before a free source port is found; whether the port is the client's
@@ -300,21 +296,18 @@ fn reserve(
         settings.tcp_seconds
     }) * SECOND;
     let ports = source::Ports::of(&reply.rewrite);
-    let mut free = false;
     for attempt in 0..PORT_ATTEMPTS {
         if attempt > 0 || !keep_port {
             forward.rewrite.source_port = ports.nth(attempt);
         }
         reverse(&forward.rewrite, key);
-        let holder = match lookup(key) {
+        // The insertion would tell that there is none, but it takes a lock, and waits for memory
+        // before; two look-ups in a row wait for it together.
+        let holder = match lookup(key).or_else(|| lookup_opening(key)) {
             Some(holder) => holder,
-            None => match lookup_opening(key) {
-                Some(holder) => holder,
-                None => {
-                    free = true;
-                    break;
-                }
-            },
+            None if insert_opening(key, reply) => return Ok(()),
+            // What took the place in between is gone again, or the table takes nothing.
+            None => lookup_opening(key).ok_or(Counter::DropTableFull)?,
         };
         let idle = now.saturating_sub(holder.last_seen);
         let waits = if holder.flags & CONNECTION_CLOSING != 0 {
@@ -332,24 +325,24 @@ fn reserve(
         // The first may be what is left of this very connection.
         if idle > waits || (attempt == 0 && same(&holder.rewrite, &reply.rewrite)) {
             remove(key);
-            free = true;
-            break;
+            // Another packet of the same connection may be faster on another CPU.
+            let is_there = insert_opening(key, reply)
+                || lookup_opening(key).is_some_and(|holder| same(&holder.rewrite, &reply.rewrite));
+            return if is_there {
+                Ok(())
+            } else {
+                Err(Counter::DropTableFull)
+            };
         }
     }
-    if !free {
-        return Err(Counter::DropNoPort);
-    }
-    if OPENING_V2
-        .insert(&*key, reply, u64::from(BPF_NOEXIST))
-        .is_ok()
-    {
-        return Ok(());
-    }
-    // Another packet of the same connection may have been faster on another CPU.
-    match lookup_opening(key) {
-        Some(holder) if same(&holder.rewrite, &reply.rewrite) => Ok(()),
-        _ => Err(Counter::DropTableFull),
-    }
+    Err(Counter::DropNoPort)
+}
+
+/// Whether there was room, and no such entry.
+#[inline(always)]
+fn insert_opening(key: &TupleV1, connection: &ConnectionV2) -> bool {
+    let inserted = OPENING_V2.insert(key, connection, u64::from(BPF_NOEXIST));
+    inserted.is_ok()
 }
 
 #[inline(always)]

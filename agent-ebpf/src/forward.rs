@@ -4,19 +4,14 @@
 //! stack would drop a packet that comes in with one of the node's own addresses as its source (a
 //! martian), and strict `rp_filter` would drop a reply whose source became a Service address.
 
-use agent_abi::connection::{ConnectionV2, TupleV1};
+use agent_abi::connection::ConnectionV2;
 use agent_abi::counters::Counter;
-use aya_ebpf::bindings::{
-    __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    TC_ACT_UNSPEC, bpf_fib_lookup as FibLookup,
-};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
 use crate::kernel;
 use crate::maps::Scratch;
 use crate::packet::{Family, Hook, same_address};
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+use crate::route::look_up;
 
 /// Sends a packet that has become what `scratch.forward` says on its way; the answer is the verdict.
 #[inline(never)]
@@ -25,27 +20,24 @@ pub(crate) fn forward(
     hook: Hook,
     scratch: &mut Scratch,
 ) -> Result<i32, Counter> {
-    let Scratch {
-        packet,
-        route,
-        forward: connection,
-        ..
-    } = scratch;
+    let (packet, connection) = (&scratch.packet, &scratch.forward);
     // A reply of the node itself that leaves for the same destination as before is on its way.
     if hook == Hook::Egress
         && same_address(&connection.rewrite.destination, &packet.tuple.destination)
     {
         return Ok(TC_ACT_UNSPEC);
     }
-    let answer = look_up(skb, route, packet.family, &connection.rewrite);
-    if is_route(answer) {
+    let route = look_up(skb, packet.family, scratch).ok_or(Counter::DropFailed)?;
+    if route.leads() {
         return Ok(match hook {
-            Hook::UplinkIngress | Hook::WorkloadIngress => kernel::redirect_to_next_hop(route),
-            Hook::Egress => kernel::redirect_to_neighbour(route.ifindex),
+            Hook::UplinkIngress | Hook::WorkloadIngress => {
+                kernel::redirect_to_next_hop(route.out, &route.next_hop)
+            }
+            Hook::Egress => kernel::redirect_to_neighbour(route.out),
         });
     }
-    if answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED) {
-        return to_the_node(skb, hook, connection);
+    if route.ends_here() {
+        return to_the_node(skb, hook, &scratch.forward);
     }
     match hook {
         // The stack knows how to tell the sender.
@@ -73,62 +65,12 @@ fn to_the_node(skb: *mut __sk_buff, hook: Hook, connection: &ConnectionV2) -> Re
     Ok(kernel::redirect_in(interface))
 }
 
-/// Sends a packet to another machine; the answer is the verdict, `None` where no route leads there.
+/// Sends the packet to another machine, by the way of `scratch.forward`; the answer is the verdict,
+/// `None` where no route leads there.
 #[inline(always)]
-pub(crate) fn send(
-    skb: *mut __sk_buff,
-    route: &mut FibLookup,
-    family: Family,
-    tuple: &TupleV1,
-) -> Option<i32> {
-    let answer = look_up(skb, route, family, tuple);
-    is_route(answer).then(|| kernel::redirect_to_neighbour(route.ifindex))
-}
-
-#[inline(always)]
-fn is_route(answer: i64) -> bool {
-    answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
-}
-
-#[inline(always)]
-fn look_up(skb: *mut __sk_buff, route: &mut FibLookup, family: Family, tuple: &TupleV1) -> i64 {
-    ask(route, kernel::interface(skb), family, tuple);
-    kernel::fib_lookup(skb, route)
-}
-
-/// Fills in a question to the node's routes: the way of `tuple`, come in by `interface`.
-#[inline(always)]
-pub(crate) fn ask(question: &mut FibLookup, interface: u32, family: Family, tuple: &TupleV1) {
-    let (source, destination) = (&tuple.source, &tuple.destination);
-    *question = kernel::zeroed();
-    question.ifindex = interface;
-    match family {
-        Family::V4 => {
-            question.family = AF_INET;
-            question.__bindgen_anon_3.ipv4_src =
-                u32::from_ne_bytes([source[12], source[13], source[14], source[15]]);
-            question.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes([
-                destination[12],
-                destination[13],
-                destination[14],
-                destination[15],
-            ]);
-        }
-        Family::V6 => {
-            question.family = AF_INET6;
-            question.__bindgen_anon_3.ipv6_src = words(source);
-            question.__bindgen_anon_4.ipv6_dst = words(destination);
-        }
-    }
-}
-
-/// An address as the four words of `in6_addr`, still in network order.
-#[inline(always)]
-pub(crate) fn words(a: &agent_abi::Address) -> [u32; 4] {
-    [
-        u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
-        u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
-        u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
-        u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
-    ]
+pub(crate) fn send(skb: *mut __sk_buff, family: Family, scratch: &mut Scratch) -> Option<i32> {
+    let route = look_up(skb, family, scratch)?;
+    route
+        .leads()
+        .then(|| kernel::redirect_to_neighbour(route.out))
 }

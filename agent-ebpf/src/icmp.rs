@@ -10,7 +10,7 @@ use agent_abi::service::{FRONTEND_DIRECT_RETURN, FrontendV2};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC};
 
 use crate::forward::forward;
-use crate::global::global;
+use crate::global::{global, verdict};
 use crate::kernel;
 use crate::maps::{self, Scratch, count};
 use crate::packet::{Family, Hook, Packet, Parsed, parse_at, same_address};
@@ -21,12 +21,12 @@ const ICMP_HEADER: u32 = 8;
 const PORTS: u32 = 4;
 
 global! {
-    /// Translates an error that concerns a connection; the answer is the verdict.
+    /// Translates an error that concerns a connection; the answer is the verdict, or
+    /// [`tunnel::ENTER`].
     fn translate_error(skb: *mut __sk_buff, hook: u32, tunnelled: u32) -> i32 {
         let scratch = maps::scratch().ok_or(Counter::DropFailed);
         let may_tunnel = hook == Hook::UplinkIngress as u32 && tunnelled == 0;
-        let outcome = scratch.and_then(|scratch| translate(skb, hook.into(), scratch, may_tunnel));
-        tunnel::or_enter(skb, hook, outcome)
+        verdict(scratch.and_then(|scratch| translate(skb, hook.into(), scratch, may_tunnel)))
     }
 }
 
@@ -129,12 +129,18 @@ fn write(
             kernel::store(skb, outer.network + 12, &new)?;
         }
         Family::V6 => {
-            let of_quoted = v6_difference(&inner.tuple, quoted, of_ports as u32);
-            kernel::replace_l4_checksum(skb, checksum, of_quoted, 0)?;
+            let of_quoted = v6_difference(&inner.tuple, quoted);
+            kernel::replace_l4_checksum(skb, checksum, of_quoted.into(), 0)?;
+            kernel::replace_l4_checksum(skb, checksum, of_ports, 0)?;
             kernel::store(skb, inner.network + 8, &quoted.source)?;
             kernel::store(skb, inner.network + 24, &quoted.destination)?;
-            let of_outer = v6_difference(&outer.tuple, to, 0);
-            kernel::replace_l4_checksum_v6(skb, checksum, of_outer, u64::from(BPF_F_PSEUDO_HDR))?;
+            let of_outer = v6_difference(&outer.tuple, to);
+            kernel::replace_l4_checksum_v6(
+                skb,
+                checksum,
+                of_outer.into(),
+                u64::from(BPF_F_PSEUDO_HDR),
+            )?;
             kernel::store(skb, outer.network + 8, &to.source)?;
             kernel::store(skb, outer.network + 24, &to.destination)?;
         }

@@ -5,16 +5,14 @@
     reason = "helpers are foreign functions and map values are raw pointers"
 )]
 
-use core::mem::MaybeUninit;
-use core::ptr::from_mut;
+use core::mem::{MaybeUninit, offset_of};
+use core::ptr::{from_mut, from_ref};
 
-use agent_abi::connection::{ConnectionV2, FragmentV2};
+use agent_abi::connection::{ConnectionV2, FragmentV2, TupleV1};
 use agent_abi::flow::{FlowV1, LimitV1};
 use agent_abi::policy::PolicyConnectionV1;
 use agent_abi::service::AffinityV1;
-use aya_ebpf::bindings::{
-    __sk_buff, bpf_fib_lookup as FibLookup, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
-};
+use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop};
 use aya_ebpf::helpers::generated;
 
 use crate::fragment::{Held, LARGEST};
@@ -98,6 +96,13 @@ pub(crate) fn bits(value: Option<*const u32>) -> u32 {
 pub(crate) fn now() -> u64 {
     // SAFETY: takes no argument.
     unsafe { generated::bpf_ktime_get_ns() }
+}
+
+/// Ticks since some time before the machine began.
+#[inline(always)]
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: takes no argument.
+    unsafe { generated::bpf_jiffies64() }
 }
 
 /// A random number.
@@ -254,6 +259,19 @@ pub(crate) fn store<const N: usize>(
     })
 }
 
+/// Writes both addresses of an IPv6 header and the ports behind it, leaving all checksums as they are.
+#[inline(always)]
+pub(crate) fn store_v6(skb: *mut __sk_buff, offset: u32, tuple: &TupleV1) -> Result<(), i64> {
+    const { assert!(offset_of!(TupleV1, destination) == 16) };
+    let length = offset_of!(TupleV1, protocol) as u32;
+    const { assert!(offset_of!(TupleV1, protocol) == 36) };
+    // SAFETY: `skb` is the program's context, `tuple` is readable for its addresses and ports, which
+    // it begins with, in this order; the kernel checks `offset`.
+    checked(unsafe {
+        generated::bpf_skb_store_bytes(skb, offset, from_ref(tuple).cast(), length, 0)
+    })
+}
+
 /// Sets the length of the packet.
 #[inline(always)]
 pub(crate) fn set_length(skb: *mut __sk_buff, length: u32) -> Result<(), i64> {
@@ -318,22 +336,31 @@ pub(crate) fn fib_lookup(skb: *mut __sk_buff, question: &mut FibLookup) -> i64 {
     }
 }
 
+/// Who the next hop of a route is that was found.
+#[inline(always)]
+pub(crate) fn next_hop(route: &FibLookup, next_hop: &mut NextHop) {
+    next_hop.nh_family = route.family.into();
+    // SAFETY: integers, of which every bit pattern is a value; an IPv4 next hop (RFC 5549: of IPv4
+    // packets as well an IPv6 one) is the first of the four.
+    next_hop.__bindgen_anon_1.ipv6_nh = unsafe { route.__bindgen_anon_4.ipv6_dst };
+}
+
+/// The longest packet that the interface of a route takes; 0 from kernels that do not tell.
+#[inline(always)]
+pub(crate) fn mtu(route: &FibLookup) -> u32 {
+    // SAFETY: an integer, of which every bit pattern is a value.
+    u32::from(unsafe { route.__bindgen_anon_1.mtu_result })
+}
+
 /// Sends a packet that the node's stack has not routed to the next hop of a route that was found; the
 /// answer is the verdict. A routed packet keeps its old route beside it, and where the next hop's
 /// link-layer address is not known yet, the kernel would send it by that one in the end.
 #[inline(always)]
-pub(crate) fn redirect_to_next_hop(route: &FibLookup) -> i32 {
-    let mut next = bpf_redir_neigh {
-        nh_family: route.family.into(),
-        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
-            // SAFETY: integers, of which every bit pattern is a value; an IPv4 next hop (RFC 5549: of
-            // IPv4 packets as well an IPv6 one) is the first of the four.
-            ipv6_nh: unsafe { route.__bindgen_anon_4.ipv6_dst },
-        },
-    };
-    let size = size_of::<bpf_redir_neigh>() as i32;
-    // SAFETY: the helper reads the structure, which lives until it returns.
-    unsafe { generated::bpf_redirect_neigh(route.ifindex, &mut next, size, 0) as i32 }
+pub(crate) fn redirect_to_next_hop(interface: u32, next_hop: &NextHop) -> i32 {
+    let parameters = from_ref(next_hop).cast_mut();
+    let size = size_of::<NextHop>() as i32;
+    // SAFETY: the helper copies the structure, and does not write to it.
+    unsafe { generated::bpf_redirect_neigh(interface, parameters, size, 0) as i32 }
 }
 
 /// Sends the packet out of an interface by the node's routes; the answer is the verdict.

@@ -26,6 +26,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Rin
 use crate::fragment::{Held, HeldKey};
 use crate::kernel;
 use crate::packet::{Packet, QUOTED_V4, QUOTED_V6};
+use crate::route::{self, Route};
 
 #[map]
 pub(crate) static FRONTENDS_V2: HashMap<FrontendKeyV1, FrontendV2> =
@@ -144,6 +145,10 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static ROOM: PerCpuArray<Held> = PerCpuArray::with_max_entries(1, 0);
 
+/// What the node's routes said.
+#[map]
+pub(crate) static ROUTES: PerCpuArray<Route> = PerCpuArray::with_max_entries(route::SLOTS, 0);
+
 /// See [`SCRATCH`]. A program run owns it from its start to its verdict.
 #[repr(C)]
 pub(crate) struct Scratch {
@@ -168,7 +173,13 @@ pub(crate) struct Scratch {
     /// What an ICMPv6 error quotes.
     pub(crate) quoted_v6: [u8; QUOTED_V6],
     /// A question to the node's routes.
-    pub(crate) route: FibLookup,
+    pub(crate) question: FibLookup,
+    /// `CLOCK_MONOTONIC`, see [`Scratch::read_clock`].
+    pub(crate) now: u64,
+    /// The tick that it was read in.
+    ticks: u64,
+    /// Connections that the packet has begun, and that are not counted yet.
+    pub(crate) begun: u64,
     /// Key of what policy knows of the connection.
     pub(crate) policy_key: TupleV1,
     /// What it is to know.
@@ -190,6 +201,21 @@ pub(crate) struct Decided {
     pub(crate) service: u32,
     /// Whether the pod began the connection.
     pub(crate) begun_by_pod: bool,
+}
+
+impl Scratch {
+    /// `CLOCK_MONOTONIC` in nanoseconds, as it was when a run of this CPU first asked in this tick: to
+    /// read the clock takes longer than to find a connection, and all that is measured takes seconds.
+    /// (`CLOCK_MONOTONIC_COARSE`, the same, needs 5.11.)
+    #[inline(always)]
+    pub(crate) fn read_clock(&mut self) -> u64 {
+        let ticks = kernel::ticks();
+        if self.ticks != ticks {
+            self.ticks = ticks;
+            self.now = kernel::now();
+        }
+        self.now
+    }
 }
 
 /// Adds one to a counter of this CPU.

@@ -7,6 +7,7 @@ use agent_abi::{
 use aya_ebpf::bindings::__sk_buff;
 
 use crate::global::global;
+use crate::linear::Pairs;
 use crate::{kernel, maps};
 
 /// Length of the Ethernet header; VLAN tags are kept outside the packet by the kernel.
@@ -15,6 +16,14 @@ pub(crate) const LINK_HEADER: u32 = 14;
 pub(crate) const V4_HEADER: u32 = 20;
 /// Length of the IPv6 header.
 pub(crate) const V6_HEADER: u32 = 40;
+
+/// Version 4, a header of [`V4_HEADER`].
+const V4_WITHOUT_OPTIONS: u8 = 0x45;
+/// Length of the UDP header, the shortest of those with ports.
+const SMALLEST_TRANSPORT: u32 = 8;
+/// The pair of bytes that ends with the TCP flags.
+const TCP_FLAGS_V4: usize = (LINK_HEADER + V4_HEADER + 12) as usize / 2;
+const TCP_FLAGS_V6: usize = (LINK_HEADER + V6_HEADER + 12) as usize / 2;
 
 /// IANA numbers of IP in IP (RFC 2003) and of IPv6 in IP (RFC 2473).
 pub(crate) const IPPROTO_IPIP: u8 = 4;
@@ -111,6 +120,8 @@ pub(crate) struct Packet {
     pub(crate) length: u32,
     /// Identification of the packet this is a fragment of, network order.
     pub(crate) identification: [u8; 4],
+    /// The network header's own checksum, in IPv4.
+    pub(crate) checksum: [u8; 2],
     /// TCP flags, 0 for others.
     pub(crate) flags: u8,
     /// A fragment, the first or a later one.
@@ -140,7 +151,7 @@ impl Packet {
 
     /// Offset of the transport checksum.
     #[inline(always)]
-    pub(crate) fn checksum(&self) -> u32 {
+    pub(crate) fn transport_checksum(&self) -> u32 {
         self.transport
             + match self.tuple.protocol {
                 IPPROTO_TCP => 16,
@@ -158,7 +169,93 @@ fn parse_whole(skb: *mut __sk_buff, packet: &mut Packet) -> Parsed {
         [0x86, 0xdd] => Family::V6,
         _ => return Parsed::Other,
     };
+    let plain = match family {
+        Family::V4 => parse_plain_v4(skb, packet),
+        Family::V6 => parse_plain_v6(skb, packet),
+    };
+    if plain.is_some() {
+        return Parsed::Transport;
+    }
     parse_at(skb, LINK_HEADER, family, packet).unwrap_or(Parsed::Other)
+}
+
+/// Reads what most packets are: no fragment, no options, TCP, UDP or SCTP, the headers in one piece.
+/// `None` leaves the rest to [`parse_at`].
+#[inline(always)]
+fn parse_plain_v4(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
+    // Two bytes of the IPv4 header each, from the seventh on.
+    let pairs = Pairs::<{ (LINK_HEADER + V4_HEADER + SMALLEST_TRANSPORT) as usize / 2 }>::of(skb)?;
+    let [version, _] = pairs.at::<7>();
+    if version != V4_WITHOUT_OPTIONS || u16::from_be_bytes(pairs.at::<10>()) & 0x3fff != 0 {
+        return None;
+    }
+    let [_, protocol] = pairs.at::<11>();
+    packet.flags = match protocol {
+        IPPROTO_TCP => Pairs::<{ TCP_FLAGS_V4 + 1 }>::of(skb)?.at::<TCP_FLAGS_V4>()[1],
+        IPPROTO_UDP | IPPROTO_SCTP => 0,
+        _ => return None,
+    };
+    let [i0, i1] = pairs.at::<9>();
+    packet.family = Family::V4;
+    packet.network = LINK_HEADER;
+    packet.transport = LINK_HEADER + V4_HEADER;
+    packet.length = u32::from(u16::from_be_bytes(pairs.at::<8>())).saturating_sub(V4_HEADER);
+    packet.identification = [0, 0, i0, i1];
+    packet.checksum = pairs.at::<12>();
+    packet.fragmented = false;
+    packet.later = false;
+    packet.tuple.source = mapped_v4(pairs.four::<13, 14>());
+    packet.tuple.destination = mapped_v4(pairs.four::<15, 16>());
+    packet.tuple.source_port = pairs.at::<17>();
+    packet.tuple.destination_port = pairs.at::<18>();
+    packet.tuple.protocol = protocol;
+    packet.tuple._pad = [0; 3];
+    Some(())
+}
+
+/// The same without extension headers.
+#[inline(always)]
+fn parse_plain_v6(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
+    let pairs = Pairs::<{ (LINK_HEADER + V6_HEADER + SMALLEST_TRANSPORT) as usize / 2 }>::of(skb)?;
+    let [version, _] = pairs.at::<7>();
+    if version >> 4 != 6 {
+        return None;
+    }
+    let [protocol, _] = pairs.at::<10>();
+    packet.flags = match protocol {
+        IPPROTO_TCP => Pairs::<{ TCP_FLAGS_V6 + 1 }>::of(skb)?.at::<TCP_FLAGS_V6>()[1],
+        IPPROTO_UDP | IPPROTO_SCTP => 0,
+        _ => return None,
+    };
+    packet.family = Family::V6;
+    packet.network = LINK_HEADER;
+    packet.transport = LINK_HEADER + V6_HEADER;
+    packet.length = u16::from_be_bytes(pairs.at::<9>()).into();
+    packet.identification = [0; 4];
+    packet.fragmented = false;
+    packet.later = false;
+    packet.tuple.source = joined([
+        pairs.four::<11, 12>(),
+        pairs.four::<13, 14>(),
+        pairs.four::<15, 16>(),
+        pairs.four::<17, 18>(),
+    ]);
+    packet.tuple.destination = joined([
+        pairs.four::<19, 20>(),
+        pairs.four::<21, 22>(),
+        pairs.four::<23, 24>(),
+        pairs.four::<25, 26>(),
+    ]);
+    packet.tuple.source_port = pairs.at::<27>();
+    packet.tuple.destination_port = pairs.at::<28>();
+    packet.tuple.protocol = protocol;
+    packet.tuple._pad = [0; 3];
+    Some(())
+}
+
+#[inline(always)]
+fn joined([[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]]: [[u8; 4]; 4]) -> Address {
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
 global! {
@@ -249,6 +346,7 @@ fn parse_v4(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
     packet.tuple.destination = mapped_v4([header[16], header[17], header[18], header[19]]);
     packet.tuple.protocol = header[9];
     packet.identification = [0, 0, header[4], header[5]];
+    packet.checksum = [header[10], header[11]];
     let header_length = u32::from(words) * 4;
     packet.transport = packet.network + header_length;
     let total = u32::from(u16::from_be_bytes([header[2], header[3]]));

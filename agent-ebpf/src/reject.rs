@@ -54,7 +54,7 @@ fn reset(skb: *mut __sk_buff, packet: &Packet) -> Result<(), Counter> {
     let ([q0, q1, q2, q3], [n0, n1, n2, n3]) = (sequence, acknowledged);
     let new = [q0, q1, q2, q3, n0, n1, n2, n3, offset, answer, 0, 0];
     let difference = kernel::checksum_difference(&old, &new, 0);
-    kernel::replace_l4_checksum(skb, packet.checksum(), difference, 0)
+    kernel::replace_l4_checksum(skb, packet.transport_checksum(), difference, 0)
         .and_then(|()| kernel::store(skb, packet.transport + 4, &new))
         .and_then(|()| swap_ports(skb, packet))
         .and_then(|()| swap_addresses(skb, packet))

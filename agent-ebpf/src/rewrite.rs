@@ -2,12 +2,13 @@
 
 use agent_abi::connection::TupleV1;
 use agent_abi::counters::Counter;
-use agent_abi::{IPPROTO_SCTP, IPPROTO_UDP, crc32c};
+use agent_abi::{IPPROTO_SCTP, IPPROTO_UDP, checksum, crc32c};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 
 use crate::kernel;
 use crate::maps::CRC32C_V1;
-use crate::packet::{Family, Packet};
+use crate::packet::{Family, Packet, V4_HEADER, V6_HEADER};
+use crate::route::words;
 
 /// Makes `packet` leave as `to`. On an error the packet may be half changed and must be dropped.
 #[inline(always)]
@@ -15,9 +16,12 @@ pub(crate) fn rewrite(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Res
     if packet.tuple.protocol == IPPROTO_SCTP {
         return rewrite_sctp(skb, packet, to);
     }
-    write_addresses(skb, packet, to, !packet.later)
-        .and_then(|()| write_ports(skb, packet, to))
-        .map_err(|_| Counter::DropFailed)
+    if packet.later {
+        write_addresses(skb, packet, to)
+    } else {
+        write_transport_checksum(skb, packet, to).and_then(|()| write(skb, packet, to))
+    }
+    .map_err(|_| Counter::DropFailed)
 }
 
 /// UDP over IPv4 may go without a checksum (RFC 768): zero then stays zero, and a checksum that
@@ -31,57 +35,96 @@ fn flags(packet: &Packet) -> u64 {
     }
 }
 
+/// The kernel has to know of the addresses and of the ports, each: where the device is to fill in the
+/// checksum, or has summed the packet up, one of them counts and the other does not.
 #[inline(always)]
-fn write_addresses(
-    skb: *mut __sk_buff,
-    packet: &Packet,
-    to: &TupleV1,
-    has_transport: bool,
-) -> Result<(), i64> {
-    let pseudo_header = flags(packet) | u64::from(BPF_F_PSEUDO_HDR);
+fn write_transport_checksum(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), i64> {
+    let (at, flags) = (packet.transport_checksum(), flags(packet));
+    let pseudo_header = flags | u64::from(BPF_F_PSEUDO_HDR);
     match packet.family {
         Family::V4 => {
-            let (old, new) = (v4_addresses(&packet.tuple), v4_addresses(to));
-            let difference = kernel::checksum_difference(&old, &new, 0);
-            if has_transport {
-                kernel::replace_l4_checksum(skb, packet.checksum(), difference, pseudo_header)?;
-            }
-            kernel::replace_l3_checksum(skb, packet.network + 10, difference)?;
-            kernel::store(skb, packet.network + 12, &new)
+            let difference = v4_difference(&packet.tuple, to);
+            kernel::replace_l4_checksum(skb, at, difference.into(), pseudo_header)?;
         }
         Family::V6 => {
-            if has_transport {
-                let both = v6_difference(&packet.tuple, to, 0);
-                kernel::replace_l4_checksum_v6(skb, packet.checksum(), both, pseudo_header)?;
-            }
+            let difference = v6_difference(&packet.tuple, to);
+            kernel::replace_l4_checksum_v6(skb, at, difference.into(), pseudo_header)?;
+        }
+    }
+    let (old, new) = (ports(&packet.tuple), ports(to));
+    if old == new {
+        return Ok(());
+    }
+    let difference = checksum::difference(&[u32::from_ne_bytes(old)], &[u32::from_ne_bytes(new)]);
+    kernel::replace_l4_checksum(skb, at, difference.into(), flags)
+}
+
+/// Writes the addresses, the IPv4 header's checksum and the ports: at once, where they follow one
+/// another.
+#[inline(always)]
+fn write(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), i64> {
+    let header = packet.transport - packet.network;
+    match packet.family {
+        Family::V4 if header == V4_HEADER => {
+            let bytes = v4_bytes::<14>(packet, to);
+            kernel::store(skb, packet.network + 10, &bytes)
+        }
+        Family::V6 if header == V6_HEADER => kernel::store_v6(skb, packet.network + 8, to),
+        Family::V4 | Family::V6 => {
+            write_addresses(skb, packet, to)?;
+            kernel::store(skb, packet.transport, &ports(to))
+        }
+    }
+}
+
+#[inline(always)]
+fn write_addresses(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), i64> {
+    match packet.family {
+        Family::V4 => {
+            let bytes = v4_bytes::<10>(packet, to);
+            kernel::store(skb, packet.network + 10, &bytes)
+        }
+        Family::V6 => {
             kernel::store(skb, packet.network + 8, &to.source)?;
             kernel::store(skb, packet.network + 24, &to.destination)
         }
     }
 }
 
-/// Difference of the sums of two pairs of IPv6 addresses.
+/// An IPv4 header from its checksum on, and the ports.
 #[inline(always)]
-pub(crate) fn v6_difference(from: &TupleV1, to: &TupleV1, seed: u32) -> i64 {
-    let source = kernel::checksum_difference(&from.source, &to.source, seed);
-    kernel::checksum_difference(&from.destination, &to.destination, source as u32)
+fn v4_bytes<const N: usize>(packet: &Packet, to: &TupleV1) -> [u8; N] {
+    let [c0, c1] = checksum::after_change(packet.checksum, v4_difference(&packet.tuple, to));
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = v4_addresses(to);
+    let [p0, p1, p2, p3] = ports(to);
+    let all = [c0, c1, s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, p2, p3];
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&all[..N]);
+    bytes
 }
 
+/// Difference of the sums of two pairs of IPv4 addresses.
 #[inline(always)]
-fn write_ports(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), i64> {
-    let (old, new) = (ports(&packet.tuple), ports(to));
-    if old == new || packet.later {
-        return Ok(());
-    }
-    let difference = kernel::checksum_difference(&old, &new, 0);
-    kernel::replace_l4_checksum(skb, packet.checksum(), difference, flags(packet))?;
-    kernel::store(skb, packet.transport, &new)
+pub(crate) fn v4_difference(from: &TupleV1, to: &TupleV1) -> u32 {
+    let [old, new] =
+        [from, to].map(|tuple| [words(&tuple.source)[3], words(&tuple.destination)[3]]);
+    checksum::difference(&old, &new)
+}
+
+/// The same of IPv6 addresses.
+#[inline(always)]
+pub(crate) fn v6_difference(from: &TupleV1, to: &TupleV1) -> u32 {
+    let [old, new] = [from, to].map(|tuple| {
+        let ([a, b, c, d], [e, f, g, h]) = (words(&tuple.source), words(&tuple.destination));
+        [a, b, c, d, e, f, g, h]
+    });
+    checksum::difference(&old, &new)
 }
 
 /// SCTP's checksum knows no addresses, and covers the whole packet.
 #[inline(never)]
 fn rewrite_sctp(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), Counter> {
-    write_addresses(skb, packet, to, false).map_err(|_| Counter::DropFailed)?;
+    write_addresses(skb, packet, to).map_err(|_| Counter::DropFailed)?;
     let (old, new) = (ports(&packet.tuple), ports(to));
     if old == new || packet.later {
         return Ok(());
@@ -90,14 +133,15 @@ fn rewrite_sctp(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<()
         // The rest of the packet is elsewhere, and its length not known.
         return Err(Counter::DropUnsupported);
     }
-    let checksum: [u8; 4] = kernel::load(skb, packet.checksum()).ok_or(Counter::DropFailed)?;
+    let checksum: [u8; 4] =
+        kernel::load(skb, packet.transport_checksum()).ok_or(Counter::DropFailed)?;
     // Zero is what a packet of this machine has whose checksum the device is to fill in.
     if checksum != [0; 4] {
         let following = packet.length.saturating_sub(4);
         let table = CRC32C_V1.get(0).ok_or(Counter::DropFailed)?;
         let checksum = u32::from_le_bytes(checksum);
         let after = crc32c::after_change(table, checksum, old, new, following);
-        kernel::store(skb, packet.checksum(), &after.to_le_bytes())
+        kernel::store(skb, packet.transport_checksum(), &after.to_le_bytes())
             .map_err(|_| Counter::DropFailed)?;
     }
     kernel::store(skb, packet.transport, &new).map_err(|_| Counter::DropFailed)

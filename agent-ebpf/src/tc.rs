@@ -92,13 +92,19 @@ const REFUSED: i32 = 101;
 #[inline(always)]
 fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let scratch = maps::scratch().ok_or(Counter::DropFailed)?;
+    let now = scratch.read_clock();
+    scratch.begun = 0;
     let mut parsed = packet::parse(skb);
-    let tunnelled = parsed == Parsed::Tunnel as i32
-        && hook == Hook::UplinkIngress
-        && tunnel::is_ours(skb, &scratch.packet);
-    if tunnelled {
-        tunnel::leave(skb, scratch.packet.family)?;
-        parsed = packet::parse(skb);
+    let mut tunnelled = false;
+    if hook == Hook::UplinkIngress && parsed == Parsed::Tunnel as i32 {
+        match tunnel::tunnel_leave(skb) {
+            tunnel::NOT_OURS => {}
+            tunnel::LEFT => {
+                tunnelled = true;
+                parsed = packet::parse(skb);
+            }
+            verdict => return Ok(verdict),
+        }
     }
     // The node's own stack sends the first one first.
     let in_order = hook == Hook::Egress;
@@ -115,11 +121,8 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         if POLICED && police_error(skb, hook as u32) != TC_ACT_UNSPEC {
             return Ok(TC_ACT_SHOT);
         }
-        return Ok(icmp::translate_error(
-            skb,
-            hook as u32,
-            u32::from(tunnelled),
-        ));
+        let answer = icmp::translate_error(skb, hook as u32, u32::from(tunnelled));
+        return Ok(tunnel::or_enter(skb, hook, answer));
     } else if parsed != Parsed::Transport as i32 {
         return Ok(if POLICED {
             police_other(skb, hook as u32)
@@ -130,14 +133,13 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     if POLICED && in_order && scratch.packet.is_first_fragment() {
         fragment::remember(scratch);
     }
-    let now = kernel::now();
     if let Some(connection) = connections::find(scratch, now) {
         connections::note(scratch, connection, now);
         scratch.forward = *connection;
         if !may_pass::<POLICED>(skb, hook, police::TRANSLATED) {
             return Ok(TC_ACT_SHOT);
         }
-        return Ok(translate(skb, hook as u32));
+        return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
     }
     let packet = &scratch.packet;
     let tuple = &packet.tuple;
@@ -154,12 +156,15 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     }
     scratch.frontend = *frontend;
     match begin(skb, hook as u32, u32::from(tunnelled)) {
-        OPENED if !may_pass::<POLICED>(skb, hook, police::TRANSLATED) => Ok(TC_ACT_SHOT),
+        OPENED if !may_pass::<POLICED>(skb, hook, police::TRANSLATED) => {
+            account_begun(&scratch.forward, scratch.begun);
+            Ok(TC_ACT_SHOT)
+        }
         OPENED => {
             if !POLICED {
                 flow::tell_opened(hook as u32, kernel::interface(skb));
             }
-            Ok(translate(skb, hook as u32))
+            Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)))
         }
         REFUSED if !may_pass::<POLICED>(skb, hook, police::REFUSED) => Ok(TC_ACT_SHOT),
         REFUSED => {
@@ -179,22 +184,17 @@ global! {
         let Some(scratch) = maps::scratch() else {
             return TC_ACT_SHOT;
         };
-        let now = kernel::now();
-        match connections::open(skb, hook.into(), scratch, tunnelled != 0, now) {
-            Ok(Opened::Connection(connection)) => {
-                scratch.forward = *connection;
-                OPENED
-            }
+        match connections::open(skb, hook.into(), scratch, tunnelled != 0) {
+            Ok(Opened::Connection) => OPENED,
             Ok(Opened::NoEndpoint) => REFUSED,
             Err(reason) => global::verdict(Err(reason)),
         }
     }
 
-    /// Sends the packet on as `scratch.forward` says; the answer is the verdict.
+    /// Sends the packet on as `scratch.forward` says; the answer is the verdict, or [`tunnel::ENTER`].
     fn translate(skb: *mut __sk_buff, hook: u32) -> i32 {
         let scratch = maps::scratch().ok_or(Counter::DropFailed);
-        let outcome = scratch.and_then(|scratch| send_on(skb, hook.into(), scratch));
-        tunnel::or_enter(skb, hook, outcome)
+        global::verdict(scratch.and_then(|scratch| send_on(skb, hook.into(), scratch)))
     }
 }
 
@@ -206,7 +206,7 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
     if scratch.packet.later {
         count(Counter::FragmentsTranslated);
     }
-    account(skb, &scratch.forward);
+    account(skb, &scratch.forward, scratch.begun);
     if scratch.forward.flags & CONNECTION_TUNNEL != 0 {
         return Ok(tunnel::ENTER);
     }
@@ -215,15 +215,24 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
     forward(skb, hook, scratch)
 }
 
-/// Counts a packet for its Service.
+/// Counts the connections that a packet has begun that goes no further.
 #[inline(always)]
-fn account(skb: *mut __sk_buff, connection: &ConnectionV2) {
+fn account_begun(connection: &ConnectionV2, begun: u64) {
+    if let Some(traffic) = maps::traffic(connection.service) {
+        traffic.connections += begun;
+    }
+}
+
+/// Counts a packet for its Service, and the connections that it begins.
+#[inline(always)]
+fn account(skb: *mut __sk_buff, connection: &ConnectionV2, begun: u64) {
     let Some(traffic) = maps::traffic(connection.service) else {
         return;
     };
     let packets = u64::from(kernel::segments(skb));
     let bytes = u64::from(kernel::length(skb).saturating_sub(packet::LINK_HEADER));
     if connection.flags & CONNECTION_FORWARD != 0 {
+        traffic.connections += begun;
         traffic.packets_in += packets;
         traffic.bytes_in += bytes;
     } else {

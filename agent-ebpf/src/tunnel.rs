@@ -33,20 +33,30 @@ global! {
         let scratch = maps::scratch().ok_or(Counter::DropFailed);
         verdict(scratch.and_then(|scratch| wrap(skb, hook.into(), scratch)))
     }
+
+    /// Takes the tunnel's header off the packet, where it is one that another node sent here so; the
+    /// answer is [`LEFT`], [`NOT_OURS`] or the verdict of a drop.
+    fn tunnel_leave(skb: *mut __sk_buff) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| unwrap(skb, &scratch.packet)))
+    }
 }
 
 /// No verdict: the packet is to enter a tunnel. Who has the scratch space says so, and does not call
-/// [`enter`], which has it too.
+/// [`enter`], which has it too, and would be too deep there for the stack.
 pub(crate) const ENTER: i32 = 102;
+/// Answers of [`tunnel_leave`], of which none is a verdict.
+pub(crate) const LEFT: i32 = 103;
+pub(crate) const NOT_OURS: i32 = 104;
 
-/// The verdict of an outcome that may be [`ENTER`].
+/// The verdict where the answer of who has had the packet may be [`ENTER`].
 #[inline(always)]
-pub(crate) fn or_enter(skb: *mut __sk_buff, hook: u32, outcome: Result<i32, Counter>) -> i32 {
-    match verdict(outcome) {
+pub(crate) fn or_enter(skb: *mut __sk_buff, hook: Hook, answer: i32) -> i32 {
+    match answer {
         ENTER => {
-            let verdict = enter(skb, hook);
+            let verdict = enter(skb, hook as u32);
             if verdict != TC_ACT_SHOT && flow::is_noted() {
-                flow::tell_drop(hook, kernel::interface(skb));
+                flow::tell_drop(hook as u32, kernel::interface(skb));
             }
             verdict
         }
@@ -82,7 +92,7 @@ fn wrap(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, C
         Family::V4 => settings.node_v4,
         Family::V6 => settings.node_v6,
     };
-    send(skb, &mut scratch.route, family, &scratch.forward.rewrite).ok_or(Counter::DropNoRoute)
+    send(skb, family, scratch).ok_or(Counter::DropNoRoute)
 }
 
 #[inline(always)]
@@ -157,7 +167,7 @@ pub(crate) fn start_v6(length: u32) -> [u8; 8] {
 /// be for a tunnel device of the node; from anybody else, a client could choose its address as it
 /// likes.
 #[inline(always)]
-pub(crate) fn is_ours(skb: *mut __sk_buff, packet: &Packet) -> bool {
+fn is_ours(skb: *mut __sk_buff, packet: &Packet) -> bool {
     let Some(settings) = maps::settings() else {
         return false;
     };
@@ -190,14 +200,16 @@ fn inner_destination(skb: *mut __sk_buff, packet: &Packet) -> Option<Address> {
     }
 }
 
-/// Takes the tunnel's header off.
 #[inline(always)]
-pub(crate) fn leave(skb: *mut __sk_buff, family: Family) -> Result<(), Counter> {
-    let header = match family {
+fn unwrap(skb: *mut __sk_buff, packet: &Packet) -> Result<i32, Counter> {
+    if !is_ours(skb, packet) {
+        return Ok(NOT_OURS);
+    }
+    let header = match packet.family {
         Family::V4 => V4_HEADER,
         Family::V6 => V6_HEADER,
     };
     kernel::remove_tunnel_header(skb, header).map_err(|_| Counter::DropFailed)?;
     count(Counter::TunnelReceived);
-    Ok(())
+    Ok(LEFT)
 }

@@ -20,7 +20,7 @@ use aya_ebpf::programs::XdpContext;
 
 use crate::maps::{self, EDGE_DEVICES_V1, Scratch, count};
 use crate::packet::{Family, LINK_HEADER, Packet, V4_HEADER, V6_HEADER, same_address};
-use crate::{connections, flow, forward, frame, kernel, services, tunnel};
+use crate::{connections, flow, frame, kernel, route, services, tunnel};
 
 const V4: [u8; 2] = [0x08, 0x00];
 const V6: [u8; 2] = [0x86, 0xdd];
@@ -96,7 +96,7 @@ fn enter(xdp: *mut xdp_md, frontend: &FrontendV2, scratch: &mut Scratch) -> Resu
     let Scratch {
         packet,
         forward,
-        route,
+        question,
         ..
     } = scratch;
     let family = packet.family;
@@ -111,20 +111,20 @@ fn enter(xdp: *mut xdp_md, frontend: &FrontendV2, scratch: &mut Scratch) -> Resu
     }
     forward.rewrite.source = *source;
     let here = frame::interface(xdp);
-    forward::ask(route, here, family, &forward.rewrite);
-    route.__bindgen_anon_1.tot_len = (length + header) as u16;
+    route::ask(question, here, family, &forward.rewrite);
+    question.__bindgen_anon_1.tot_len = (length + header) as u16;
     // Without a resolved neighbour the stack has to ask for it, and the packet has to wait.
-    if frame::fib_lookup(xdp, route) != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+    if frame::fib_lookup(xdp, question) != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
         return Err(Instead::Pass);
     }
-    let out = route.ifindex;
+    let out = question.ifindex;
     if out != here && EDGE_DEVICES_V1.get_ifindex(out).is_none() {
         return Err(Instead::Pass);
     }
     frame::make_room(xdp, header).ok_or(Instead::Pass)?;
     let destination = &forward.rewrite.destination;
-    frame::store(xdp, 0, &route.dmac)
-        .and_then(|()| frame::store(xdp, 6, &route.smac))
+    frame::store(xdp, 0, &question.dmac)
+        .and_then(|()| frame::store(xdp, 6, &question.smac))
         .and_then(|()| match family {
             Family::V4 => wrap_v4(xdp, settings, destination, length),
             Family::V6 => wrap_v6(xdp, settings, destination, length),

@@ -9,6 +9,7 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod checksum;
 pub mod connection;
 pub mod counters;
 pub mod crc32c;

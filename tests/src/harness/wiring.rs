@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::address::{self, Pair};
 use super::{Lab, Namespace, NodeSpec, PodSpec, namespace};
@@ -65,16 +65,32 @@ impl Lab {
             );
         }
         for (pod, place) in self.pods.values() {
-            let node = Namespace::of(&self.name, &pod.node);
-            lines += &format!(
-                "link add {} netns {} address {} type veth peer name eth0 netns {}\n",
-                interface_of(&pod.name),
-                node.name(),
-                address::POD_GATEWAY_MAC,
-                place.namespace.name()
-            );
+            lines += &self.link_of(pod, &place.namespace);
         }
         lines
+    }
+
+    fn link_of(&self, pod: &PodSpec, namespace: &Namespace) -> String {
+        let node = Namespace::of(&self.name, &pod.node);
+        format!(
+            "link add {} netns {} address {} type veth peer name eth0 netns {}\n",
+            interface_of(&pod.name),
+            node.name(),
+            address::POD_GATEWAY_MAC,
+            namespace.name()
+        )
+    }
+
+    /// Gives a pod another link to its node, with its old addresses: as if it were deleted, and
+    /// another one got them.
+    pub fn replace_link(&self, pod: &str) -> Result<()> {
+        let Some((pod, place)) = self.pods.get(pod) else {
+            bail!("{pod}: no such pod");
+        };
+        place.namespace.ip("link del eth0\n")?;
+        namespace::batch(&[], &self.link_of(pod, &place.namespace))?;
+        place.namespace.ip(&pod_lines(pod))?;
+        Namespace::of(&self.name, &pod.node).ip(&routes_to(pod))
     }
 
     pub(super) fn configure(&self) -> Result<()> {
@@ -122,14 +138,19 @@ impl Lab {
             }
         }
         for (pod, _) in self.pods.values().filter(|(pod, _)| pod.node == node.name) {
-            let interface = interface_of(&pod.name);
-            lines += &format!("link set {interface} up\n");
-            for address in &pod.addresses {
-                lines += &format!("route add {address} dev {interface}\n");
-            }
+            lines += &routes_to(pod);
         }
         lines
     }
+}
+
+fn routes_to(pod: &PodSpec) -> String {
+    let interface = interface_of(&pod.name);
+    let mut lines = format!("link set {interface} up\n");
+    for address in &pod.addresses {
+        lines += &format!("route add {address} dev {interface}\n");
+    }
+    lines
 }
 
 /// The node's end of a pod's link.

@@ -8,6 +8,8 @@ mod attachments;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod checksums;
+#[cfg(test)]
 mod choice;
 #[cfg(test)]
 mod connections;
@@ -39,6 +41,8 @@ mod pressure;
 mod qdisc;
 #[cfg(test)]
 mod rejection;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod sctp;
 #[cfg(test)]

@@ -205,3 +205,31 @@ fn a_malformed_object_affects_nothing_else_and_is_named_in_the_status() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_pod_with_the_address_of_another_is_reached_at_its_own_interface() {
+    let service = web().endpoints(&["a1"]);
+    let cluster = Cluster::start(&[&service]);
+    for v6 in [false, true] {
+        let probe = || Traffic::udp_fresh(service.ip(v6), 80);
+        // The programs are asked for the way all the time, and have answers.
+        let flows = ["pod-a", "pod-b"]
+            .map(|pod| cluster.flow(Uncovered(pod), &probe().every_milliseconds(2)));
+        cluster.await_spread(Uncovered("pod-a"), probe(), &["a1"]);
+        cluster.lab.replace_link("a1").unwrap();
+        for pod in ["pod-a", "pod-b"] {
+            let one = probe().count(1).timeout_milliseconds(100);
+            poll(Duration::from_secs(2), || {
+                (cluster.run(Uncovered(pod), &one).answered == 1).then_some(())
+            })
+            .unwrap_or_else(|| panic!("{pod}: no answer, IPv6 {v6}"));
+        }
+        for flow in flows {
+            assert!(flow.stop().unwrap().answered > 0);
+        }
+        // From then on nothing is lost.
+        for pod in ["pod-a", "pod-b"] {
+            cluster.expect_spread(Uncovered(pod), probe(), &["a1"]);
+        }
+    }
+}
