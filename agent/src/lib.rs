@@ -20,3 +20,4 @@ pub mod reconcile;
 pub mod runtime;
 pub mod settings;
 pub mod sys;
+pub mod whatif;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Paths, duration};
 use crate::explain::ask::{Destination, Sender};
 use compatibility::Compatibility;
-pub use policy::PolicyArguments;
+pub use policy::{PolicyArguments, PolicyCommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -224,6 +224,9 @@ pub enum Command {
         #[command(flatten)]
         view: View,
     },
+    /// Ask about network policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 /// Protocol of a connection.

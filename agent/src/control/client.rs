@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// An agent that is stuck is to be told from one that is busy with full tables.
@@ -35,7 +36,24 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`] where there is no answer.
 pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError> {
-    let answer = exchange(socket, path).map_err(|source| AskError::Unreachable {
+    send(socket, &format!("GET {path}"), "")
+}
+
+/// Asks for a path with a question as JSON.
+///
+/// # Errors
+/// [`AskError`] where there is no answer.
+pub fn ask_about<Q: Serialize, T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    question: &Q,
+) -> Result<T, AskError> {
+    let question = serde_json::to_string(question)?;
+    send(socket, &format!("POST {path}"), &question)
+}
+
+fn send<T: DeserializeOwned>(socket: &Path, line: &str, body: &str) -> Result<T, AskError> {
+    let answer = exchange(socket, line, body).map_err(|source| AskError::Unreachable {
         path: socket.into(),
         source,
     })?;
@@ -48,11 +66,22 @@ pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError
     Ok(serde_json::from_str(body)?)
 }
 
-fn exchange(socket: &Path, path: &str) -> io::Result<String> {
+fn exchange(socket: &Path, line: &str, body: &str) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let head = if body.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        )
+    };
+    write!(
+        stream,
+        "{line} HTTP/1.0\r\nHost: localhost\r\n{head}\r\n{body}"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

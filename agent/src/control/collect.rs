@@ -26,7 +26,11 @@ use crate::lb::ebpf::attach::Side;
 use crate::lb::ebpf::image::{Held, Tables, address, frontend_key};
 use crate::lb::ebpf::maps::Maps;
 use crate::reconcile::ClusterView;
+use crate::sys::clock;
 use crate::sys::map::TableError;
+use crate::whatif::answer::Answer;
+use crate::whatif::flows::of_connections;
+use crate::whatif::{Change, WhatIfError, judge};
 
 /// Everything reports are made of.
 #[derive(Clone, Debug)]
@@ -183,6 +187,25 @@ impl Watched {
             problems: &view.problems,
         };
         explain(question, &facts)
+    }
+
+    /// The answer to `policy what-if`. Reads the kernel's table of connections.
+    ///
+    /// # Errors
+    /// Where the change makes no sense, or the table cannot be read.
+    pub fn what_if(&self, change: &Change) -> Result<Answer, WhatIfError> {
+        if !self.policed {
+            return Err(WhatIfError::NotPoliced);
+        }
+        let desired = self.desired.borrow().clone();
+        let node = desired.ok_or(WhatIfError::NotSynced)?.node.clone();
+        let cluster = self.view.borrow().cluster.clone();
+        let (connections, settings) = kernel::policy_connections(&self.pins)
+            .map_err(|error| WhatIfError::Table(crate::applier::with_causes(&error)))?;
+        let now = clock::monotonic_nanoseconds();
+        // What was dropped lately belongs here too, once it is recorded.
+        let flows = of_connections(&connections, &settings, now);
+        judge(&cluster, &node, change, &flows)
     }
 
     fn apply(&self, applied: &Applied) -> Apply {

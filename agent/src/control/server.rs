@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::UnixListener;
@@ -17,6 +17,11 @@ use super::collect::Watched;
 use super::report::{Services, Status};
 use crate::config::arguments::Transport;
 use crate::explain::{ExplainError, Explanation, Question};
+use crate::whatif::answer::Answer;
+use crate::whatif::{Change, WhatIfError};
+
+/// Longest question. A cluster's policies as JSON: ten thousand of a kilobyte each, and some.
+const QUESTION_BYTES: usize = 32 << 20;
 
 /// Why the socket is not served.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +77,8 @@ pub async fn serve(
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/explain", get(explain))
+        .route("/v1/policy/what-if", post(what_if))
+        .layer(DefaultBodyLimit::max(QUESTION_BYTES))
         .with_state(watched);
     axum::serve(listener, router)
         .with_graceful_shutdown(cancel.cancelled_owned())
@@ -134,5 +141,22 @@ async fn explain(
         | ExplainError::UnknownService(_)
         | ExplainError::WhichPort { .. }
         | ExplainError::Families { .. } => failed(StatusCode::NOT_FOUND, &error),
+    })
+}
+
+async fn what_if(
+    State(watched): State<Watched>,
+    Json(change): Json<Change>,
+) -> Result<Json<Answer>, (StatusCode, String)> {
+    // Compiles the whole cluster, and reads the table of connections.
+    let answer = tokio::task::spawn_blocking(move || watched.what_if(&change)).await;
+    let failed = |code, error: &dyn std::fmt::Display| (code, error.to_string());
+    let answer = answer.map_err(|error| failed(StatusCode::INTERNAL_SERVER_ERROR, &error))?;
+    answer.map(Json).map_err(|error| match &error {
+        WhatIfError::Table(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        WhatIfError::NotSynced => failed(StatusCode::SERVICE_UNAVAILABLE, &error),
+        WhatIfError::NotPoliced => failed(StatusCode::CONFLICT, &error),
+        WhatIfError::NoSuchPolicy(_) => failed(StatusCode::NOT_FOUND, &error),
+        WhatIfError::NoPolicy(_) => failed(StatusCode::BAD_REQUEST, &error),
     })
 }

@@ -223,7 +223,11 @@ pub fn explanation(explanation: &Explanation) -> String {
     text
 }
 
-fn section(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn section(
+    title: &str,
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
         String::new()

@@ -1,7 +1,10 @@
 //! Flags of network policy.
 
-use clap::{ArgAction, Args};
+use std::path::PathBuf;
 
+use clap::{ArgAction, Args, Subcommand};
+
+use super::View;
 use crate::lb::ebpf::programs::PolicyLimits;
 
 /// Network policy.
@@ -24,4 +27,23 @@ pub struct PolicyArguments {
         help_heading = "Network policy"
     )]
     pub max_policy_entries: u32,
+}
+
+/// What may be asked of network policy.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say which of the flows seen lately changed policies would cut, and which they would newly
+    /// allow; the exit status is 3 where something would be cut
+    WhatIf {
+        /// NetworkPolicies and ClusterNetworkPolicies that are added, or take the place of those of
+        /// their names; `-` for standard input
+        #[arg(value_name = "FILE", required_unless_present = "delete")]
+        files: Vec<PathBuf>,
+        /// A policy that is gone: NAMESPACE/NAME, or NAME of a ClusterNetworkPolicy
+        #[arg(long, value_name = "NAME")]
+        delete: Vec<String>,
+        /// How to show it.
+        #[command(flatten)]
+        view: View,
+    },
 }
