@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::k8s::{Reduced, reduce};
-use model::{Event, Kind, KindSet, ObjectKey, Problem, SourceState};
+use model::{Event, Kind, KindSet, ObjectKey, Problem, Reason, SourceState};
 
 use super::documents::parse;
 
@@ -194,6 +194,7 @@ impl Store {
                 message,
                 "the first file's holds; remove one of the two",
             )
+            .because(Reason::Conflict)
         }));
         Some(reduced)
     }
