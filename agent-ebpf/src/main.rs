@@ -33,6 +33,7 @@ mod reject;
 mod rewrite;
 mod services;
 mod source;
+mod source_check;
 mod tc;
 mod tunnel;
 mod xdp;

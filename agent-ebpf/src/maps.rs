@@ -7,7 +7,9 @@ use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
-use agent_abi::policy::{EndpointV1, PolicyAddressV1, PolicyConnectionV1, VerdictKeyV1, VerdictV1};
+use agent_abi::policy::{
+    EndpointV1, InterfaceAddressV1, PolicyAddressV1, PolicyConnectionV1, VerdictKeyV1, VerdictV1,
+};
 use agent_abi::service::{
     ADDRESS_FRONTEND, ADDRESS_NODE, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
     FrontendKeyV1, FrontendV2, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
@@ -110,6 +112,10 @@ pub(crate) static POLICY_ENDPOINTS_V1: LpmTrie<PolicyAddressV1, EndpointV1> =
 #[map]
 pub(crate) static POLICY_CONNECTIONS_V1: LruHashMap<TupleV1, PolicyConnectionV1> =
     LruHashMap::pinned(1024, 0);
+
+#[map]
+pub(crate) static POLICY_INTERFACES_V1: LpmTrie<InterfaceAddressV1, u32> =
+    LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
 
 #[map]
 static POLICY_EPOCH_V1: Array<u32> = Array::pinned(1, 0);

@@ -11,8 +11,10 @@
 use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::policy::{
-    EPOCH_NEVER, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
+    EPOCH_BEFORE, EPOCH_NEVER, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD,
+    PolicyConnectionV1,
 };
+use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
@@ -23,6 +25,7 @@ use crate::kernel;
 use crate::maps::{self, POLICY_CONNECTIONS_V1, Scratch, count};
 use crate::packet::{Family, Hook, Packet, UNREADABLE, parse_at, same_address};
 use crate::policy::{Decision, decide, traffic};
+use crate::source_check::source_may_come;
 
 const SECOND: u64 = 1_000_000_000;
 const ICMP_HEADER: u32 = 8;
@@ -41,13 +44,13 @@ pub(crate) const WITHOUT_PORTS: u32 = 3;
 global! {
     /// Whether policy lets the packet in the scratch space pass: the answer is `TC_ACT_UNSPEC`, or
     /// the verdict of a drop.
-    fn police(hook: u32, state: u32) -> i32 {
+    fn police(skb: *mut __sk_buff, hook: u32, state: u32) -> i32 {
         let hook = Hook::from(hook);
         verdict(maps::scratch().ok_or(Counter::DropFailed).and_then(|scratch| {
             let packet = &scratch.packet;
             let begins = state == WITHOUT_PORTS
                 || (packet.tuple.protocol == IPPROTO_TCP && packet.opens());
-            judge(scratch, hook == Hook::WorkloadIngress, state, begins)
+            judge(skb, scratch, hook == Hook::WorkloadIngress, state, begins)
         }))
     }
 
@@ -68,7 +71,13 @@ global! {
 
 /// `begins` says that the packet can be no answer, and is to be judged in any case.
 #[inline(always)]
-fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Result<i32, Counter> {
+fn judge(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch,
+    from_pod: bool,
+    state: u32,
+    begins: bool,
+) -> Result<i32, Counter> {
     let Scratch {
         packet,
         forward,
@@ -92,13 +101,23 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
         entry.peer = forward.rewrite.destination;
         entry.peer_port = forward.rewrite.destination_port;
     }
+    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
+    entry.interface = 0;
+    if from_pod {
+        entry.interface = kernel::interface(skb);
+        // What a connection's packets come by is looked up once.
+        if !matches!(&known, Some(known) if known.interface == entry.interface)
+            && source_may_come(skb) == 0
+        {
+            return Err(Counter::DropSpoofed);
+        }
+    }
     if state == REFUSED {
         entry.epoch = EPOCH_NEVER;
         let_through(key, entry, from_pod, now);
         return Ok(TC_ACT_UNSPEC);
     }
     let mut begun_by_pod = from_pod;
-    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
     if let Some(known) = known.filter(|_| !begins)
         && is_alive(key, known, now)
     {
@@ -112,6 +131,9 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
             return Err(reason(from_pod != is_answer));
         }
         if is_settled {
+            if known.interface == 0 {
+                known.interface = entry.interface;
+            }
             return Ok(TC_ACT_UNSPEC);
         }
         if is_answer {
@@ -139,6 +161,9 @@ fn judge(scratch: &mut Scratch, from_pod: bool, state: u32, begins: bool) -> Res
         // Of a pod without rules too: those it gets later are not for what it has begun before.
         Decision::Allow => {}
         Decision::Audit => count(Counter::PolicyAudited),
+        Decision::Deny if !begins && keep(key, entry, begun_by_pod, now) => {
+            return Ok(TC_ACT_UNSPEC);
+        }
         Decision::Deny => {
             cut(key, entry, begun_by_pod);
             return Err(reason(begun_by_pod));
@@ -195,6 +220,7 @@ fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, begun_by_pod: bool
         0
     };
     entry._pad = 0;
+    entry._pad2 = 0;
     // Where the table refuses, the next packet is judged too, and an answer as if it began.
     let _inserted = POLICY_CONNECTIONS_V1.insert(key, &*entry, 0);
 }
@@ -212,6 +238,28 @@ fn cut(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool) {
         known.peer = entry.peer;
         known.peer_port = entry.peer_port;
     }
+}
+
+/// Whether a connection that is forbidden now goes on, since it was let through before and
+/// `--netpol-keep-connections` says so.
+#[inline(always)]
+fn keep(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool, now: u64) -> bool {
+    if maps::settings().is_none_or(|settings| settings.flags & SETTING_KEEP_CONNECTIONS == 0) {
+        return false;
+    }
+    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(key).map(kernel::policy);
+    let Some(known) = known else {
+        return false;
+    };
+    let is_the_same = known.flags & POLICY_CONNECTION_CUT == 0
+        && known.epoch != EPOCH_BEFORE
+        && (known.flags & POLICY_CONNECTION_FROM_POD != 0) == begun_by_pod
+        && is_same_peer(known, entry);
+    if !is_the_same || !is_alive(key, known, now) {
+        return false;
+    }
+    known.epoch = entry.epoch;
+    true
 }
 
 #[inline(always)]
@@ -239,6 +287,9 @@ fn judge_other(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
         let [kind, _, _, _, id0, id1, ..] =
             kernel::load::<8>(skb, packet.transport).unwrap_or([0xff; 8]);
         if is_of_the_link(packet, kind) {
+            if from_pod && source_may_come(skb) == 0 {
+                return Err(Counter::DropSpoofed);
+            }
             return Ok(TC_ACT_UNSPEC);
         }
         packet.tuple.source_port = [id0, id1];
@@ -251,7 +302,7 @@ fn judge_other(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
             fragment::remember(scratch);
         }
     }
-    judge(scratch, from_pod, AS_IT_IS, !answers)
+    judge(skb, scratch, from_pod, AS_IT_IS, !answers)
 }
 
 #[inline(always)]
@@ -277,10 +328,13 @@ fn judge_error(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
             *key = inner.tuple;
         }
         if POLICY_CONNECTIONS_V1.get_ptr(&*key).is_some() {
+            if from_pod && source_may_come(skb) == 0 {
+                return Err(Counter::DropSpoofed);
+            }
             return Ok(TC_ACT_UNSPEC);
         }
     }
-    judge(scratch, from_pod, WITHOUT_PORTS, true)
+    judge(skb, scratch, from_pod, WITHOUT_PORTS, true)
 }
 
 #[inline(always)]
@@ -292,11 +346,13 @@ fn is_icmp(protocol: u8) -> bool {
 /// that no router forwards: without them nothing leaves the pod.
 #[inline(always)]
 fn is_of_the_link(packet: &Packet, kind: u8) -> bool {
-    let of_the_link = |address: &Address| {
-        (address[0] == 0xfe && address[1] & 0xc0 == 0x80)
-            || (address[0] == 0xff && address[1] & 0x0f == 2)
-    };
     packet.tuple.protocol == IPPROTO_ICMPV6
         && matches!(kind, 130..=137 | 143)
         && (of_the_link(&packet.tuple.source) || of_the_link(&packet.tuple.destination))
+}
+
+#[inline(always)]
+fn of_the_link(address: &Address) -> bool {
+    (address[0] == 0xfe && address[1] & 0xc0 == 0x80)
+        || (address[0] == 0xff && address[1] & 0x0f == 2)
 }

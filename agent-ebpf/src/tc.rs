@@ -63,15 +63,15 @@ fn verdict<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> i32 {
 
 /// Whether policy lets a packet pass that is in a state of [`police`]'s.
 #[inline(always)]
-fn may_pass<const POLICED: bool>(hook: Hook, state: u32) -> bool {
-    !POLICED || police(hook as u32, state) == TC_ACT_UNSPEC
+fn may_pass<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook, state: u32) -> bool {
+    !POLICED || police(skb, hook as u32, state) == TC_ACT_UNSPEC
 }
 
 /// The verdict on a packet that goes on as it is.
 #[inline(always)]
-fn go_on<const POLICED: bool>(hook: Hook, state: u32) -> i32 {
+fn go_on<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook, state: u32) -> i32 {
     if POLICED {
-        police(hook as u32, state)
+        police(skb, hook as u32, state)
     } else {
         TC_ACT_UNSPEC
     }
@@ -103,7 +103,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         match fragment::fragment_follow(skb, u32::from(!in_order)) {
             FOLLOWS => {}
             IS_HELD => return Ok(TC_ACT_SHOT),
-            _ => return Ok(go_on::<POLICED>(hook, police::WITHOUT_PORTS)),
+            _ => return Ok(go_on::<POLICED>(skb, hook, police::WITHOUT_PORTS)),
         }
     } else if parsed == Parsed::Error as i32 {
         if POLICED && police_error(skb, hook as u32) != TC_ACT_UNSPEC {
@@ -128,7 +128,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     if let Some(connection) = connections::find(scratch, now) {
         connections::note(scratch, connection, now);
         scratch.forward = *connection;
-        if !may_pass::<POLICED>(hook, police::TRANSLATED) {
+        if !may_pass::<POLICED>(skb, hook, police::TRANSLATED) {
             return Ok(TC_ACT_SHOT);
         }
         return Ok(translate(skb, hook as u32));
@@ -140,17 +140,17 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             .filter(|frontend| hook == Hook::Egress || frontend.flags & FRONTEND_LOOPBACK == 0)
     else {
         connections::make_way(packet, now);
-        return Ok(go_on::<POLICED>(hook, police::AS_IT_IS));
+        return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
     };
     let begins = tuple.protocol == IPPROTO_TCP && packet.opens();
     if maps::is_the_kernels(begins) {
-        return Ok(go_on::<POLICED>(hook, police::AS_IT_IS));
+        return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
     }
     scratch.frontend = *frontend;
     match begin(skb, hook as u32, u32::from(tunnelled)) {
-        OPENED if !may_pass::<POLICED>(hook, police::TRANSLATED) => Ok(TC_ACT_SHOT),
+        OPENED if !may_pass::<POLICED>(skb, hook, police::TRANSLATED) => Ok(TC_ACT_SHOT),
         OPENED => Ok(translate(skb, hook as u32)),
-        REFUSED if !may_pass::<POLICED>(hook, police::REFUSED) => Ok(TC_ACT_SHOT),
+        REFUSED if !may_pass::<POLICED>(skb, hook, police::REFUSED) => Ok(TC_ACT_SHOT),
         REFUSED => Ok(reject(skb, hook as u32)),
         verdict => Ok(verdict),
     }

@@ -63,10 +63,12 @@ pub enum Counter {
     DropPolicyEgress = 25,
     /// Connections that an audited policy would drop.
     PolicyAudited = 26,
+    /// Dropped: the source is none of the addresses of the pod that sent it.
+    DropSpoofed = 27,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 27] = [
+pub const COUNTERS: [(Counter, &str); 28] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -94,6 +96,7 @@ pub const COUNTERS: [(Counter, &str); 27] = [
     (Counter::DropPolicyIngress, "drop_policy_ingress"),
     (Counter::DropPolicyEgress, "drop_policy_egress"),
     (Counter::PolicyAudited, "policy_audited"),
+    (Counter::DropSpoofed, "drop_spoofed"),
 ];
 
 /// Per-CPU hash: service id (`u32`) → [`TrafficV1`].

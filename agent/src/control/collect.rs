@@ -14,10 +14,11 @@ use super::kernel;
 use super::metrics::Measured;
 use super::report::{
     Apply, BackendRow, DeviceRow, DivergenceRow, FrontendRow, NoteRow, ProblemRow, ServiceRow,
-    Services, SourceRow, Status,
+    Services, SourceRow, Status, UnenforcedRow,
 };
 use crate::applier::Applied;
 use crate::desired::{Desired, LbService, LbServiceKey, Pool, Pools};
+use crate::devices::pods::Unenforced;
 use crate::devices::{Device, Role, Xdp};
 use crate::explain::lookups::Kernel;
 use crate::explain::{Connect, ExplainError, Explanation, Facts, Question, explain};
@@ -55,6 +56,10 @@ pub struct Watched {
     pub applied: watch::Receiver<Applied>,
     /// Interfaces.
     pub devices: watch::Receiver<Option<Vec<Device>>>,
+    /// Pods that network policy does not reach.
+    pub unenforced: watch::Receiver<Vec<Unenforced>>,
+    /// All that is wrong.
+    pub problems: watch::Receiver<Arc<[model::Problem]>>,
     /// From changes of endpoints until they were in force.
     pub latency: watch::Receiver<Histogram>,
     /// Whether metrics have kube-router's names too.
@@ -102,7 +107,8 @@ impl Watched {
             maps: Vec::new(),
             devices: self.devices.borrow().iter().flatten().map(device).collect(),
             counters: Vec::new(),
-            problems: view.problems.iter().map(problem).collect(),
+            problems: self.problems.borrow().iter().map(problem).collect(),
+            unenforced: self.unenforced.borrow().iter().map(unenforced).collect(),
             notes: Vec::new(),
             flags_without_effect: self.without_effect.to_vec(),
         }
@@ -292,6 +298,15 @@ fn problem(problem: &model::Problem) -> ProblemRow {
         field: problem.field.clone(),
         message: problem.message.clone(),
         effect: problem.effect.clone(),
+    }
+}
+
+fn unenforced(found: &Unenforced) -> UnenforcedRow {
+    UnenforcedRow {
+        pod: found.pod.to_string(),
+        address: found.address.to_string(),
+        has_rules: found.has_rules,
+        reason: found.why.clone(),
     }
 }
 

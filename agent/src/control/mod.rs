@@ -10,6 +10,7 @@ pub mod health_check;
 pub mod kernel;
 pub mod metrics;
 mod page;
+pub mod pod_interface;
 pub mod report;
 pub mod server;
 pub mod table;

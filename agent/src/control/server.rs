@@ -11,12 +11,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::Watched;
+use super::pod_interface;
 use super::report::{Services, Status};
 use crate::config::arguments::Transport;
 use crate::explain::{ExplainError, Explanation, Question};
+use crate::reconcile::Announcement;
+use crate::sandbox::{Refusal, Request};
 use crate::whatif::answer::Answer;
 use crate::whatif::{Change, WhatIfError};
 
@@ -71,18 +75,37 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 pub async fn serve(
     listener: UnixListener,
     watched: Watched,
+    announcements: mpsc::Sender<Announcement>,
     cancel: CancellationToken,
 ) -> io::Result<()> {
+    let of_pods = watched.clone();
+    let interface = move |Json(request): Json<Request>| {
+        let (watched, announcements) = (of_pods.clone(), announcements.clone());
+        async move {
+            let answer = pod_interface::answer(watched, announcements, request).await;
+            answer.map(Json).map_err(refused)
+        }
+    };
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/explain", get(explain))
         .route("/v1/policy/what-if", post(what_if))
+        .route("/v1/pod-interface", post(interface))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES))
         .with_state(watched);
     axum::serve(listener, router)
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
+}
+
+fn refused(refusal: Refusal) -> (StatusCode, Json<Refusal>) {
+    let code = if refusal.retry {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::BAD_REQUEST
+    };
+    (code, Json(refusal))
 }
 
 async fn status(State(watched): State<Watched>) -> Result<Json<Status>, (StatusCode, String)> {

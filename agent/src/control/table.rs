@@ -99,6 +99,24 @@ pub fn status(status: &Status) -> String {
         ]
     });
     text += &section("Interfaces", &["NAME", "ROLE", "ERROR"], devices);
+    let unenforced = status.unenforced.iter().map(|row| {
+        let effect = if row.has_rules {
+            "its policies are NOT ENFORCED"
+        } else {
+            "no policy would be enforced"
+        };
+        vec![
+            row.pod.clone(),
+            row.address.clone(),
+            row.reason.clone(),
+            effect.to_owned(),
+        ]
+    });
+    text += &section(
+        "Pods without network policy",
+        &["POD", "ADDRESS", "FOUND", "EFFECT"],
+        unenforced,
+    );
     let counters = status.counters.iter().filter(|row| row.value > 0);
     text += &section(
         "Counters",

@@ -19,6 +19,11 @@ pub struct PolicyArguments {
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
     pub netpol_default_deny: bool,
+    /// Let connections go on that were allowed when they began and that policies forbid by now; a
+    /// ping is judged anew each time
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
+    pub netpol_keep_connections: bool,
     /// Most verdicts of network policies, and prefixes of peers; fixed when the tables are made
     #[arg(
         long,

@@ -24,7 +24,7 @@ use super::takeover::Targets;
 use crate::sys::map::{Table, TableError, foreign};
 
 /// The maps of this build.
-const MAPS: [&str; 23] = [
+const MAPS: [&str; 24] = [
     ADDRESSES_MAP,
     FRONTENDS_MAP,
     SERVICES_MAP,
@@ -48,6 +48,7 @@ const MAPS: [&str; 23] = [
     policy::ALLOCATOR_MAP,
     policy::POLICY_CONNECTIONS_MAP,
     policy::EPOCH_MAP,
+    policy::INTERFACES_MAP,
 ];
 
 /// Why this build may not touch what is there.
