@@ -103,7 +103,8 @@ fn a_pod_is_reached_by_the_interface_that_its_route_names() {
         its interface link2 has no programs: no memory
         its route leads to link3, which leads to other machines too
         its interface is link2: no Ethernet header
-        it is behind the bridge link4, whose port link6 is not policed"#]].assert_eq(&told.join("\n"));
+        it is behind the bridge link4, whose port link6 is not policed"#]]
+    .assert_eq(&told.join("\n"));
 }
 
 #[test]

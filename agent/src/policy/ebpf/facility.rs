@@ -118,8 +118,8 @@ impl PolicyMaps {
             written = match (self.maps.write(op), op) {
                 (Err(error @ TableError::Full { .. }), Op::PutVerdict((key, _), _)) => {
                     // The sets of others may fit.
-                    let users = lost.lose(key.set, error, &known.image);
-                    users
+                    let instead = lost.lose(key.set, error, &known.image);
+                    instead
                         .into_iter()
                         .try_for_each(|op| self.commit(op, &mut known.image, outcome))
                 }

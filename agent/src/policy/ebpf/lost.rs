@@ -41,8 +41,8 @@ impl Lost {
         Some(op)
     }
 
-    /// A set does not fit. The answer closes the pods that use it already: what it says of the
-    /// peers that come is not there.
+    /// A set does not fit. The answer closes the pods that use it already, since what it says of the
+    /// peers that come is not there, and makes room for other sets.
     pub(super) fn lose(&mut self, set: u32, error: TableError, image: &Image) -> Vec<Op> {
         self.sets.insert(set);
         self.error.get_or_insert(error);
@@ -50,8 +50,12 @@ impl Lost {
         let users = users.filter(|(_, endpoint)| uses(endpoint, set));
         let users: Vec<Prefix> = users.map(|(prefix, _)| *prefix).collect();
         self.pods.extend(&users);
-        let close = |prefix| Op::PutEndpoint(prefix, CLOSED);
-        users.into_iter().map(close).collect()
+        let written = image.verdicts.keys().filter(|(key, _)| key.set == set);
+        users
+            .into_iter()
+            .map(|prefix| Op::PutEndpoint(prefix, CLOSED))
+            .chain(written.map(|key| Op::DeleteVerdict(*key)))
+            .collect()
     }
 
     fn concerns(&self, endpoint: &EndpointV1) -> bool {
