@@ -38,6 +38,7 @@ mod rewrite;
 mod route;
 mod services;
 mod source;
+mod source_check;
 mod tc;
 mod tunnel;
 mod xdp;

@@ -9,8 +9,8 @@ use agent_abi::crc32c;
 use agent_abi::flow::{FLOWS_BYTES, LimitKeyV1, LimitV1};
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
 use agent_abi::policy::{
-    EndpointV1, NO_RULE, PolicyAddressV1, PolicyConnectionV1, RuleKeyV1, RuleV1, VerdictKeyV1,
-    VerdictV1,
+    EndpointV1, InterfaceAddressV1, NO_RULE, PolicyAddressV1, PolicyConnectionV1, RuleKeyV1,
+    RuleV1, VerdictKeyV1, VerdictV1,
 };
 use agent_abi::service::{
     ADDRESS_FRONTEND, ADDRESS_NODE, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
@@ -117,6 +117,10 @@ pub(crate) static POLICY_CONNECTIONS_V1: LruHashMap<TupleV1, PolicyConnectionV1>
     LruHashMap::pinned(1024, 0);
 
 #[map]
+pub(crate) static POLICY_INTERFACES_V1: LpmTrie<InterfaceAddressV1, u32> =
+    LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
+
+#[map]
 static POLICY_EPOCH_V1: Array<u32> = Array::pinned(1, 0);
 
 /// Used by the agent alone, as `ALLOCATOR_V2`.
@@ -194,6 +198,7 @@ pub(crate) struct Scratch {
 }
 
 /// What is known of a decision of policy.
+#[derive(Default)]
 pub(crate) struct Decided {
     /// Rule; 0 for none.
     pub(crate) rule: u32,

@@ -11,8 +11,10 @@
 use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::policy::{
-    EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
+    EPOCH_BEFORE, EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD,
+    PolicyConnectionV1,
 };
+use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
@@ -21,9 +23,10 @@ use crate::flow;
 use crate::fragment;
 use crate::global::{global, verdict};
 use crate::kernel;
-use crate::maps::{self, POLICY_CONNECTIONS_V1, Scratch, count};
+use crate::maps::{self, Decided, POLICY_CONNECTIONS_V1, Scratch, count};
 use crate::packet::{Family, Hook, Packet, UNREADABLE, parse_at, same_address};
 use crate::policy::{Decision, decide, traffic};
+use crate::source_check::source_may_come;
 
 const SECOND: u64 = 1_000_000_000;
 const ICMP_HEADER: u32 = 8;
@@ -76,6 +79,7 @@ fn judge(
     state: u32,
     begins: bool,
 ) -> Result<i32, Counter> {
+    let now = scratch.read_clock();
     let Scratch {
         packet,
         forward,
@@ -91,7 +95,6 @@ fn judge(
     } else {
         connections::reverse(&packet.tuple, key);
     }
-    let now = kernel::now();
     let epoch = maps::policy_epoch();
     entry.epoch = epoch;
     entry.peer = key.destination;
@@ -100,6 +103,18 @@ fn judge(
         entry.peer = forward.rewrite.destination;
         entry.peer_port = forward.rewrite.destination_port;
     }
+    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
+    entry.interface = 0;
+    if from_pod {
+        entry.interface = kernel::interface(skb);
+        // What a connection's packets come by is looked up once.
+        if !matches!(&known, Some(known) if known.interface == entry.interface)
+            && source_may_come(skb) == 0
+        {
+            *decided = Decided::default();
+            return Err(Counter::DropSpoofed);
+        }
+    }
     if state == REFUSED {
         entry.epoch = EPOCH_NEVER;
         let_through(key, entry, from_pod, now);
@@ -107,7 +122,6 @@ fn judge(
     }
     let mut begun_by_pod = from_pod;
     let mut is_known = false;
-    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
     if let Some(known) = known.filter(|_| !begins)
         && is_alive(key, known, now)
     {
@@ -121,6 +135,9 @@ fn judge(
         // What was cut is asked about again: a report of the drop names the rule.
         let is_cut = known.flags & POLICY_CONNECTION_CUT != 0;
         if is_settled && !is_cut {
+            if known.interface == 0 {
+                known.interface = entry.interface;
+            }
             return Ok(TC_ACT_UNSPEC);
         }
         if is_answer {
@@ -159,6 +176,9 @@ fn judge(
         // Of a pod without rules too: those it gets later are not for what it has begun before.
         Decision::Allow => {}
         Decision::Audit => count(Counter::PolicyAudited),
+        Decision::Deny if !begins && keep(key, entry, begun_by_pod, now) => {
+            return Ok(TC_ACT_UNSPEC);
+        }
         Decision::Deny => {
             cut(key, entry, begun_by_pod);
             return Err(reason(begun_by_pod));
@@ -229,6 +249,7 @@ fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, begun_by_pod: bool
         0
     };
     entry._pad = 0;
+    entry._pad2 = 0;
     // Where the table refuses, the next packet is judged too, and an answer as if it began.
     let _inserted = POLICY_CONNECTIONS_V1.insert(key, &*entry, 0);
 }
@@ -246,6 +267,28 @@ fn cut(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool) {
         known.peer = entry.peer;
         known.peer_port = entry.peer_port;
     }
+}
+
+/// Whether a connection that is forbidden now goes on, since it was let through before and
+/// `--netpol-keep-connections` says so.
+#[inline(always)]
+fn keep(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool, now: u64) -> bool {
+    if maps::settings().is_none_or(|settings| settings.flags & SETTING_KEEP_CONNECTIONS == 0) {
+        return false;
+    }
+    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(key).map(kernel::policy);
+    let Some(known) = known else {
+        return false;
+    };
+    let is_the_same = known.flags & POLICY_CONNECTION_CUT == 0
+        && known.epoch != EPOCH_BEFORE
+        && (known.flags & POLICY_CONNECTION_FROM_POD != 0) == begun_by_pod
+        && is_same_peer(known, entry);
+    if !is_the_same || !is_alive(key, known, now) {
+        return false;
+    }
+    known.epoch = entry.epoch;
+    true
 }
 
 #[inline(always)]
@@ -275,6 +318,9 @@ fn judge_other(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
         let [kind, _, _, _, id0, id1, ..] =
             kernel::load::<8>(skb, packet.transport).unwrap_or([0xff; 8]);
         if is_of_the_link(packet, kind) {
+            if from_pod && source_may_come(skb) == 0 {
+                return Err(Counter::DropSpoofed);
+            }
             return Ok(TC_ACT_UNSPEC);
         }
         packet.tuple.source_port = [id0, id1];
@@ -313,6 +359,9 @@ fn judge_error(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
             *key = inner.tuple;
         }
         if POLICY_CONNECTIONS_V1.get_ptr(&*key).is_some() {
+            if from_pod && source_may_come(skb) == 0 {
+                return Err(Counter::DropSpoofed);
+            }
             return Ok(TC_ACT_UNSPEC);
         }
     }
@@ -328,11 +377,13 @@ fn is_icmp(protocol: u8) -> bool {
 /// that no router forwards: without them nothing leaves the pod.
 #[inline(always)]
 fn is_of_the_link(packet: &Packet, kind: u8) -> bool {
-    let of_the_link = |address: &Address| {
-        (address[0] == 0xfe && address[1] & 0xc0 == 0x80)
-            || (address[0] == 0xff && address[1] & 0x0f == 2)
-    };
     packet.tuple.protocol == IPPROTO_ICMPV6
         && matches!(kind, 130..=137 | 143)
         && (of_the_link(&packet.tuple.source) || of_the_link(&packet.tuple.destination))
+}
+
+#[inline(always)]
+fn of_the_link(address: &Address) -> bool {
+    (address[0] == 0xfe && address[1] & 0xc0 == 0x80)
+        || (address[0] == 0xff && address[1] & 0x0f == 2)
 }

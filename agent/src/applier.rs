@@ -9,6 +9,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use model::Problem;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,10 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Fullness of the tables.
     pub usage: Vec<Usage>,
+    /// Revision of the policy tables that are in force in full.
+    pub policy: Option<u64>,
+    /// What is wrong with objects, as far as it shows only here.
+    pub problems: Vec<Problem>,
 }
 
 /// A unit that could not be applied.

@@ -88,8 +88,8 @@ pub enum ConfigError {
     #[error("--{0}: 0 entries hold nothing; give at least 1")]
     Empty(&'static str),
     /// What goes with network policy, without it.
-    #[error("--netpol-default-deny goes with --run-firewall; give both")]
-    DefaultDeny,
+    #[error("--{0} goes with --run-firewall; give both")]
+    WithoutFirewall(&'static str),
     /// A rehearsal of a removal that is turned off.
     #[error("--dry-run goes with --cleanup-config; leave it out to run the agent")]
     DryRun,
@@ -131,6 +131,7 @@ impl Config {
                 PolicyArguments {
                     run_firewall,
                     netpol_default_deny,
+                    netpol_keep_connections,
                     max_policy_entries,
                 },
             paths,
@@ -146,8 +147,15 @@ impl Config {
         if dry_run {
             return Err(ConfigError::DryRun);
         }
-        if netpol_default_deny && !run_firewall {
-            return Err(ConfigError::DefaultDeny);
+        let of_firewall = [
+            ("netpol-default-deny", netpol_default_deny),
+            ("netpol-keep-connections", netpol_keep_connections),
+        ];
+        if let Some((flag, _)) = of_firewall
+            .iter()
+            .find(|(_, given)| *given && !run_firewall)
+        {
+            return Err(ConfigError::WithoutFirewall(flag));
         }
         if let [first, second] = cluster_cidr.as_slice()
             && first.addr().is_ipv4() == second.addr().is_ipv4()
@@ -202,6 +210,7 @@ impl Config {
             }),
             translation: Translation {
                 masquerade_all,
+                keep_connections: netpol_keep_connections,
                 cluster_cidrs: cluster_cidr,
                 timeouts: timeouts(
                     service_tcp_timeout,

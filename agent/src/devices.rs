@@ -1,6 +1,8 @@
 //! Which interface gets which programs: decided here, done by `lb::ebpf::attach`.
 
-use std::collections::BTreeMap;
+pub mod pods;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +11,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::applier::Applied;
+use crate::applier::{Applied, with_causes};
 use crate::desired::Desired;
+use crate::desired::policy::PolicyTables;
 use crate::handover::Handover;
 use crate::lb::ebpf::attach::{AttachError, Attachments, Mode, Side, Target};
 use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
+use crate::policy::ebpf::interfaces::Interfaces;
 use crate::sys::links::{Link, LinkKind};
 use crate::sys::qdisc;
+use pods::Unenforced;
 
 /// A failed attachment is tried again this often; mostly the interface is gone by then.
 const RETRY: Duration = Duration::from_secs(5);
@@ -34,6 +39,8 @@ pub enum Role {
 /// One interface as status shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
+    /// Index; 0 where it is not there.
+    pub index: u32,
     /// Name.
     pub name: String,
     /// What it is to the agent.
@@ -56,8 +63,14 @@ pub enum Xdp {
 }
 
 /// Decides what an interface is. Behind a veth or a bridge there are pods, unless it has an address
-/// of the node or leads to the default gateway; `--devices` names the uplinks outright.
-pub fn role(link: &Link, node_addresses: &[IpAddr], devices: &[String]) -> Role {
+/// of the node or leads to the default gateway; `--devices` names the uplinks outright. An interface
+/// of another kind is a pod's where the route to one of `pods` says so.
+pub fn role(
+    link: &Link,
+    node_addresses: &[IpAddr],
+    devices: &[String],
+    pods: &BTreeSet<IpAddr>,
+) -> Role {
     let uplink = if devices.is_empty() {
         link.default_route
             || link
@@ -74,6 +87,7 @@ pub fn role(link: &Link, node_addresses: &[IpAddr], devices: &[String]) -> Role 
         }
         _ if uplink => Role::Attach(Side::Uplink),
         LinkKind::Veth | LinkKind::Bridge => Role::Attach(Side::Workload),
+        LinkKind::Other if pods::leads_to_one(link, pods) => Role::Attach(Side::Workload),
         LinkKind::Other => Role::Attach(Side::Uplink),
     }
 }
@@ -97,6 +111,17 @@ pub struct Devices {
     pub ownership: Ownership,
     /// How the programs are attached.
     pub mode: Mode,
+    /// Who may send from behind interfaces, where network policy is on.
+    pub interfaces: Option<Interfaces>,
+}
+
+/// What is known of interfaces and of the pods behind them.
+#[derive(Debug)]
+pub struct Published {
+    /// Interfaces.
+    pub devices: watch::Sender<Option<Vec<Device>>>,
+    /// Pods that network policy does not reach.
+    pub unenforced: watch::Sender<Vec<Unenforced>>,
 }
 
 /// Keeps the programs attached to what is there, until `cancel`.
@@ -110,11 +135,12 @@ pub fn run(
         xdp_devices,
         mut ownership,
         mode,
+        mut interfaces,
     }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
     applied: watch::Receiver<Applied>,
-    status: &watch::Sender<Option<Vec<Device>>>,
+    published: &Published,
     cancel: &CancellationToken,
     runtime: &Handle,
 ) {
@@ -134,27 +160,28 @@ pub fn run(
     if !runtime.block_on(first_apply) {
         return;
     }
+    let mut failing = false;
     loop {
         let known = links.borrow_and_update().clone();
-        let node = desired
-            .borrow_and_update()
-            .as_ref()
-            .map(|desired| desired.node.addresses.clone());
-        if let (Some(known), Some(node)) = (known, node) {
+        let wanted = desired.borrow_and_update().clone();
+        if let (Some(known), Some(wanted)) = (known, wanted) {
+            let node = &wanted.node.addresses;
+            let pods: BTreeSet<IpAddr> = wanted.policy.endpoints().keys().copied().collect();
             let roles: Vec<(&Link, Role)> = known
                 .iter()
-                .map(|link| (link, role(link, &node, &uplinks)))
+                .map(|link| (link, role(link, node, &uplinks, &pods)))
                 .collect();
+            failing = !limit_sources(interfaces.as_mut(), &wanted.policy, &roles);
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
             if mode == Mode::Clsact {
                 record_qdiscs(&mut ownership, &targets, attachments.attached());
             }
             if let Some(handover) = &handover {
-                handover.before_attaching();
+                handover.before_attaching(&pods);
             }
             let errors = attachments.follow(&mut programs, &targets);
             if let Some(handover) = handover.take() {
-                handover.finish(&node, &mut ownership);
+                handover.finish(node, &pods, &mut ownership);
             }
             let at_the_edge: Vec<Target> = targets
                 .into_iter()
@@ -163,17 +190,14 @@ pub fn run(
             let refused = edge.follow(&mut programs, &at_the_edge);
             let mut seen = report(&roles, &errors);
             add_xdp(&mut seen, &xdp_devices, &at_the_edge, refused);
-            status.send_if_modified(|before| {
-                let differs = before.as_ref() != Some(&seen);
-                *before = Some(seen);
-                differs
-            });
+            let reached = match &interfaces {
+                Some(_) => pods::unenforced(&wanted.policy, &known, &seen),
+                None => Vec::new(),
+            };
+            failing |= seen.iter().any(|device| device.error.is_some());
+            publish(&published.unenforced, reached);
+            publish(&published.devices, Some(seen));
         }
-        let failing = status
-            .borrow()
-            .iter()
-            .flatten()
-            .any(|device| device.error.is_some());
         let go_on = runtime.block_on(async {
             tokio::select! {
                 () = cancel.cancelled() => false,
@@ -184,6 +208,32 @@ pub fn run(
         });
         if !go_on {
             return;
+        }
+    }
+}
+
+fn publish<T: PartialEq>(to: &watch::Sender<T>, value: T) {
+    to.send_if_modified(|before| {
+        let differs = *before != value;
+        *before = value;
+        differs
+    });
+}
+
+/// Brings the table of who may send from where up to date; whether that succeeded.
+fn limit_sources(
+    interfaces: Option<&mut Interfaces>,
+    tables: &PolicyTables,
+    roles: &[(&Link, Role)],
+) -> bool {
+    let Some(interfaces) = interfaces else {
+        return true;
+    };
+    match interfaces.follow(pods::sources(tables, roles)) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, cause = with_causes(&error), "sources of packets are not checked everywhere; tried again in a while");
+            false
         }
     }
 }
@@ -228,6 +278,7 @@ fn report(roles: &[(&Link, Role)], errors: &[AttachError]) -> Vec<Device> {
     }
     let of = |name: &str| errors.iter().find(|error| error.interface() == Some(name));
     let device = |(link, role): &(&Link, Role)| Device {
+        index: link.index,
         name: link.name.clone(),
         role: *role,
         xdp: Xdp::NotWanted,
@@ -254,6 +305,7 @@ fn add_xdp(
         match devices.iter_mut().find(|device| device.name == *name) {
             Some(device) => device.xdp = xdp,
             None => devices.push(Device {
+                index: 0,
                 name: name.clone(),
                 role: Role::Ignore("not there, but named by --xdp-devices"),
                 xdp: Xdp::NotWanted,
@@ -276,6 +328,8 @@ mod tests {
             ethernet: kind != LinkKind::Loopback,
             addresses,
             default_route,
+            routes: BTreeSet::new(),
+            bridge: None,
             mtu: 1500,
         }
     }
@@ -328,18 +382,28 @@ mod tests {
                 workload,
             ),
         ] {
-            assert_eq!(role(&link, &node, devices), expected, "{what}");
+            let role = role(&link, &node, devices, &BTreeSet::new());
+            assert_eq!(role, expected, "{what}");
         }
         let mut tunnel = link(LinkKind::Other, "", false);
         tunnel.ethernet = false;
-        assert!(matches!(role(&tunnel, &node, &[]), Role::Ignore(_)));
+        let role = |link: &Link| role(link, &node, &[], &["10.0.0.1".parse().unwrap()].into());
+        assert!(matches!(role(&tunnel), Role::Ignore(_)));
+        let mut tap = link(LinkKind::Other, "", false);
+        tap.routes.insert("10.0.0.0/24".parse().unwrap());
+        assert_eq!(role(&tap), uplink, "a route to many");
+        tap.routes.insert("10.0.0.1/32".parse().unwrap());
+        assert_eq!(role(&tap), workload, "the route to a pod");
+        tap.default_route = true;
+        assert_eq!(role(&tap), uplink, "the way out");
         let loopback = link(LinkKind::Loopback, "127.0.0.1", false);
-        assert_eq!(role(&loopback, &node, &[]), Role::Attach(Side::Loopback));
+        assert_eq!(role(&loopback), Role::Attach(Side::Loopback));
     }
 
     #[test]
     fn every_interface_named_for_xdp_says_what_became_of_it() {
         let device = |name: &str, side, xdp| Device {
+            index: 2,
             name: name.into(),
             role: Role::Attach(side),
             xdp,
@@ -364,6 +428,7 @@ mod tests {
             &[(2, reason.clone())].into(),
         );
         let absent = Device {
+            index: 0,
             name: "eth9".into(),
             role: Role::Ignore("not there, but named by --xdp-devices"),
             xdp: Xdp::NotWanted,

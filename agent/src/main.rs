@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(command) = &arguments.command {
-        view::show(command)?;
+        return Ok(view::show(command)?);
     } else if arguments.cleanup_config {
         return agent::cleanup::run(arguments);
     } else {

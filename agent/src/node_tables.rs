@@ -41,10 +41,14 @@ impl Facility for NodeTables {
                 failures,
                 error,
                 usage,
+                policy: revision,
+                problems,
             } = policy.apply(desired, pass);
             outcome.operations += operations;
             outcome.failures.extend(failures);
             outcome.usage.extend(usage);
+            outcome.policy = revision;
+            outcome.problems.extend(problems);
             let errors: Vec<String> = outcome.error.into_iter().chain(error).collect();
             outcome.error = (!errors.is_empty()).then(|| errors.join("; "));
         }

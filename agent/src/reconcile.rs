@@ -4,12 +4,12 @@
 //! depends on the cluster alone, not on how its events came.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Cluster, Event, Kind, KindSet, ObjectKey, Problem, SourceState};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,7 @@ use crate::desired::Desired;
 use crate::desired::node::{self, Exposure, NodeContext};
 use crate::histogram::Histogram;
 use crate::latency::{self, Triggered};
+use crate::sandbox::{self, Announced, Refusal};
 use crate::sys::links::Link;
 
 /// How long to wait for more events.
@@ -104,6 +105,26 @@ impl Place {
     }
 }
 
+/// Addresses of a pod that its status does not say yet.
+#[derive(Debug)]
+pub struct Announcement {
+    /// The pod.
+    pub pod: ObjectKey,
+    /// What it is given.
+    pub addresses: Vec<IpAddr>,
+    /// The revision of the policy tables that know it.
+    pub heard: oneshot::Sender<Result<u64, Refusal>>,
+}
+
+/// What the cluster is made of.
+#[derive(Debug)]
+pub struct Heard {
+    /// What the source says.
+    pub events: mpsc::Receiver<Event>,
+    /// What is said on this node before the source does.
+    pub announcements: mpsc::Receiver<Announcement>,
+}
+
 /// What comes of the cluster, and where to.
 #[derive(Debug)]
 pub struct Published {
@@ -115,16 +136,21 @@ pub struct Published {
     pub triggered: mpsc::Sender<Triggered>,
 }
 
-/// Follows `events` until `cancel`, or until the source ends.
+/// Follows what is heard until `cancel`, or until the source ends.
 pub async fn run(
     place: Place,
     kinds: KindSet,
-    mut events: mpsc::Receiver<Event>,
+    heard: Heard,
     debounce: Debounce,
     published: Published,
     cancel: CancellationToken,
 ) {
     let mut place = place;
+    let Heard {
+        mut events,
+        mut announcements,
+    } = heard;
+    let mut announced = Announced::default();
     let mut cluster = Cluster::default();
     let mut before = None;
     let mut compiles = Histogram::default();
@@ -132,8 +158,29 @@ pub async fn run(
         tokio::select! {
             () = cancel.cancelled() => return,
             () = place.changed() => {}
+            Some(announcement) = announcements.recv() => {
+                let Announcement { pod, addresses, heard } = announcement;
+                let known = before.as_ref().is_some_and(|_| cluster.is_synced(&kinds));
+                let answer = if known {
+                    announced.announce(&mut cluster, &place.node_name, &pod, &addresses)
+                } else {
+                    Err(sandbox::Reason::NotSynced.because("the cluster is not known yet"))
+                };
+                let answer = answer.map(|()| {
+                    // A pod waits for this, so it waits for nothing more.
+                    publish(&mut cluster, &place, &published, before.as_ref());
+                    before = Some(cluster.clone());
+                    let desired = published.desired.borrow();
+                    desired.as_ref().map_or(0, |desired| desired.policy.revision())
+                });
+                if heard.send(answer).is_err() {
+                    tracing::debug!(%pod, "nobody waits for the pod's interface any more");
+                }
+                published.view.send_modify(|view| view.cluster = cluster.clone());
+                continue;
+            }
             first = events.recv() => match first {
-                Some(first) => cluster.apply(first),
+                Some(first) => cluster.apply(announced.fill(first)),
                 None => return,
             },
         }
@@ -145,7 +192,7 @@ pub async fn run(
         while before.is_some() || !is_synced(&cluster) {
             let more = tokio::time::timeout_at(deadline(first_at, debounce), events.recv()).await;
             let Ok(Some(more)) = more else { break };
-            cluster.apply(more);
+            cluster.apply(announced.fill(more));
         }
         let synced = is_synced(&cluster);
         if synced {

@@ -10,6 +10,7 @@
 //! One token stops them all. The first that fails or panics ends the process with an error; the
 //! pinned programs and tables go on balancing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -29,7 +30,7 @@ use crate::bootstrap;
 use crate::cleanup::{HOLDER, LINKS, MAPS, PROGRAMS};
 use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
-use crate::control::{health, health_check, kernel, server};
+use crate::control::{health, health_check, kernel, pod_interface, server};
 use crate::devices;
 use crate::flows;
 use crate::flows::log::Log;
@@ -45,8 +46,10 @@ use crate::lb::ebpf::{DEBUG_OBJECT, OBJECT};
 use crate::node_tables::{NodeTables, policy_maps};
 use crate::ownership::Ownership;
 use crate::policy::ebpf::facility::PolicyMaps;
+use crate::policy::ebpf::interfaces::Interfaces;
 use crate::probe::Capabilities;
-use crate::reconcile::{self, ClusterView, Debounce, Place, Published};
+use crate::problems;
+use crate::reconcile::{self, ClusterView, Debounce, Heard, Place, Published};
 use crate::settings;
 use crate::sys::{bpffs, cgroup, links, lock::Lock};
 
@@ -114,7 +117,7 @@ pub async fn run(config: Config) -> Result<()> {
     settings::enable_all(&mut ownership)?;
 
     let pins = paths.bpf_root.join(MAPS);
-    let handover = Handover::look(pins.clone())?;
+    let handover = Handover::look(pins.clone(), limits.policy.is_some())?;
     let mut programs = Programs::load(object, &pins, limits)?;
     let said = programs.log();
     // Programs that are kept write to a log that nobody reads any more.
@@ -137,6 +140,12 @@ pub async fn run(config: Config) -> Result<()> {
     };
     let log = Log::open(&pins)?;
     let in_force = tables.policy.as_ref().map(PolicyMaps::in_force);
+    let mut interfaces = Interfaces::open(&pins)?;
+    if limits.policy.is_none() {
+        // What an earlier run wrote; an index may be another interface's later.
+        interfaces.follow(BTreeMap::new())?;
+    }
+    let interfaces = limits.policy.is_some().then_some(interfaces);
     tracing::info!(node = %node_name, ?mode, connect, "started");
 
     let cancel = CancellationToken::new();
@@ -154,6 +163,9 @@ pub async fn run(config: Config) -> Result<()> {
     let (applied_tx, applied) = watch::channel(Applied::default());
     let (links_tx, links) = watch::channel(None);
     let (devices_tx, device_list) = watch::channel(None);
+    let (unenforced_tx, unenforced) = watch::channel(Vec::new());
+    let (problems_tx, all_problems) = watch::channel(Arc::default());
+    let (announce, announcements) = mpsc::channel(pod_interface::WAITING);
     let (triggered_tx, triggered) = mpsc::channel(latency::WAITING);
     let (latency_tx, latencies) = watch::channel(Histogram::default());
     let (questions, asked) = mpsc::channel(flows::log::QUESTIONS);
@@ -168,6 +180,8 @@ pub async fn run(config: Config) -> Result<()> {
         desired: desired.clone(),
         applied: applied.clone(),
         devices: device_list,
+        unenforced: unenforced.clone(),
+        problems: all_problems.clone(),
         latency: latencies,
         kube_router_metrics,
         policy: in_force.clone(),
@@ -187,7 +201,7 @@ pub async fn run(config: Config) -> Result<()> {
         let (options, node) = (options.clone(), Arc::clone(&node_name));
         let (token, to_learn) = (cancel.clone(), view.clone());
         tasks.spawn(async move {
-            model_watch::post_events(options, COMPONENT, node, view, token).await;
+            model_watch::post_events(options, COMPONENT, node, all_problems, token).await;
             Ok(())
         });
         let token = cancel.clone();
@@ -196,6 +210,11 @@ pub async fn run(config: Config) -> Result<()> {
             Ok(())
         });
     }
+    let (token, of_objects, of_tables) = (cancel.clone(), view, applied.clone());
+    tasks.spawn(async move {
+        problems::run(of_objects, unenforced, of_tables, problems_tx, token).await;
+        Ok(())
+    });
     let (kinds_of_source, token) = (kinds.clone(), cancel.clone());
     tasks.spawn(async move { Ok(model_watch::run(source, kinds_of_source, events, token).await?) });
     let place = Place {
@@ -211,6 +230,10 @@ pub async fn run(config: Config) -> Result<()> {
     };
     let token = cancel.clone();
     tasks.spawn(async move {
+        let heard = Heard {
+            events: heard,
+            announcements,
+        };
         reconcile::run(place, kinds, heard, Debounce::default(), published, token).await;
         Ok(())
     });
@@ -258,6 +281,7 @@ pub async fn run(config: Config) -> Result<()> {
         xdp_devices,
         ownership,
         mode,
+        interfaces,
     };
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {
@@ -266,13 +290,16 @@ pub async fn run(config: Config) -> Result<()> {
             links,
             desired,
             applied,
-            &devices_tx,
+            &devices::Published {
+                devices: devices_tx,
+                unenforced: unenforced_tx,
+            },
             &token,
             runtime,
         );
     })?;
     let (token, of_socket) = (cancel.clone(), watched.clone());
-    tasks.spawn(async move { Ok(server::serve(socket, of_socket, token).await?) });
+    tasks.spawn(async move { Ok(server::serve(socket, of_socket, announce, token).await?) });
     if let Some(said) = said {
         let token = cancel.clone();
         tasks.spawn(async move {

@@ -35,7 +35,7 @@ pub use policy::{
     PeerSelection, PolicyMode, PolicyPeer, PolicyPort, PolicyRule, PortSelection, Requirement,
     RuleAction, Subject, Tier,
 };
-pub use problem::Problem;
+pub use problem::{Problem, Reason};
 pub use service::{
     ClusterIps, Scheduler, Service, ServicePort, ServiceType, SessionAffinity, SourceRanges,
     TrafficDistribution, TrafficPolicy, Tuning, WeightedPeer,

@@ -65,10 +65,12 @@ pub enum Counter {
     PolicyAudited = 26,
     /// Events of `agent_abi::flow` that nobody read in time.
     FlowsLost = 27,
+    /// Dropped: the source is none of the addresses of the pod that sent it.
+    DropSpoofed = 28,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 28] = [
+pub const COUNTERS: [(Counter, &str); 29] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -97,6 +99,7 @@ pub const COUNTERS: [(Counter, &str); 28] = [
     (Counter::DropPolicyEgress, "drop_policy_egress"),
     (Counter::PolicyAudited, "policy_audited"),
     (Counter::FlowsLost, "flows_lost"),
+    (Counter::DropSpoofed, "drop_spoofed"),
 ];
 
 /// Per-CPU hash: service id (`u32`) → [`TrafficV1`].

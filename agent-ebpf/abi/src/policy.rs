@@ -41,6 +41,9 @@ pub const EPOCH_MAP: &str = "POLICY_EPOCH_V1";
 
 /// Per-CPU hash: [`RuleKeyV1`] → [`RuleV1`].
 pub const RULES_MAP: &str = "POLICY_RULES_V1";
+/// Longest-prefix trie: [`InterfaceAddressV1`] → `SOURCE_*` (`u32`): what may come from behind a
+/// pod's interface. Where there is nothing, nobody knows who is behind it, and everything may.
+pub const INTERFACES_MAP: &str = "POLICY_INTERFACES_V1";
 
 /// Index of the next identity in [`ALLOCATOR_MAP`].
 pub const NEXT_IDENTITY: u32 = 0;
@@ -153,6 +156,24 @@ pub struct EndpointV1 {
 /// No pod is known at the address: nothing but the node passes, in either direction.
 pub const ENDPOINT_CLOSED: u32 = 1;
 
+/// Data of the keys of [`INTERFACES_MAP`]; the prefix counts [`INTERFACE_BITS`] and bits of the
+/// mapped address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct InterfaceAddressV1 {
+    /// Index of the interface.
+    pub interface: u32,
+    /// Source of what comes from there.
+    pub address: Address,
+}
+
+/// Bits of the interface.
+pub const INTERFACE_BITS: u32 = 32;
+/// The source is one of the pod's addresses.
+pub const SOURCE_OWN: u32 = 1;
+/// It is not.
+pub const SOURCE_STRANGE: u32 = 2;
+
 /// Value of [`POLICY_CONNECTIONS_MAP`]: a connection that was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -169,6 +190,10 @@ pub struct PolicyConnectionV1 {
     pub flags: u8,
     /// Zero.
     pub _pad: u8,
+    /// Index of the interface from behind which the pod's packets may come, 0 until one has.
+    pub interface: u32,
+    /// Zero.
+    pub _pad2: u32,
 }
 
 /// The pod began the connection.
@@ -177,9 +202,14 @@ pub const POLICY_CONNECTION_FROM_POD: u8 = 1;
 pub const POLICY_CONNECTION_CUT: u8 = 2;
 /// No epoch of the tables: they begin with 1.
 pub const EPOCH_NEVER: u32 = 0;
+/// No epoch either: the connection was there before it could be judged, and is judged at its next
+/// packet.
+pub const EPOCH_BEFORE: u32 = u32::MAX;
 
 const _: () =
-    assert!(size_of::<PolicyConnectionV1>() == 32 && offset_of!(PolicyConnectionV1, epoch) == 24);
+    assert!(size_of::<PolicyConnectionV1>() == 40 && offset_of!(PolicyConnectionV1, epoch) == 24);
+const _: () = assert!(offset_of!(PolicyConnectionV1, interface) == 32);
+const _: () = assert!(size_of::<InterfaceAddressV1>() == 20);
 const _: () = assert!(size_of::<TupleV1>() == 40);
 const _: () = assert!(size_of::<RuleKeyV1>() == 8 && size_of::<RuleV1>() == 24);
 const _: () = assert!(size_of::<PolicyAddressV1>() == 16);

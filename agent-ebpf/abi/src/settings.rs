@@ -51,5 +51,7 @@ pub const HANDING_BACK: u32 = 2;
 
 /// `--masquerade-all`: translate the source of everything that goes through a Service.
 pub const SETTING_MASQUERADE_ALL: u32 = 1;
+/// `--netpol-keep-connections`: what network policy has let through stays so, whatever it says later.
+pub const SETTING_KEEP_CONNECTIONS: u32 = 2;
 
 const _: () = assert!(size_of::<SettingsV2>() == 96 && offset_of!(SettingsV2, flags) == 72);

@@ -19,7 +19,7 @@ use super::{Paths, duration};
 use crate::explain::ask::{Destination, Sender};
 use crate::flows::filter::Filter;
 use compatibility::Compatibility;
-pub use policy::PolicyArguments;
+pub use policy::{PolicyArguments, PolicyCommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -260,6 +260,9 @@ pub enum Command {
         #[command(flatten)]
         view: View,
     },
+    /// Ask about network policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 /// Protocol of a connection.

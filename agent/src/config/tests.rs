@@ -85,10 +85,13 @@ fn what_makes_no_sense_is_refused() {
         config(&["--cleanup-config=false", "--dry-run"]),
         Err(ConfigError::DryRun)
     ));
-    assert!(matches!(
-        config(&["--netpol-default-deny"]),
-        Err(ConfigError::DefaultDeny)
-    ));
+    for flag in ["netpol-default-deny", "netpol-keep-connections"] {
+        let refused = config(&[&format!("--{flag}")]).unwrap_err();
+        assert!(
+            matches!(refused, ConfigError::WithoutFirewall(named) if named == flag),
+            "{refused}"
+        );
+    }
     for flags in [
         &["--config-sync-period=0"][..],
         &["--config-sync-period=soon"],

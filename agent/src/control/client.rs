@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// An agent that is stuck is to be told from one that is busy with full tables.
@@ -39,7 +40,29 @@ pub enum AskError {
 /// [`AskError`] where there is no answer.
 pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError> {
     let mut body = String::new();
-    read(socket, path, Some(PATIENCE), |answer| {
+    read(
+        socket,
+        &format!("GET {path}"),
+        "",
+        Some(PATIENCE),
+        |answer| answer.read_to_string(&mut body).map(drop),
+    )?;
+    Ok(serde_json::from_str(&body)?)
+}
+
+/// Asks for a path with a question as JSON.
+///
+/// # Errors
+/// [`AskError`] where there is no answer.
+pub fn ask_about<Q: Serialize, T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    question: &Q,
+) -> Result<T, AskError> {
+    let question = serde_json::to_string(question)?;
+    let line = format!("POST {path}");
+    let mut body = String::new();
+    read(socket, &line, &question, Some(PATIENCE), |answer| {
         answer.read_to_string(&mut body).map(drop)
     })?;
     Ok(serde_json::from_str(&body)?)
@@ -58,7 +81,7 @@ pub fn ask_lines<E: From<AskError>>(
 ) -> Result<(), E> {
     let mut taken = Ok(());
     let patience = (!follow).then_some(PATIENCE);
-    read(socket, path, patience, |answer| {
+    read(socket, &format!("GET {path}"), "", patience, |answer| {
         let mut line = String::new();
         while answer.read_line(&mut line)? > 0 {
             taken = take(line.trim_end());
@@ -75,7 +98,8 @@ pub fn ask_lines<E: From<AskError>>(
 /// Has the body of an answer read.
 fn read(
     socket: &Path,
-    path: &str,
+    line: &str,
+    question: &str,
     patience: Option<Duration>,
     body: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
 ) -> Result<(), AskError> {
@@ -83,7 +107,7 @@ fn read(
         path: socket.into(),
         source,
     };
-    let (head, mut answer) = exchange(socket, path, patience).map_err(unreachable)?;
+    let (head, mut answer) = exchange(socket, line, question, patience).map_err(unreachable)?;
     if head.split(' ').nth(1) == Some("200") {
         return body(&mut answer).map_err(unreachable);
     }
@@ -98,13 +122,23 @@ fn read(
 /// Asks; the answer is the line with the status, and what comes after the headers.
 fn exchange(
     socket: &Path,
-    path: &str,
+    line: &str,
+    question: &str,
     patience: Option<Duration>,
 ) -> io::Result<(String, BufReader<UnixStream>)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(patience)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let head = if question.is_empty() {
+        String::new()
+    } else {
+        let length = question.len();
+        format!("Content-Type: application/json\r\nContent-Length: {length}\r\n")
+    };
+    write!(
+        stream,
+        "{line} HTTP/1.0\r\nHost: localhost\r\n{head}\r\n{question}"
+    )?;
     let mut answer = BufReader::new(stream);
     let mut status = String::new();
     answer.read_line(&mut status)?;

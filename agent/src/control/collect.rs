@@ -15,10 +15,11 @@ use super::metrics::Measured;
 use super::policy;
 use super::report::{
     Apply, BackendRow, DeviceRow, DivergenceRow, FrontendRow, NoteRow, ProblemRow, ServiceRow,
-    Services, SourceRow, Status,
+    Services, SourceRow, Status, UnenforcedRow,
 };
 use crate::applier::Applied;
 use crate::desired::{Desired, LbService, LbServiceKey, Pool, Pools};
+use crate::devices::pods::Unenforced;
 use crate::devices::{Device, Role, Xdp};
 use crate::explain::lookups::Kernel;
 use crate::explain::{Connect, ExplainError, Explanation, Facts, Question, explain};
@@ -29,7 +30,11 @@ use crate::lb::ebpf::image::{Held, Tables, address, frontend_key};
 use crate::lb::ebpf::maps::Maps;
 use crate::policy::ebpf::facility::InForce;
 use crate::reconcile::ClusterView;
+use crate::sys::clock;
 use crate::sys::map::TableError;
+use crate::whatif::answer::Answer;
+use crate::whatif::flows::of_connections;
+use crate::whatif::{Change, WhatIfError, judge};
 
 /// Everything reports are made of.
 #[derive(Clone, Debug)]
@@ -54,6 +59,10 @@ pub struct Watched {
     pub applied: watch::Receiver<Applied>,
     /// Interfaces.
     pub devices: watch::Receiver<Option<Vec<Device>>>,
+    /// Pods that network policy does not reach.
+    pub unenforced: watch::Receiver<Vec<Unenforced>>,
+    /// All that is wrong.
+    pub problems: watch::Receiver<Arc<[model::Problem]>>,
     /// From changes of endpoints until they were in force.
     pub latency: watch::Receiver<Histogram>,
     /// Whether metrics have kube-router's names too.
@@ -105,7 +114,8 @@ impl Watched {
             maps: Vec::new(),
             devices: self.devices.borrow().iter().flatten().map(device).collect(),
             counters: Vec::new(),
-            problems: view.problems.iter().map(problem).collect(),
+            problems: self.problems.borrow().iter().map(problem).collect(),
+            unenforced: self.unenforced.borrow().iter().map(unenforced).collect(),
             notes: Vec::new(),
             flags_without_effect: self.without_effect.to_vec(),
         }
@@ -194,6 +204,25 @@ impl Watched {
         explain(question, &facts)
     }
 
+    /// The answer to `policy what-if`. Reads the kernel's table of connections.
+    ///
+    /// # Errors
+    /// Where the change makes no sense, or the table cannot be read.
+    pub fn what_if(&self, change: &Change) -> Result<Answer, WhatIfError> {
+        if !self.policed {
+            return Err(WhatIfError::NotPoliced);
+        }
+        let desired = self.desired.borrow().clone();
+        let node = desired.ok_or(WhatIfError::NotSynced)?.node.clone();
+        let cluster = self.view.borrow().cluster.clone();
+        let (connections, settings) = kernel::policy_connections(&self.pins)
+            .map_err(|error| WhatIfError::Table(crate::applier::with_causes(&error)))?;
+        let now = clock::monotonic_nanoseconds();
+        // What was dropped lately belongs here too, once it is recorded.
+        let flows = of_connections(&connections, &settings, now);
+        judge(&cluster, &node, change, &flows)
+    }
+
     fn apply(&self, applied: &Applied) -> Apply {
         let ago = applied
             .at
@@ -278,6 +307,15 @@ fn problem(problem: &model::Problem) -> ProblemRow {
         field: problem.field.clone(),
         message: problem.message.clone(),
         effect: problem.effect.clone(),
+    }
+}
+
+fn unenforced(found: &Unenforced) -> UnenforcedRow {
+    UnenforcedRow {
+        pod: found.pod.to_string(),
+        address: found.address.to_string(),
+        has_rules: found.has_rules,
+        reason: found.why.clone(),
     }
 }
 

@@ -12,11 +12,12 @@ use agent_abi::connection::{
     CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, FragmentKeyV1, FragmentV2, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::{TRAFFIC_MAP, TrafficV1};
-use agent_abi::policy::{RULES_MAP, RuleKeyV1};
+use agent_abi::policy::{POLICY_CONNECTIONS_MAP, PolicyConnectionV1, RULES_MAP, RuleKeyV1};
 use agent_abi::service::{
     AFFINITY_MAP, AffinityKeyV1, AffinityV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV2,
     SERVICES_MAP, SOURCES_MAP, ServiceV2, SourceKeyV1,
 };
+use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ use crate::desired::{Desired, LbServiceKey, Scope};
 use crate::lb::ebpf::image::frontend_key;
 use crate::lb::ebpf::maps;
 use crate::sys::map::{
-    Table, TableError, Trie, lru_usage, max_entries, per_cpu_delete, per_cpu_sums_by_key,
+    List, Table, TableError, Trie, lru_usage, max_entries, per_cpu_delete, per_cpu_sums_by_key,
 };
 
 /// Counters of [`TrafficV1`].
@@ -179,6 +180,18 @@ pub async fn sweep_traffic(watched: Watched, period: Duration, cancel: Cancellat
             }
         }
     }
+}
+
+/// What policy knows of connections, and how long it does.
+///
+/// # Errors
+/// Where the tables cannot be read.
+pub fn policy_connections(
+    pins: &Path,
+) -> Result<(Vec<(TupleV1, PolicyConnectionV1)>, SettingsV2), TableError> {
+    let connections = Table::open_lru(pins, POLICY_CONNECTIONS_MAP)?.entries()?;
+    let settings = List::open(pins, SETTINGS_MAP)?.get(0)?;
+    Ok((connections, settings))
 }
 
 fn sweep(watched: &Watched) -> Result<usize, TableError> {

@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -124,6 +124,16 @@ impl Measured {
         ] {
             page.gauge(name, help, value)?;
         }
+        let unenforced: BTreeSet<&str> = status
+            .unenforced
+            .iter()
+            .map(|row| row.pod.as_str())
+            .collect();
+        page.gauge(
+            "fairlead_policy_unenforced_pods",
+            "Pods of this node that network policy does not reach",
+            unenforced.len(),
+        )?;
         let since_1970 = succeeded_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         page.gauges(
             "fairlead_last_successful_apply_timestamp_seconds",

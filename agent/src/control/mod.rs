@@ -12,6 +12,7 @@ pub mod health_check;
 pub mod kernel;
 pub mod metrics;
 mod page;
+pub mod pod_interface;
 mod policy;
 pub mod report;
 pub mod server;

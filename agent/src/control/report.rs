@@ -31,6 +31,9 @@ pub struct Status {
     pub counters: Vec<CounterRow>,
     /// What is wrong with objects of the cluster.
     pub problems: Vec<ProblemRow>,
+    /// Pods of this node that network policy does not reach.
+    #[serde(default)]
+    pub unenforced: Vec<UnenforcedRow>,
     /// How something that was asked for is done.
     #[serde(default)]
     pub notes: Vec<NoteRow>,
@@ -134,6 +137,19 @@ pub struct ProblemRow {
     pub message: String,
     /// What follows.
     pub effect: String,
+}
+
+/// An address of a pod at which network policy is not enforced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnenforcedRow {
+    /// `namespace/name`.
+    pub pod: String,
+    /// The address.
+    pub address: String,
+    /// Whether a policy selects the pod.
+    pub has_rules: bool,
+    /// Why.
+    pub reason: String,
 }
 
 /// A remark about an object.

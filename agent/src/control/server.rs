@@ -5,19 +5,28 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::Watched;
 use super::flows::flows;
+use super::pod_interface;
 use super::report::{Services, Status};
 use crate::config::arguments::Transport;
 use crate::explain::{ExplainError, Explanation, Question};
+use crate::reconcile::Announcement;
+use crate::sandbox::{Refusal, Request};
+use crate::whatif::answer::Answer;
+use crate::whatif::{Change, WhatIfError};
+
+/// Longest question. A cluster's policies as JSON: ten thousand of a kilobyte each, and some.
+const QUESTION_BYTES: usize = 32 << 20;
 
 /// Why the socket is not served.
 #[derive(Debug, thiserror::Error)]
@@ -67,17 +76,38 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 pub async fn serve(
     listener: UnixListener,
     watched: Watched,
+    announcements: mpsc::Sender<Announcement>,
     cancel: CancellationToken,
 ) -> io::Result<()> {
+    let of_pods = watched.clone();
+    let interface = move |Json(request): Json<Request>| {
+        let (watched, announcements) = (of_pods.clone(), announcements.clone());
+        async move {
+            let answer = pod_interface::answer(watched, announcements, request).await;
+            answer.map(Json).map_err(refused)
+        }
+    };
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
         .route("/v1/explain", get(explain))
         .route("/v1/flows", get(flows))
+        .route("/v1/policy/what-if", post(what_if))
+        .route("/v1/pod-interface", post(interface))
+        .layer(DefaultBodyLimit::max(QUESTION_BYTES))
         .with_state(watched);
     axum::serve(listener, router)
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
+}
+
+fn refused(refusal: Refusal) -> (StatusCode, Json<Refusal>) {
+    let code = if refusal.retry {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::BAD_REQUEST
+    };
+    (code, Json(refusal))
 }
 
 async fn status(State(watched): State<Watched>) -> Result<Json<Status>, (StatusCode, String)> {
@@ -136,5 +166,22 @@ async fn explain(
         | ExplainError::UnknownService(_)
         | ExplainError::WhichPort { .. }
         | ExplainError::Families { .. } => failed(StatusCode::NOT_FOUND, &error),
+    })
+}
+
+async fn what_if(
+    State(watched): State<Watched>,
+    Json(change): Json<Change>,
+) -> Result<Json<Answer>, (StatusCode, String)> {
+    // Compiles the whole cluster, and reads the table of connections.
+    let answer = tokio::task::spawn_blocking(move || watched.what_if(&change)).await;
+    let failed = |code, error: &dyn std::fmt::Display| (code, error.to_string());
+    let answer = answer.map_err(|error| failed(StatusCode::INTERNAL_SERVER_ERROR, &error))?;
+    answer.map(Json).map_err(|error| match &error {
+        WhatIfError::Table(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        WhatIfError::NotSynced => failed(StatusCode::SERVICE_UNAVAILABLE, &error),
+        WhatIfError::NotPoliced => failed(StatusCode::CONFLICT, &error),
+        WhatIfError::NoSuchPolicy(_) => failed(StatusCode::NOT_FOUND, &error),
+        WhatIfError::NoPolicy(_) => failed(StatusCode::BAD_REQUEST, &error),
     })
 }

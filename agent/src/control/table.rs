@@ -99,6 +99,24 @@ pub fn status(status: &Status) -> String {
         ]
     });
     text += &section("Interfaces", &["NAME", "ROLE", "ERROR"], devices);
+    let unenforced = status.unenforced.iter().map(|row| {
+        let effect = if row.has_rules {
+            "its policies are NOT ENFORCED"
+        } else {
+            "no policy would be enforced"
+        };
+        vec![
+            row.pod.clone(),
+            row.address.clone(),
+            row.reason.clone(),
+            effect.to_owned(),
+        ]
+    });
+    text += &section(
+        "Pods without network policy",
+        &["POD", "ADDRESS", "FOUND", "EFFECT"],
+        unenforced,
+    );
     let counters = status.counters.iter().filter(|row| row.value > 0);
     text += &section(
         "Counters",
@@ -223,7 +241,11 @@ pub fn explanation(explanation: &Explanation) -> String {
     text
 }
 
-fn section(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn section(
+    title: &str,
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
         String::new()

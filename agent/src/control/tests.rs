@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use expect_test::{Expect, expect};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{self, AskError};
@@ -215,6 +215,8 @@ fn watched(pins: &std::path::Path) -> Watched {
         desired: watch::channel(None).1,
         applied: watch::channel(Applied::default()).1,
         devices: watch::channel(None).1,
+        unenforced: watch::channel(Vec::new()).1,
+        problems: watch::channel(Arc::default()).1,
         latency: watch::channel(Histogram::default()).1,
         kube_router_metrics: false,
         policy: None,
@@ -234,6 +236,7 @@ async fn the_socket_answers_replaces_a_stale_file_and_is_not_shared() {
     let task = tokio::spawn(server::serve(
         listener,
         watched(directory.path()),
+        mpsc::channel(1).0,
         cancel.clone(),
     ));
     let asked = path.clone();

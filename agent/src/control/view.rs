@@ -1,7 +1,8 @@
 //! The subcommands: ask the running agent, show its answer.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde::Serialize;
 
@@ -10,8 +11,15 @@ use super::flow_view;
 use super::flows::Asked;
 use super::report::{Services, Status};
 use super::table;
-use crate::config::arguments::{Command, Output, View};
+use crate::config::arguments::{Command, Output, PolicyCommand, View};
 use crate::explain::Explanation;
+use crate::whatif::answer::Answer;
+use crate::whatif::read::{self, FileError};
+use crate::whatif::{self, Change};
+
+/// Exit status of `policy what-if` where something would be cut: not that of an error (1), nor of
+/// arguments that make no sense (2).
+const WOULD_CUT: u8 = 3;
 
 /// Why nothing is shown.
 #[derive(Debug, thiserror::Error)]
@@ -27,20 +35,23 @@ pub enum ViewError {
         /// Who was asked.
         socket: PathBuf,
     },
+    /// A file is no policy.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It cannot be printed.
     #[error("the answer cannot be printed")]
     Print(#[from] io::Error),
 }
 
-/// Runs a subcommand.
+/// Runs a subcommand; the answer is the exit status.
 ///
 /// # Errors
 /// [`ViewError`] where there is nothing to show.
-pub fn show(command: &Command) -> Result<(), ViewError> {
+pub fn show(command: &Command) -> Result<ExitCode, ViewError> {
     match command {
         Command::Status(View { socket, output }) => {
             let status: Status = client::ask(socket, "/v1/status")?;
-            print(*output, &status, table::status)
+            print(*output, &status, table::status)?;
         }
         Command::Services {
             name,
@@ -58,7 +69,7 @@ pub fn show(command: &Command) -> Result<(), ViewError> {
                 _ => print(*output, &services, |services| {
                     table::services(services, name.is_some())
                 }),
-            }
+            }?;
         }
         Command::Explain {
             from,
@@ -75,7 +86,25 @@ pub fn show(command: &Command) -> Result<(), ViewError> {
                 proto.unwrap_or_default()
             );
             let explanation: Explanation = client::ask(socket, &path)?;
-            print(*output, &explanation, table::explanation)
+            print(*output, &explanation, table::explanation)?;
+        }
+        Command::Policy(PolicyCommand::WhatIf {
+            files,
+            delete,
+            view: View { socket, output },
+        }) => {
+            let mut change = Change {
+                deleted: delete.clone(),
+                ..Change::default()
+            };
+            for path in files {
+                read::file(path, &text_of(path)?, &mut change)?;
+            }
+            let answer: Answer = client::ask_about(socket, "/v1/policy/what-if", &change)?;
+            print(*output, &answer, whatif::table)?;
+            if !answer.cut.is_empty() {
+                return Ok(ExitCode::from(WOULD_CUT));
+            }
         }
         Command::Flows {
             follow,
@@ -90,9 +119,23 @@ pub fn show(command: &Command) -> Result<(), ViewError> {
                 since_seconds: since.map(|since| since.as_secs_f64()),
                 filter: filter.clone(),
             };
-            flow_view::show(&asked, view)
+            flow_view::show(&asked, view)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The text of a file, or of standard input.
+fn text_of(path: &Path) -> Result<String, FileError> {
+    let text = if path == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.map_err(|error| FileError::Unreadable {
+        file: path.display().to_string(),
+        why: error.to_string(),
+    })
 }
 
 fn print<T: Serialize>(

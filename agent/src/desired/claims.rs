@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use model::{Problem, Protocol};
+use model::{Problem, Protocol, Reason};
 use rpds::RedBlackTreeMapSync;
 
 use super::service::Compiled;
@@ -131,4 +131,5 @@ fn lost(key: &LbServiceKey, frontend: &Frontend, owner: &LbServiceKey) -> Proble
             key.port
         ),
     )
+    .because(Reason::Conflict)
 }

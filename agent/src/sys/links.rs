@@ -10,12 +10,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
 };
@@ -43,6 +44,10 @@ pub struct Link {
     pub ethernet: bool,
     /// Addresses.
     pub addresses: BTreeSet<IpAddr>,
+    /// What is behind it without a gateway, by the node's routes; no addresses of the link.
+    pub routes: BTreeSet<IpNet>,
+    /// Index of the bridge that it is a port of.
+    pub bridge: Option<u32>,
     /// Whether a default route leaves by it.
     pub default_route: bool,
     /// Largest packet in bytes; 0 where not known.
@@ -156,6 +161,11 @@ async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
                     link.default_route = true;
                 }
             }
+            if let Some((index, network)) = without_gateway(&route)
+                && let Some(link) = links.iter_mut().find(|link| link.index == index)
+            {
+                link.routes.insert(network);
+            }
         }
     }
     Ok(links)
@@ -168,12 +178,15 @@ fn link(message: &LinkMessage) -> Link {
         kind: LinkKind::Other,
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         addresses: BTreeSet::new(),
+        routes: BTreeSet::new(),
+        bridge: None,
         default_route: false,
         mtu: 0,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.bridge = Some(*index),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
@@ -215,4 +228,32 @@ fn default_interfaces(route: &RouteMessage) -> Vec<u32> {
         }
     }
     found
+}
+
+/// The interface that a network is behind without a gateway, as pods are. Of any table, as above.
+fn without_gateway(route: &RouteMessage) -> Option<(u32, IpNet)> {
+    let length = route.header.destination_prefix_length;
+    if route.header.kind != RouteType::Unicast || length == 0 {
+        return None;
+    }
+    let (mut interface, mut address) = (None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => {
+                address = Some(IpAddr::from(*v4));
+            }
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => {
+                address = Some(IpAddr::from(*v6));
+            }
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => return None,
+            _ => {}
+        }
+    }
+    let network = IpNet::new(address?, length).ok()?;
+    let of_the_link = match network.addr() {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_multicast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_multicast(),
+    };
+    (!of_the_link).then_some((interface?, network))
 }

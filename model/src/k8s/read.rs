@@ -146,19 +146,19 @@ impl<'a> Reader<'a> {
         problems
     }
 
+    fn uid(&self) -> Option<&str> {
+        self.object.pointer("/metadata/uid")?.as_str()
+    }
+
     pub(super) fn problem(
         &self,
         field: &str,
         message: impl Into<String>,
         effect: impl Into<String>,
     ) {
-        self.problems.borrow_mut().push(Problem::new(
-            self.kind,
-            self.key.clone(),
-            field,
-            message,
-            effect,
-        ));
+        self.problems
+            .borrow_mut()
+            .push(Problem::new(self.kind, self.key.clone(), field, message, effect).of(self.uid()));
     }
 
     /// Reads a field with `parse`; what does not parse is reported as not being `expected`.

@@ -136,7 +136,10 @@ async fn the_file_follows_the_endpoints_and_a_damaged_one_is_replaced() {
             links: watch::channel(Some(Vec::new())).1,
         },
         kinds,
-        heard,
+        reconcile::Heard {
+            events: heard,
+            announcements: mpsc::channel(1).1,
+        },
         Debounce::default(),
         Published {
             desired,

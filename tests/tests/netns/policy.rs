@@ -1,5 +1,11 @@
 //! Network policy with real pods and real traffic.
 
+mod before;
+mod first_packet;
+mod limits;
+mod reach;
+mod what_if;
+
 use std::net::IpAddr;
 
 use serde_json::{Value, json};

@@ -1,7 +1,10 @@
 //! Flags of network policy.
 
-use clap::{ArgAction, Args};
+use std::path::PathBuf;
 
+use clap::{ArgAction, Args, Subcommand};
+
+use super::View;
 use crate::lb::ebpf::programs::PolicyLimits;
 
 /// Network policy.
@@ -16,6 +19,11 @@ pub struct PolicyArguments {
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
     pub netpol_default_deny: bool,
+    /// Let connections go on that were allowed when they began and that policies forbid by now; a
+    /// ping is judged anew each time
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
+    pub netpol_keep_connections: bool,
     /// Most verdicts of network policies, and prefixes of peers; fixed when the tables are made
     #[arg(
         long,
@@ -24,4 +32,23 @@ pub struct PolicyArguments {
         help_heading = "Network policy"
     )]
     pub max_policy_entries: u32,
+}
+
+/// What may be asked of network policy.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say which of the flows seen lately changed policies would cut, and which they would newly
+    /// allow; the exit status is 3 where something would be cut
+    WhatIf {
+        /// NetworkPolicies and ClusterNetworkPolicies that are added, or take the place of those of
+        /// their names; `-` for standard input
+        #[arg(value_name = "FILE", required_unless_present = "delete")]
+        files: Vec<PathBuf>,
+        /// A policy that is gone: NAMESPACE/NAME, or NAME of a ClusterNetworkPolicy
+        #[arg(long, value_name = "NAME")]
+        delete: Vec<String>,
+        /// How to show it.
+        #[command(flatten)]
+        view: View,
+    },
 }

@@ -9,7 +9,7 @@ use agent_abi::service::{
     ADDRESSES_MAP, BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
     SOURCES_MAP,
 };
-use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV2};
+use agent_abi::settings::{SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SettingsV2};
 use ipnet::IpNet;
 use model::IpFamily;
 
@@ -23,7 +23,7 @@ use crate::desired::{Changed, Desired, LbServiceKey, NodeContext};
 use crate::sys::map::{Table, TableError};
 use crate::sys::memory;
 
-/// What the operator decides about translation.
+/// What the operator decides about connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Translation {
     /// `--masquerade-all`.
@@ -32,6 +32,8 @@ pub struct Translation {
     pub cluster_cidrs: Vec<IpNet>,
     /// When connections that nothing is heard of are forgotten.
     pub timeouts: Timeouts,
+    /// `--netpol-keep-connections`.
+    pub keep_connections: bool,
 }
 
 /// When connections that nothing is heard of are forgotten.
@@ -340,17 +342,18 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV2 {
         cluster_v6,
         cluster_v4_bits,
         cluster_v6_bits,
-        flags: if translation.masquerade_all {
-            SETTING_MASQUERADE_ALL
-        } else {
-            0
-        },
+        flags: flag(translation.masquerade_all, SETTING_MASQUERADE_ALL)
+            | flag(translation.keep_connections, SETTING_KEEP_CONNECTIONS),
         tcp_seconds: seconds(timeouts.tcp),
         tcp_closing_seconds: seconds(timeouts.tcp_closing),
         udp_seconds: seconds(timeouts.udp),
         mtu: node.mtu,
         _pad: 0,
     }
+}
+
+fn flag(given: bool, bit: u32) -> u32 {
+    if given { bit } else { 0 }
 }
 
 fn seconds(timeout: Duration) -> u32 {

@@ -25,7 +25,7 @@ use super::takeover::Targets;
 use crate::sys::map::{Table, TableError, foreign};
 
 /// The maps of this build.
-const MAPS: [&str; 27] = [
+const MAPS: [&str; 28] = [
     ADDRESSES_MAP,
     FRONTENDS_MAP,
     SERVICES_MAP,
@@ -53,6 +53,7 @@ const MAPS: [&str; 27] = [
     flow::FLOWS_MAP,
     flow::ASKED_MAP,
     flow::LIMITS_MAP,
+    policy::INTERFACES_MAP,
 ];
 
 /// Why this build may not touch what is there.

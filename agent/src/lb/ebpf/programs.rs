@@ -16,7 +16,7 @@ use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MA
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
 use agent_abi::policy::{
-    ENDPOINTS_MAP, IDENTITIES_MAP, POLICY_CONNECTIONS_MAP, RULES_MAP, VERDICTS_MAP,
+    ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, POLICY_CONNECTIONS_MAP, RULES_MAP, VERDICTS_MAP,
 };
 use agent_abi::service::{
     ADDRESSES_MAP, AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
@@ -63,6 +63,8 @@ const ENDPOINTS: u32 = 16_384;
 /// Rules that have decided over something since they were made; 24 bytes a CPU each where used. Of
 /// one more, nothing is counted.
 const RULES: u32 = 65_536;
+/// Addresses behind interfaces: of a pod, its two, and what goes for each family beside them.
+const INTERFACES: u32 = 2 * ENDPOINTS;
 
 /// Cut packets whose later fragments are awaited; they come within milliseconds.
 const FRAGMENTS: u32 = 8192;
@@ -195,6 +197,7 @@ impl Programs {
             .map_max_entries(IDENTITIES_MAP, entries)
             .map_max_entries(VERDICTS_MAP, entries)
             .map_max_entries(ENDPOINTS_MAP, ENDPOINTS)
+            .map_max_entries(INTERFACES_MAP, INTERFACES)
             .map_max_entries(POLICY_CONNECTIONS_MAP, limits.policed())
             .map_max_entries(RULES_MAP, RULES)
             .load(object)
@@ -315,6 +318,11 @@ fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
         program,
         source: Box::new(source),
     }
+}
+
+/// Whether the last agent that had these tables enforced network policy.
+pub fn was_policed(pins: &Path) -> bool {
+    max_entries(pins, POLICY_CONNECTIONS_MAP).is_ok_and(|size| size != UNUSED)
 }
 
 /// Takes the table of connections that policy let through away where it was made for the other

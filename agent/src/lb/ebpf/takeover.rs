@@ -189,7 +189,8 @@ impl Targets {
     }
 }
 
-fn tuple(tuple: &Tuple) -> TupleV1 {
+/// As the tables have it.
+pub fn tuple(tuple: &Tuple) -> TupleV1 {
     TupleV1 {
         source: address(tuple.source.ip()),
         destination: address(tuple.destination.ip()),

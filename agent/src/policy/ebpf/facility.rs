@@ -7,7 +7,8 @@ use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
 
 use tokio::sync::watch;
 
-use super::image::{Image, Numbers, Op, RuleNames, plan, shown};
+use super::image::{Image, Numbers, Op, Prefix, RuleNames, plan, shown};
+use super::lost::Lost;
 use super::maps::Maps;
 use crate::applier::{Outcome, Pass};
 use crate::desired::Desired;
@@ -19,6 +20,14 @@ use crate::sys::map::TableError;
 /// set has asked for its verdict by then. It runs for microseconds, but its CPU may be another
 /// guest's meanwhile.
 const GRACE: Duration = Duration::from_millis(5);
+
+/// What becomes of a pod whose rules are not there to be asked.
+pub(super) const CLOSED: EndpointV1 = EndpointV1 {
+    ingress: NO_SET,
+    egress: NO_SET,
+    flags: ENDPOINT_CLOSED,
+    _pad: 0,
+};
 
 /// The policy maps of this node and what is known of them.
 #[derive(Debug)]
@@ -70,9 +79,10 @@ impl PolicyMaps {
     /// Brings them in line with `desired`.
     pub fn apply(&mut self, desired: &Desired, pass: Pass) -> Outcome {
         let mut outcome = Outcome::default();
-        match self.try_apply(&desired.policy, pass, &mut outcome.operations) {
+        match self.try_apply(&desired.policy, pass, &mut outcome) {
             Ok(known) => {
                 outcome.usage = self.maps.usage(&known.image);
+                outcome.policy = known.revision;
                 self.known = Some(known);
             }
             // What the kernel holds is unknown now; the next apply reads it back.
@@ -101,7 +111,7 @@ impl PolicyMaps {
         &mut self,
         tables: &PolicyTables,
         pass: Pass,
-        operations: &mut u64,
+        outcome: &mut Outcome,
     ) -> Result<Known, TableError> {
         let mut known = match self.known.take() {
             Some(known) if pass == Pass::Changes => known,
@@ -123,22 +133,43 @@ impl PolicyMaps {
         // Before the first packet is judged by a rule, its name is known.
         self.in_force
             .send_modify(|told| told.rules = Some(numbers.names().clone()));
+        let mut lost = Lost::default();
         let mut written = Ok(());
         let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
         for (index, op) in ops.iter().enumerate() {
             if first_unused == Some(index) && index > 0 {
                 std::thread::sleep(GRACE);
             }
-            written = self.maps.write(*op);
+            let Some(op) = lost.instead_of(*op) else {
+                continue;
+            };
+            written = match (self.maps.write(op), op) {
+                (Err(error @ TableError::Full { .. }), Op::PutVerdict((key, _), _)) => {
+                    // The sets of others may fit.
+                    let instead = lost.lose(key.set, error, &known.image);
+                    instead
+                        .into_iter()
+                        .try_for_each(|op| self.commit(op, &mut known.image, outcome))
+                }
+                (Ok(()), op) => {
+                    known.image.commit(op);
+                    outcome.operations += 1;
+                    Ok(())
+                }
+                (Err(error), _) => Err(error),
+            };
             if written.is_err() {
-                self.close(&known.image, &ops[index..], operations);
+                lost.pods
+                    .extend(self.close(&known.image, &ops[index..], outcome));
                 break;
             }
-            known.image.commit(*op);
-            *operations += 1;
         }
         if !ops.is_empty() || known.revision.is_none() {
             self.maps.advance()?;
+        }
+        let written = written.and(lost.error.take().map_or(Ok(()), Err));
+        if let Err(error) = &written {
+            outcome.problems = lost.problems(tables, &numbers, error);
         }
         written?;
         known.numbers = numbers;
@@ -148,30 +179,41 @@ impl PolicyMaps {
         Ok(known)
     }
 
+    fn commit(
+        &mut self,
+        op: Op,
+        image: &mut Image,
+        outcome: &mut Outcome,
+    ) -> Result<(), TableError> {
+        self.maps.write(op)?;
+        image.commit(op);
+        outcome.operations += 1;
+        Ok(())
+    }
+
     /// Closes the pods whose rules are among the writes that are `left` undone: what they should be
-    /// is not there to be asked.
-    fn close(&mut self, image: &Image, left: &[Op], operations: &mut u64) {
-        let closed = EndpointV1 {
-            ingress: NO_SET,
-            egress: NO_SET,
-            flags: ENDPOINT_CLOSED,
-            _pad: 0,
-        };
+    /// is not there to be asked. Answers which.
+    fn close(&mut self, image: &Image, left: &[Op], outcome: &mut Outcome) -> Vec<Prefix> {
+        let mut pods = Vec::new();
         for op in left {
             let Op::PutEndpoint(prefix, wanted) = op else {
                 continue;
             };
-            let has_rules = wanted.ingress != NO_SET || wanted.egress != NO_SET;
-            if !has_rules || image.endpoints.get(prefix) == Some(&closed) {
+            if wanted.ingress == NO_SET && wanted.egress == NO_SET {
                 continue;
             }
-            match self.maps.write(Op::PutEndpoint(*prefix, closed)) {
-                Ok(()) => *operations += 1,
+            pods.push(*prefix);
+            if image.endpoints.get(prefix) == Some(&CLOSED) {
+                continue;
+            }
+            match self.maps.write(Op::PutEndpoint(*prefix, CLOSED)) {
+                Ok(()) => outcome.operations += 1,
                 Err(error) => {
                     tracing::error!(pod = shown(prefix), %error, "its rules are not in force, and it cannot be closed");
                 }
             }
         }
+        pods
     }
 }
 

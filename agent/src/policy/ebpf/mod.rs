@@ -2,4 +2,7 @@
 
 pub mod facility;
 pub mod image;
+pub mod interfaces;
+mod lost;
 pub mod maps;
+pub mod seed;

@@ -9,9 +9,6 @@ use model::Problem;
 
 use crate::kube_source::resource::Resource;
 
-/// `reason` of every Event here; a filter's key, so it never holds what a message holds.
-const REASON: &str = "FairleadProblem";
-
 /// Longest `message`: the limit of events.k8s.io, whose clients read these too.
 const MESSAGE_BYTES: usize = 1024;
 
@@ -45,6 +42,8 @@ pub(super) fn name(problem: &Problem, component: &str) -> String {
         field,
         message,
         effect,
+        reason: _,
+        uid,
     } = problem;
     let parts = [
         component,
@@ -55,6 +54,8 @@ pub(super) fn name(problem: &Problem, component: &str) -> String {
         message,
         effect,
     ];
+    // Another object of the same name has Events of its own.
+    let parts: Vec<&str> = parts.into_iter().chain(uid.as_deref()).collect();
     let suffix = format!(".{:016x}", fnv(&parts));
     let room = key.name.floor_char_boundary(NAME_BYTES - suffix.len());
     // No label of a subdomain ends with these, and the suffix begins a new one.
@@ -77,11 +78,12 @@ pub(super) fn event(problem: &Problem, reporter: &Reporter, now: Timestamp) -> E
             kind: Some(problem.kind.as_str().to_owned()),
             namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
             name: Some(key.name.to_string()),
+            uid: problem.uid.as_deref().map(str::to_owned),
             field_path: (!problem.field.is_empty()).then(|| problem.field.clone()),
             ..ObjectReference::default()
         },
         type_: Some("Warning".to_owned()),
-        reason: Some(REASON.to_owned()),
+        reason: Some(problem.reason.as_str().to_owned()),
         message: Some(message(problem)),
         count: Some(1),
         first_timestamp: Some(Time(now)),
@@ -157,7 +159,7 @@ mod tests {
                 "fieldPath": "spec.ports",
             },
             "type": "Warning",
-            "reason": "FairleadProblem",
+            "reason": "InvalidObject",
             "message": "spec.ports is no list; nothing is served",
             "count": 1,
             "firstTimestamp": "1970-01-01T00:00:00Z",

@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Hands on every object of the kinds the model knows, with its namespace filled in, one at a time:
 /// as JSON they are large. Answers the documents that cannot be read, by number from 1, and why; each
 /// costs itself alone.
-pub(super) fn parse(text: &str, mut sink: impl FnMut(Kind, Value)) -> Vec<(usize, String)> {
+pub fn parse(text: &str, mut sink: impl FnMut(Kind, Value)) -> Vec<(usize, String)> {
     let mut broken = Vec::new();
     for (number, (line, document)) in (1..).zip(split(text)) {
         // JSON is YAML, and an order of magnitude faster to read as what it is.

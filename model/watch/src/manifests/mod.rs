@@ -17,6 +17,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use documents::parse;
 use store::Store;
 
 /// An editor writes a file in several steps, which mostly come this close. Where they do not, the

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::k8s::{Reduced, reduce};
-use model::{Event, Kind, KindSet, Object, ObjectKey, Problem, SourceState, in_parallel};
+use model::{Event, Kind, KindSet, Object, ObjectKey, Problem, Reason, SourceState, in_parallel};
 
 use super::documents::parse;
 
@@ -206,6 +206,7 @@ impl Store {
                 message,
                 "the first file's holds; remove one of the two",
             )
+            .because(Reason::Conflict)
         }));
         Some(reduced)
     }

@@ -152,7 +152,7 @@ impl Numbers {
         self.classes.get(class).copied().unwrap_or(IDENTITY_ANYBODY)
     }
 
-    pub(super) fn set(&self, key: &SetKey) -> u32 {
+    pub fn set(&self, key: &SetKey) -> u32 {
         self.sets.get(key).map_or(NO_SET, |(number, _)| *number)
     }
 

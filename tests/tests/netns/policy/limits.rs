@@ -1,0 +1,129 @@
+//! Policies that cannot be in force in full.
+
+use serde_json::{Value, json};
+use tests::harness::eventually;
+
+use super::{POLICIES, app, await_all, expect_all, start, to_pod};
+use crate::cluster::Cluster;
+use crate::cluster::From::{Covered, Uncovered};
+
+fn policy(name: &str, of: &str, ingress: &Value) -> Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "lab"},
+        "spec": {"podSelector": {"matchLabels": {"app": of}}, "policyTypes": ["Ingress"], "ingress": ingress}})
+}
+
+/// Waits for a problem whose fields have these beginnings.
+#[track_caller]
+fn await_problem(cluster: &mut Cluster, object: &str, field: &str, message: &str) {
+    eventually("the problem is told", || {
+        let status = cluster.agent("node1").status()?;
+        let problems = status["problems"].as_array().cloned().unwrap_or_default();
+        let found = problems.iter().any(|problem| {
+            problem["object"] == object
+                && problem["field"] == field
+                && problem["message"]
+                    .as_str()
+                    .is_some_and(|text| text.contains(message))
+        });
+        anyhow::ensure!(found, "{problems:?}");
+        Ok(Some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_policy_that_does_not_fit_leaves_the_others_alone() {
+    let mut cluster = start(&["--max-policy-entries", "64"], &[]);
+    let small = policy("small", "web-2", &json!([{"from": [app("client")]}]));
+    // No two of them make a range.
+    let ports: Vec<Value> = (0..100).map(|port| json!({"port": 2 * port + 1})).collect();
+    let large = policy(
+        "large",
+        "web",
+        &json!([{"from": [app("client")], "ports": ports}]),
+    );
+    let manifests = cluster.lab.manifests().directory().to_owned();
+    let write = |cluster: &Cluster, policies: &[Value]| {
+        cluster.lab.manifests().write(POLICIES, policies).unwrap();
+    };
+    assert!(manifests.exists());
+    let (open, closed) = (to_pod(&cluster, "a2", 8080), to_pod(&cluster, "a1", 8080));
+    // Both at once, and the one that fits comes last in every order.
+    write(&cluster, &[large.clone(), small.clone()]);
+    await_all(&cluster, Covered("pod-b"), &open, false);
+    await_all(&cluster, Covered("pod-a"), &closed, false);
+    expect_all(&cluster, Covered("pod-a"), &open, true);
+    expect_all(&cluster, Covered("node1"), &closed, true);
+    await_problem(&mut cluster, "lab/large", "spec.ingress", "POLICY_VERDICTS");
+    let problems = cluster.agent("node1").status().unwrap()["problems"].to_string();
+    assert!(!problems.contains("lab/small"), "{problems}");
+    let metric = r#"fairlead_problems{kind="NetworkPolicy"}"#;
+    assert_eq!(cluster.agent("node1").metric(metric).unwrap(), Some(1.0));
+    // What comes later and fits is in force too.
+    let other = policy("other", "client", &json!([]));
+    write(&cluster, &[large, small.clone(), other]);
+    await_all(
+        &cluster,
+        Uncovered("a2"),
+        &to_pod(&cluster, "pod-a", 8080),
+        false,
+    );
+    expect_all(&cluster, Covered("pod-a"), &open, true);
+    write(&cluster, &[small]);
+    await_all(&cluster, Covered("pod-b"), &closed, true);
+    expect_all(&cluster, Covered("pod-b"), &open, false);
+    eventually("nothing is wrong any more", || {
+        let problems = cluster.agent("node1").status()?["problems"].to_string();
+        anyhow::ensure!(problems == "[]", "{problems}");
+        Ok(Some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_cannot_be_read_of_a_policy_allows_nothing_and_leaves_the_others_alone() {
+    let mut cluster = start(&[], &[]);
+    let broken = json!([
+        {"from": [{"ipBlock": {"cidr": "10.0.0.0/33"}}, app("client")]},
+        {"from": [{"podSelector": {"matchLabels": {"app": ["client"]}}}], "ports": [{"port": 9090}]},
+    ]);
+    let policies = [
+        policy("broken", "web", &broken),
+        policy("whole", "web-2", &json!([{"from": [app("client")]}])),
+    ];
+    cluster.lab.manifests().write(POLICIES, &policies).unwrap();
+    // The readable part holds, and no more.
+    await_all(
+        &cluster,
+        Covered("pod-b"),
+        &to_pod(&cluster, "a1", 8080),
+        false,
+    );
+    await_all(
+        &cluster,
+        Covered("pod-a"),
+        &to_pod(&cluster, "a1", 8080),
+        true,
+    );
+    expect_all(
+        &cluster,
+        Covered("pod-b"),
+        &to_pod(&cluster, "a1", 9090),
+        false,
+    );
+    await_all(
+        &cluster,
+        Covered("pod-b"),
+        &to_pod(&cluster, "a2", 8080),
+        false,
+    );
+    expect_all(
+        &cluster,
+        Covered("pod-a"),
+        &to_pod(&cluster, "a2", 8080),
+        true,
+    );
+    let field = "spec.ingress[0].from[0].ipBlock.cidr";
+    await_problem(&mut cluster, "lab/broken", field, "10.0.0.0/33");
+}
