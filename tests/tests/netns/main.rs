@@ -51,6 +51,8 @@ mod restart;
 #[cfg(test)]
 mod takeover;
 #[cfg(test)]
+mod truth;
+#[cfg(test)]
 mod upgrade;
 #[cfg(test)]
 mod xdp;
