@@ -47,6 +47,8 @@ mod pieces;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod policy_chaos;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod takeover;
