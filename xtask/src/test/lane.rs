@@ -60,7 +60,9 @@ impl Lane {
             Self::Unit => "format, lints, tidy, and everything tested on values",
             Self::Bpf => "the eBPF programs on this kernel, packet by packet",
             Self::Netns => "agents and real traffic between network namespaces",
-            Self::Chaos => "2,000 flows while agents are killed and upgraded 100 times; policy with 20 million packets and 10,000 policies",
+            Self::Chaos => {
+                "2,000 flows while agents are killed and upgraded 100 times; policy with 20 million packets and 10,000 policies"
+            }
         }
     }
 
