@@ -49,6 +49,8 @@ mod policy;
 #[cfg(test)]
 mod policy_chaos;
 #[cfg(test)]
+mod policy_scale;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod takeover;

@@ -1,5 +1,7 @@
 //! Network policy with real pods and real traffic.
 
+mod paths;
+
 use std::net::IpAddr;
 
 use serde_json::{Value, json};

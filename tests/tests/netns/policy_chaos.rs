@@ -26,6 +26,10 @@ const NEXT: &str = "FAIRLEAD_AGENT_NEXT";
 const PORT: u16 = 7770;
 /// Packets on their way at a time.
 const WINDOW: u64 = 128;
+/// Packets sent without a rest. Without rests the kernel would do nothing else: what agents ask of
+/// it waits for quiet on every processor.
+const BURST: u64 = 32;
+const REST: Duration = Duration::from_micros(500);
 /// A new socket, so a new connection, for each of these.
 const A_FLOW: u64 = 500;
 /// What has not come by then is lost.
@@ -149,6 +153,9 @@ fn send(to: SocketAddr, waited: bool, counts: &Counts) -> anyhow::Result<()> {
         number += 1;
         if waited {
             wait_for_room(counts);
+            if number.is_multiple_of(BURST) {
+                thread::sleep(REST);
+            }
         } else {
             thread::sleep(PAUSE);
         }
@@ -193,7 +200,7 @@ fn write_pods(cluster: &Cluster, round: usize) {
 fn write_policies(cluster: &Cluster, round: usize) {
     let app = |name: &str| json!({"podSelector": {"matchLabels": {"app": name}}});
     let mut peers = vec![app("client"), app(["one", "two", "three"][(round + 1) % 3])];
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         peers.push(json!({"ipBlock": {"cidr": format!("198.51.{}.0/24", round % 250)}}));
     }
     let mut rules = vec![json!({"from": peers})];
@@ -217,7 +224,7 @@ fn write_policies(cluster: &Cluster, round: usize) {
                 "egress": [{"to": [app("db"), {"ipBlock": {"cidr": format!("203.0.{}.0/24", round % 250)}}]}]}),
         ),
     ];
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         policies.push(policy(
             "all",
             json!({"podSelector": {}, "ingress": [{"from": [app("client")]}]}),

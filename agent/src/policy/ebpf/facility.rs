@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
+use agent_abi::policy::{NO_SET, VERDICTS_MAP};
 
 use tokio::sync::watch;
 
-use super::image::{Image, Numbers, Op, RuleNames, plan, shown};
+use super::image::{CLOSED, Image, Numbers, Op, Plan, Room, RuleNames, plan, shown};
 use super::maps::Maps;
 use crate::applier::{Outcome, Pass};
 use crate::desired::Desired;
@@ -45,6 +45,20 @@ struct Known {
     numbers: Numbers,
     /// Of the tables that it was made from.
     revision: Option<u64>,
+    /// Sets of verdicts that there was no room for.
+    left_out: usize,
+}
+
+/// Writes that were not done, and why.
+struct Undone {
+    error: TableError,
+    ops: Vec<Op>,
+}
+
+impl Undone {
+    fn of(error: TableError, ops: Vec<Op>) -> Box<Self> {
+        Box::new(Self { error, ops })
+    }
 }
 
 impl PolicyMaps {
@@ -73,6 +87,7 @@ impl PolicyMaps {
         match self.try_apply(&desired.policy, pass, &mut outcome.operations) {
             Ok(known) => {
                 outcome.usage = self.maps.usage(&known.image);
+                outcome.error = (known.left_out > 0).then(|| does_not_fit(known.left_out));
                 self.known = Some(known);
             }
             // What the kernel holds is unknown now; the next apply reads it back.
@@ -112,6 +127,7 @@ impl PolicyMaps {
                     image,
                     numbers,
                     revision: None,
+                    left_out: 0,
                 }
             }
         };
@@ -119,53 +135,99 @@ impl PolicyMaps {
             return Ok(known);
         }
         let started = Instant::now();
-        let (ops, numbers) = plan(&known.image, &known.numbers, tables);
-        // Before the first packet is judged by a rule, its name is known.
-        self.in_force
-            .send_modify(|told| told.rules = Some(numbers.names().clone()));
-        let mut written = Ok(());
-        let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
-        for (index, op) in ops.iter().enumerate() {
-            if first_unused == Some(index) && index > 0 {
-                std::thread::sleep(GRACE);
+        let room = Room {
+            verdicts: self.maps.room(),
+            new_sets: true,
+        };
+        match self.follow(&mut known, tables, room, operations) {
+            Err(undone) if matches!(undone.error, TableError::Full { .. }) => {
+                // What is there and what is to be do not fit beside each other. Pods whose rules
+                // change are closed while what they had makes room.
+                let smaller = Room {
+                    new_sets: false,
+                    ..room
+                };
+                let followed = self.follow(&mut known, tables, smaller, operations);
+                let followed =
+                    followed.and_then(|()| self.follow(&mut known, tables, room, operations));
+                self.or_close(&known.image, followed, operations)?;
             }
-            written = self.maps.write(*op);
-            if written.is_err() {
-                self.close(&known.image, &ops[index..], operations);
-                break;
-            }
-            known.image.commit(*op);
-            *operations += 1;
+            followed => self.or_close(&known.image, followed, operations)?,
         }
-        if !ops.is_empty() || known.revision.is_none() {
-            self.maps.advance()?;
-        }
-        written?;
-        known.numbers = numbers;
         known.revision = Some(tables.revision());
         self.in_force
             .send_modify(|told| told.applies.observe(started.elapsed()));
         Ok(known)
     }
 
+    /// Writes what leads to the tables, as far as there is room.
+    fn follow(
+        &mut self,
+        known: &mut Known,
+        tables: &PolicyTables,
+        room: Room,
+        operations: &mut u64,
+    ) -> Result<(), Box<Undone>> {
+        let Plan {
+            mut ops,
+            numbers,
+            left_out,
+        } = plan(&known.image, &known.numbers, tables, room);
+        // Before the first packet is judged by a rule, its name is known.
+        self.in_force
+            .send_modify(|told| told.rules = Some(numbers.names().clone()));
+        let mut written = Ok(());
+        let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
+        let mut done = 0;
+        for (index, op) in ops.iter().enumerate() {
+            if first_unused == Some(index) && index > 0 {
+                std::thread::sleep(GRACE);
+            }
+            written = self.maps.write(*op);
+            if written.is_err() {
+                break;
+            }
+            known.image.commit(*op);
+            *operations += 1;
+            done = index + 1;
+        }
+        if !ops.is_empty() || known.revision.is_none() {
+            self.maps
+                .advance()
+                .map_err(|error| Undone::of(error, Vec::new()))?;
+        }
+        written.map_err(|error| Undone::of(error, ops.split_off(done)))?;
+        known.numbers = numbers;
+        known.left_out = left_out;
+        Ok(())
+    }
+
+    fn or_close(
+        &mut self,
+        image: &Image,
+        followed: Result<(), Box<Undone>>,
+        operations: &mut u64,
+    ) -> Result<(), TableError> {
+        followed.or_else(|undone| {
+            self.close(image, &undone.ops, operations);
+            // Connections that go on are judged again, by what is closed.
+            self.maps.advance()?;
+            Err(undone.error)
+        })
+    }
+
     /// Closes the pods whose rules are among the writes that are `left` undone: what they should be
     /// is not there to be asked.
     fn close(&mut self, image: &Image, left: &[Op], operations: &mut u64) {
-        let closed = EndpointV1 {
-            ingress: NO_SET,
-            egress: NO_SET,
-            flags: ENDPOINT_CLOSED,
-            _pad: 0,
-        };
         for op in left {
             let Op::PutEndpoint(prefix, wanted) = op else {
                 continue;
             };
-            let has_rules = wanted.ingress != NO_SET || wanted.egress != NO_SET;
-            if !has_rules || image.endpoints.get(prefix) == Some(&closed) {
+            let is_free = wanted.ingress == NO_SET && wanted.egress == NO_SET && wanted.flags == 0;
+            if is_free || image.endpoints.get(prefix) == Some(&CLOSED) {
                 continue;
             }
-            match self.maps.write(Op::PutEndpoint(*prefix, closed)) {
+            match self.maps.write(Op::PutEndpoint(*prefix, CLOSED)) {
                 Ok(()) => *operations += 1,
                 Err(error) => {
                     tracing::error!(pod = shown(prefix), %error, "its rules are not in force, and it cannot be closed");
@@ -175,12 +237,17 @@ impl PolicyMaps {
     }
 }
 
+/// What to do where a table is too small.
+const REMEDY: &str = "pods whose rules do not fit are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart";
+
+fn does_not_fit(sets: usize) -> String {
+    format!("network policy: {sets} sets of rules do not fit into {VERDICTS_MAP}; {REMEDY}")
+}
+
 fn told(error: &TableError) -> String {
     let text = crate::applier::with_causes(error);
     match error {
-        TableError::Full { .. } => format!(
-            "network policy: {text}; pods whose rules do not fit are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart"
-        ),
+        TableError::Full { .. } => format!("network policy: {text}; {REMEDY}"),
         TableError::Kernel { .. } => format!("network policy: {text}"),
     }
 }
