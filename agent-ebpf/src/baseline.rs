@@ -1,7 +1,8 @@
 //! The measure for the others: parses a packet's headers, makes one look-up, decides nothing.
 //!
-//! `baseline` is a tc classifier (5.10) that `fairlead-bench` runs beside the programs; the agent
-//! attaches it nowhere. It reads `BASELINE`; its verdict is always to continue.
+//! `baseline` and `baseline_and_one` are tc classifiers (5.10) that `fairlead-bench` runs beside the
+//! programs; the agent attaches them nowhere. They read `BASELINE` and `POLICY_CONNECTIONS_V1`; their
+//! verdict is always to continue.
 
 use agent_abi::connection::TupleV1;
 use agent_abi::mapped_v4;
@@ -11,6 +12,7 @@ use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::TcContext;
 
 use crate::kernel;
+use crate::maps::POLICY_CONNECTIONS_V1;
 use crate::packet::{LINK_HEADER, V6_HEADER};
 
 /// Of the connection table's kind, and empty.
@@ -26,6 +28,16 @@ pub(crate) fn baseline(context: TcContext) -> i32 {
     if let Some(tuple) = parse(&context) {
         // What counts is the time it takes.
         core::hint::black_box(BASELINE.get_ptr(&tuple));
+    }
+    TC_ACT_UNSPEC
+}
+
+/// tc ingress: the same and one look-up more, of the connections that policy lets through.
+#[classifier]
+pub(crate) fn baseline_and_one(context: TcContext) -> i32 {
+    if let Some(tuple) = parse(&context) {
+        core::hint::black_box(BASELINE.get_ptr(&tuple));
+        core::hint::black_box(POLICY_CONNECTIONS_V1.get_ptr(&tuple));
     }
     TC_ACT_UNSPEC
 }

@@ -13,6 +13,8 @@ pub struct Behaviour {
     pub forbid_list: KindSet,
     /// Watches of these kinds are answered with 403.
     pub forbid_watch: KindSet,
+    /// The server does not know these kinds: their CRDs are not installed.
+    pub missing: KindSet,
     /// Lists of these kinds hold nothing, at the current version.
     pub empty: KindSet,
     /// Nothing later than this version is served: a member that lags.
@@ -38,6 +40,7 @@ impl Default for Behaviour {
         Self {
             forbid_list: KindSet::new(),
             forbid_watch: KindSet::new(),
+            missing: KindSet::new(),
             empty: KindSet::new(),
             frozen_at: None,
             status: None,

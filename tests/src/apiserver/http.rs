@@ -74,6 +74,10 @@ fn permitted(behaviour: &Behaviour, kind: Kind, verb: Verb) -> Result<(), Failur
             "the server is made to fail",
         ));
     }
+    if behaviour.missing.contains(&kind) {
+        let message = "the server could not find the requested resource";
+        return Err(Failure::new(404, "NotFound", message));
+    }
     let (forbidden, verb) = match verb {
         Verb::List => (&behaviour.forbid_list, "list"),
         Verb::Watch => (&behaviour.forbid_watch, "watch"),

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -93,6 +93,13 @@ impl Process {
     /// Closes its standard input.
     pub(super) fn close_input(&mut self) {
         drop(self.child.stdin.take());
+    }
+
+    pub(super) fn input(&mut self) -> Result<ChildStdin> {
+        self.child
+            .stdin
+            .take()
+            .with_context(|| format!("{}: input is not piped", self.name))
     }
 
     pub(super) fn output(&mut self) -> Result<BufReader<ChildStdout>> {

@@ -12,6 +12,7 @@ mod bench;
 mod connect;
 mod hold;
 mod pace;
+mod probe;
 mod report;
 mod serve;
 mod udp;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+pub use probe::{Batch, Found, Target, Way};
 pub use report::{Latency, Report};
 
 /// First line of a client's output.
@@ -57,6 +59,8 @@ enum Task {
     Echo(bench::Echo),
     /// Measures round trips to several targets in turn
     Compare(bench::Compare),
+    /// Tries many targets at once, a batch for each line of standard input; answers to SCTP
+    Probe,
     /// Runs a program in a network namespace and a cgroup
     Exec(Exec),
 }
@@ -130,6 +134,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<()
         Task::Udp(options) => client(&options, udp::exchange),
         Task::Echo(options) => bench::echo(&options),
         Task::Compare(options) => bench::compare(&options),
+        Task::Probe => probe::run(),
         Task::Exec(options) => exec(&options),
     }
 }

@@ -11,6 +11,8 @@ mod events;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]
+mod missing;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod refused;

@@ -47,9 +47,15 @@ mod pieces;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod policy_chaos;
+#[cfg(test)]
+mod policy_scale;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod takeover;
+#[cfg(test)]
+mod truth;
 #[cfg(test)]
 mod upgrade;
 #[cfg(test)]

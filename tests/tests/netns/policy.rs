@@ -3,6 +3,7 @@
 mod before;
 mod first_packet;
 mod limits;
+mod paths;
 mod reach;
 mod what_if;
 

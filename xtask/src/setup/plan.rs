@@ -35,7 +35,7 @@ pub(super) struct Package {
     reason: &'static str,
 }
 
-pub(super) const PACKAGES: [Package; 6] = [
+pub(super) const PACKAGES: [Package; 7] = [
     Package {
         names: Names {
             debian: "build-essential",
@@ -75,6 +75,16 @@ pub(super) const PACKAGES: [Package; 6] = [
         },
         tools: &["iptables-restore"],
         reason: "the other ruleset the benchmark compares with; nothing else needs it",
+    },
+    Package {
+        names: Names {
+            debian: "ipset",
+            fedora: "ipset",
+            suse: "ipset",
+            arch: "ipset",
+        },
+        tools: &["ipset"],
+        reason: "sets of the ruleset that the policy benchmark compares with; nothing else needs it",
     },
     Package {
         names: Names {

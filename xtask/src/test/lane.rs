@@ -60,7 +60,9 @@ impl Lane {
             Self::Unit => "format, lints, tidy, and everything tested on values",
             Self::Bpf => "the eBPF programs on this kernel, packet by packet",
             Self::Netns => "agents and real traffic between network namespaces",
-            Self::Chaos => "2,000 flows while agents are killed and upgraded 100 times",
+            Self::Chaos => {
+                "2,000 flows while agents are killed and upgraded 100 times; policy with 20 million packets and 10,000 policies"
+            }
         }
     }
 
@@ -76,12 +78,14 @@ impl Lane {
         self == Self::Netns || self == Self::Chaos
     }
 
-    /// What its tests read from the environment: how much chaos there is.
+    /// What its tests read from the environment: how much of it there is.
     pub(super) fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Chaos => &[
                 ("FAIRLEAD_CHAOS_KILLS", "100"),
                 ("FAIRLEAD_CHAOS_FLOWS", "2000"),
+                ("FAIRLEAD_POLICY_PACKETS", "20000000"),
+                ("FAIRLEAD_POLICY_SCALE", "10000"),
             ],
             Self::Unit | Self::Bpf | Self::Netns => &[],
         }
@@ -114,6 +118,7 @@ impl Lane {
                 "chaos",
                 "--",
                 "--nocapture",
+                "policy_scale",
             ])],
         }
     }

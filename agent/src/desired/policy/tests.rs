@@ -14,7 +14,7 @@ use model::{Cluster, Direction, Event, Kind, Protocol};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{PolicyTables, Traffic};
+use super::{Outcome, PolicyTables, Traffic};
 use crate::desired::NodeContext;
 
 /// An object as the API has it.

@@ -1,14 +1,15 @@
 //! The policy maps as a part of the kernel that follows `Desired`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
-
+use agent_abi::policy::{NO_SET, VERDICTS_MAP};
+use model::Problem;
 use tokio::sync::watch;
 
-use super::image::{Image, Numbers, Op, Prefix, RuleNames, plan, shown};
-use super::lost::Lost;
+use super::image::{CLOSED, Image, Numbers, Op, Plan, Prefix, Room, RuleNames, plan, shown};
+use super::left_out::{LeftOut, problems};
 use super::maps::Maps;
 use crate::applier::{Outcome, Pass};
 use crate::desired::Desired;
@@ -20,14 +21,6 @@ use crate::sys::map::TableError;
 /// set has asked for its verdict by then. It runs for microseconds, but its CPU may be another
 /// guest's meanwhile.
 const GRACE: Duration = Duration::from_millis(5);
-
-/// What becomes of a pod whose rules are not there to be asked.
-pub(super) const CLOSED: EndpointV1 = EndpointV1 {
-    ingress: NO_SET,
-    egress: NO_SET,
-    flags: ENDPOINT_CLOSED,
-    _pad: 0,
-};
 
 /// The policy maps of this node and what is known of them.
 #[derive(Debug)]
@@ -54,6 +47,26 @@ struct Known {
     numbers: Numbers,
     /// Of the tables that it was made from.
     revision: Option<u64>,
+    /// Sets of verdicts that there was no room for.
+    left_out: BTreeSet<u32>,
+    /// The policies that are not in force for it.
+    problems: Vec<Problem>,
+}
+
+/// Writes that were not done, and why.
+struct Undone {
+    error: TableError,
+    ops: Vec<Op>,
+}
+
+impl Undone {
+    fn is_for_room(&self) -> bool {
+        matches!(self.error, TableError::Full { .. })
+    }
+
+    fn of(error: TableError, ops: Vec<Op>) -> Box<Self> {
+        Box::new(Self { error, ops })
+    }
 }
 
 impl PolicyMaps {
@@ -83,6 +96,8 @@ impl PolicyMaps {
             Ok(known) => {
                 outcome.usage = self.maps.usage(&known.image);
                 outcome.policy = known.revision;
+                outcome.error = does_not_fit(known.left_out.len());
+                outcome.problems.clone_from(&known.problems);
                 self.known = Some(known);
             }
             // What the kernel holds is unknown now; the next apply reads it back.
@@ -122,6 +137,8 @@ impl PolicyMaps {
                     image,
                     numbers,
                     revision: None,
+                    left_out: BTreeSet::new(),
+                    problems: Vec::new(),
                 }
             }
         };
@@ -129,77 +146,92 @@ impl PolicyMaps {
             return Ok(known);
         }
         let started = Instant::now();
-        let (ops, numbers) = plan(&known.image, &known.numbers, tables);
-        // Before the first packet is judged by a rule, its name is known.
-        self.in_force
-            .send_modify(|told| told.rules = Some(numbers.names().clone()));
-        let mut lost = Lost::default();
-        let mut written = Ok(());
-        let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
-        for (index, op) in ops.iter().enumerate() {
-            if first_unused == Some(index) && index > 0 {
-                std::thread::sleep(GRACE);
-            }
-            let Some(op) = lost.instead_of(*op) else {
-                continue;
+        let room = Room {
+            verdicts: self.maps.room(),
+            new_sets: true,
+        };
+        let operations = &mut outcome.operations;
+        let mut followed = self.follow(&mut known, tables, room, operations);
+        if followed.as_ref().is_err_and(|undone| undone.is_for_room()) {
+            // What is there and what is to be do not fit beside each other. Pods whose rules
+            // change are closed while what they had makes room.
+            let smaller = Room {
+                new_sets: false,
+                ..room
             };
-            written = match (self.maps.write(op), op) {
-                (Err(error @ TableError::Full { .. }), Op::PutVerdict((key, _), _)) => {
-                    // The sets of others may fit.
-                    let instead = lost.lose(key.set, error, &known.image);
-                    instead
-                        .into_iter()
-                        .try_for_each(|op| self.commit(op, &mut known.image, outcome))
-                }
-                (Ok(()), op) => {
-                    known.image.commit(op);
-                    outcome.operations += 1;
-                    Ok(())
-                }
-                (Err(error), _) => Err(error),
-            };
-            if written.is_err() {
-                lost.pods
-                    .extend(self.close(&known.image, &ops[index..], outcome));
-                break;
-            }
+            followed = self
+                .follow(&mut known, tables, smaller, operations)
+                .and_then(|()| self.follow(&mut known, tables, room, operations));
         }
-        if !ops.is_empty() || known.revision.is_none() {
+        if let Err(undone) = followed {
+            let pods = self.close(&known.image, &undone.ops, operations);
+            let why = undone.error.to_string();
+            outcome.problems = problems(&LeftOut::Pods(&pods), tables, &known.numbers, &why);
+            // Connections that go on are judged again, by what is closed.
             self.maps.advance()?;
+            return Err(undone.error);
         }
-        let written = written.and(lost.error.take().map_or(Ok(()), Err));
-        if let Err(error) = &written {
-            outcome.problems = lost.problems(tables, &numbers, error);
-        }
-        written?;
-        known.numbers = numbers;
+        let left_out = LeftOut::Sets(&known.left_out);
+        let why = format!("{VERDICTS_MAP} has no room for its rules");
+        known.problems = problems(&left_out, tables, &known.numbers, &why);
         known.revision = Some(tables.revision());
         self.in_force
             .send_modify(|told| told.applies.observe(started.elapsed()));
         Ok(known)
     }
 
-    fn commit(
+    /// Writes what leads to the tables, as far as there is room.
+    fn follow(
         &mut self,
-        op: Op,
-        image: &mut Image,
-        outcome: &mut Outcome,
-    ) -> Result<(), TableError> {
-        self.maps.write(op)?;
-        image.commit(op);
-        outcome.operations += 1;
+        known: &mut Known,
+        tables: &PolicyTables,
+        room: Room,
+        operations: &mut u64,
+    ) -> Result<(), Box<Undone>> {
+        let Plan {
+            mut ops,
+            numbers,
+            left_out,
+        } = plan(&known.image, &known.numbers, tables, room);
+        // Before the first packet is judged by a rule, its name is known.
+        self.in_force
+            .send_modify(|told| told.rules = Some(numbers.names().clone()));
+        let mut written = Ok(());
+        let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
+        let mut done = 0;
+        for (index, op) in ops.iter().enumerate() {
+            if first_unused == Some(index) && index > 0 {
+                std::thread::sleep(GRACE);
+            }
+            written = self.maps.write(*op);
+            if written.is_err() {
+                break;
+            }
+            known.image.commit(*op);
+            *operations += 1;
+            done = index + 1;
+        }
+        if !ops.is_empty() || known.revision.is_none() {
+            self.maps
+                .advance()
+                .map_err(|error| Undone::of(error, Vec::new()))?;
+        }
+        written.map_err(|error| Undone::of(error, ops.split_off(done)))?;
+        known.numbers = numbers;
+        known.left_out = left_out;
         Ok(())
     }
 
     /// Closes the pods whose rules are among the writes that are `left` undone: what they should be
     /// is not there to be asked. Answers which.
-    fn close(&mut self, image: &Image, left: &[Op], outcome: &mut Outcome) -> Vec<Prefix> {
+    fn close(&mut self, image: &Image, left: &[Op], operations: &mut u64) -> Vec<Prefix> {
         let mut pods = Vec::new();
         for op in left {
             let Op::PutEndpoint(prefix, wanted) = op else {
                 continue;
             };
-            if wanted.ingress == NO_SET && wanted.egress == NO_SET {
+            let is_free = wanted.ingress == NO_SET && wanted.egress == NO_SET && wanted.flags == 0;
+            if is_free {
                 continue;
             }
             pods.push(*prefix);
@@ -207,7 +239,7 @@ impl PolicyMaps {
                 continue;
             }
             match self.maps.write(Op::PutEndpoint(*prefix, CLOSED)) {
-                Ok(()) => outcome.operations += 1,
+                Ok(()) => *operations += 1,
                 Err(error) => {
                     tracing::error!(pod = shown(prefix), %error, "its rules are not in force, and it cannot be closed");
                 }
@@ -217,12 +249,19 @@ impl PolicyMaps {
     }
 }
 
+/// What to do where a table is too small.
+const REMEDY: &str = "pods whose rules do not fit are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart";
+
+fn does_not_fit(sets: usize) -> Option<String> {
+    let text =
+        || format!("network policy: {sets} sets of rules do not fit into {VERDICTS_MAP}; {REMEDY}");
+    (sets > 0).then(text)
+}
+
 fn told(error: &TableError) -> String {
     let text = crate::applier::with_causes(error);
     match error {
-        TableError::Full { .. } => format!(
-            "network policy: {text}; pods whose rules do not fit are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart"
-        ),
+        TableError::Full { .. } => format!("network policy: {text}; {REMEDY}"),
         TableError::Kernel { .. } => format!("network policy: {text}"),
     }
 }

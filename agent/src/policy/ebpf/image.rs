@@ -19,6 +19,7 @@
 
 mod lower;
 mod numbers;
+mod room;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use agent_abi::policy::{
 use crate::desired::policy::PolicyTables;
 
 pub use numbers::{Numbers, RuleNames};
+pub use room::{CLOSED, Room};
 
 /// Bits of the mapped address that count, and the address. Longer prefixes come later.
 pub type Prefix = (u32, Address);
@@ -94,12 +96,28 @@ pub fn shown((bits, address): &Prefix) -> String {
     }
 }
 
-/// The writes that lead from `image` to what `tables` say, and the numbers then. `numbers` are
-/// those of `image`.
-pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables) -> (Vec<Op>, Numbers) {
+/// The way from one image to another.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The writes, in order.
+    pub ops: Vec<Op>,
+    /// The numbers then.
+    pub numbers: Numbers,
+    /// Sets that there is no room for; the pods that they go for are closed.
+    pub left_out: BTreeSet<u32>,
+}
+
+/// The way from `image` to what `tables` say, as far as there is room. `numbers` are those of
+/// `image`.
+pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables, room: Room) -> Plan {
     let mut next = numbers.clone();
     next.give(tables);
-    let mut target = lower::lower(&next, tables);
+    let lowered = |numbers: &Numbers| {
+        let mut target = lower::lower(numbers, tables);
+        let left_out = room.fit(image, &mut target);
+        (target, left_out)
+    };
+    let (mut target, mut left_out) = lowered(&next);
     let flips = flips(image, &target);
     let leaves_set = leaving(image, &target);
     let mixed = !flips.is_empty() && !leaves_set.is_empty();
@@ -117,7 +135,7 @@ pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables) -> (Vec<Op>
             .collect();
         if !joined.is_empty() {
             next.give_sets_anew(&joined);
-            target = lower::lower(&next, tables);
+            (target, left_out) = lowered(&next);
         }
     }
     let leaves_set = leaving(image, &target);
@@ -174,7 +192,11 @@ pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables) -> (Vec<Op>
         .collect();
     ops.extend(unused.into_iter().map(|key| Op::DeleteVerdict(*key)));
     next.forget(tables);
-    (ops, next)
+    Plan {
+        ops,
+        numbers: next,
+        left_out,
+    }
 }
 
 /// Prefixes whose addresses change identity: from which to which.

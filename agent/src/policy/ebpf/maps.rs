@@ -106,6 +106,11 @@ impl Maps {
             .try_for_each(|op| self.write(op))
     }
 
+    /// Verdicts there is room for.
+    pub fn room(&self) -> usize {
+        usize::try_from(self.verdicts.max()).unwrap_or(usize::MAX)
+    }
+
     /// How full the maps are that hold `image`.
     pub fn usage(&self, image: &Image) -> Vec<Usage> {
         let usage = |map, used: usize, max: u32| Usage {

@@ -3,6 +3,6 @@
 pub mod facility;
 pub mod image;
 pub mod interfaces;
-mod lost;
+mod left_out;
 pub mod maps;
 pub mod seed;

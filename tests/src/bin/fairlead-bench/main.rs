@@ -6,6 +6,7 @@
 mod compare;
 mod figure;
 mod latency;
+mod policy;
 mod programs;
 mod ruleset;
 mod scale;
@@ -42,6 +43,9 @@ enum Bench {
     /// Balanced against direct connections; start and change with 10,000 Services; iptables and
     /// nftables beside it; the programs' run time
     Services(Services),
+    /// Pod to pod with policies, and with the same in iptables and ipset; the compiler; changes; what
+    /// policy adds to the programs' run time
+    Policy(policy::Policy),
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +124,10 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     let mut figures = Figures::default();
     let (name, matrix) = match bench {
         Bench::Services(options) => ("services", services(options, *rounds, &mut figures)?),
+        Bench::Policy(options) => {
+            policy::measure(options, *rounds, &mut figures)?;
+            ("policy", String::new())
+        }
     };
     write(
         output,

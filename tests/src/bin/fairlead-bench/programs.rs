@@ -153,7 +153,7 @@ fn cases(engine: &Engine) -> Result<Vec<Case>> {
 }
 
 /// Loads the programs once more, on the agent's tables.
-fn load(lab: &Lab) -> Result<Ebpf> {
+pub(crate) fn load(lab: &Lab) -> Result<Ebpf> {
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/fairlead.bpf.o");
     let bytes = std::fs::read(&object).with_context(|| {
         format!(
@@ -225,14 +225,7 @@ fn run(ebpf: &mut Ebpf, place: &Place, case: &Case, port: &mut u16) -> Result<f6
             .context("out of ports; fewer rounds")?;
     }
     place.namespace.run(|| {
-        let socket = rustix::net::socket(
-            rustix::net::AddressFamily::INET,
-            rustix::net::SocketType::DGRAM,
-            None,
-        )?;
-        let interface = rustix::net::netdevice::name_to_index(&socket, case.interface)?;
-        let mut context = [0; CONTEXT_SIZE];
-        context[IFINDEX].copy_from_slice(&interface.to_ne_bytes());
+        let context = context(case.interface)?;
         if case.sort == Sort::Established {
             once(program, &context, &case.frame(Sort::New, KEPT_PORT)?)?;
         }
@@ -250,6 +243,19 @@ fn run(ebpf: &mut Ebpf, place: &Place, case: &Case, port: &mut u16) -> Result<f6
         }
         Ok(median(&durations))
     })
+}
+
+/// What the kernel gives a program along with a packet that came by an interface of this namespace.
+pub(crate) fn context(interface: &str) -> Result<[u8; CONTEXT_SIZE]> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    let interface = rustix::net::netdevice::name_to_index(&socket, interface)?;
+    let mut context = [0; CONTEXT_SIZE];
+    context[IFINDEX].copy_from_slice(&interface.to_ne_bytes());
+    Ok(context)
 }
 
 /// The verdict and the nanoseconds.

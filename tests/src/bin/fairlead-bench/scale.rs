@@ -23,7 +23,7 @@ const STARTS: u32 = 5;
 const LOADS: u32 = 2;
 /// What a change waits for others to come with it: 5 ms in the manifests' source, 50 ms before the
 /// agent compiles. Not counted.
-const DEBOUNCE: Duration = Duration::from_millis(55);
+pub(crate) const DEBOUNCE: Duration = Duration::from_millis(55);
 /// Longest start that is worth a figure.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks into a map.

@@ -1,4 +1,6 @@
 //! What the Kubernetes API says of one packet, straight from the objects and as plainly as can be.
+//!
+//! The truth tables with real packets (`tests/tests/netns/truth`) include this file too.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -8,8 +10,7 @@ use model::{
     PolicyPeer, PolicyPort, PortName, PortSelection, Protocol, RuleAction, Tier,
 };
 
-use crate::desired::NodeContext;
-use crate::desired::policy::{Outcome, Traffic};
+use super::{NodeContext, Outcome, Traffic};
 
 struct Packet<'a> {
     cluster: &'a Cluster,
@@ -21,7 +22,7 @@ struct Packet<'a> {
     traffic: Traffic,
 }
 
-pub(super) fn outcome(
+pub(crate) fn outcome(
     cluster: &Cluster,
     node: &NodeContext,
     pod: &ObjectKey,

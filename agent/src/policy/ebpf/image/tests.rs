@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::lower::{longest, prefix};
-use super::{Image, Numbers, Op, plan};
+use super::{Image, Numbers, Op, Plan, Room, plan};
 use crate::desired::policy::tests::{Manifest, cases, cluster, generate, node};
 use crate::desired::policy::{Outcome, PolicyTables, Traffic};
 
@@ -117,14 +117,14 @@ fn walk(before: &[Manifest], after: &[Manifest], restarted: bool) -> Result<(), 
     peers.sort_unstable();
     peers.dedup();
     let mut image = Image::default();
-    let (ops, numbers) = plan(&image, &Numbers::default(), &old);
+    let Plan { ops, numbers, .. } = plan(&image, &Numbers::default(), &old, Room::UNBOUNDED);
     ops.into_iter().for_each(|op| image.apply(op));
     let numbers = if restarted {
         Numbers::recover(&image, numbers.free(), &new)
     } else {
         numbers
     };
-    let (ops, numbers) = plan(&image, &numbers, &new);
+    let Plan { ops, numbers, .. } = plan(&image, &numbers, &new, Room::UNBOUNDED);
     let mut questions = Vec::new();
     let pods = old.endpoints().keys().chain(new.endpoints().keys());
     for pod in pods {
@@ -158,10 +158,10 @@ fn walk(before: &[Manifest], after: &[Manifest], restarted: bool) -> Result<(), 
             );
         }
     }
-    let (again, _) = plan(&image, &numbers, &new);
+    let again = plan(&image, &numbers, &new, Room::UNBOUNDED).ops;
     prop_assert_eq!(again, vec![]);
     let recovered = Numbers::recover(&image, numbers.free(), &new);
-    let (again, _) = plan(&image, &recovered, &new);
+    let again = plan(&image, &recovered, &new, Room::UNBOUNDED).ops;
     // Sets of pods without an address are for nobody, and are not found again.
     let of_nobody = |op: &Op| {
         matches!(

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use tests::harness::{Agent, AgentOptions, Builder, Lab, Process};
 
+use super::turns::Contender;
 use crate::ruleset::iptables::{self, Variant};
 use crate::ruleset::nftables;
 use crate::scale::cold_start;
@@ -116,6 +117,20 @@ impl Engine {
     /// Who answers clients in pods.
     pub(crate) fn backend(&self) -> Result<SocketAddrV4> {
         Ok(SocketAddrV4::new(self.v4("far")?, INSIDE))
+    }
+
+    /// Its client.
+    pub(super) fn contender(&self, is_outside: bool) -> Result<Contender<'_>> {
+        let (place, to) = if is_outside {
+            (self.lab.place("client"), self.outside()?)
+        } else {
+            (self.lab.place("near"), self.inside()?)
+        };
+        Ok(Contender {
+            name: self.kind.to_string(),
+            place,
+            to,
+        })
     }
 
     /// Where a client in a pod of the node connects to.

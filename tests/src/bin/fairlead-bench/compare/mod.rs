@@ -6,7 +6,7 @@
 
 pub(crate) mod engine;
 mod matrix;
-mod turns;
+pub(crate) mod turns;
 
 use anyhow::{Context, Result};
 
@@ -77,7 +77,11 @@ fn measure_size(services: u32, comparison: &Comparison<'_>) -> Result<Size> {
     let mut ways = Vec::new();
     for way in &WAYS {
         anstream::eprintln!("  {}", way.name);
-        ways.push(turns::take(&engines, way, *rounds).context(way.name)?);
+        let contenders = engines
+            .iter()
+            .map(|engine| engine.contender(way.is_outside))
+            .collect::<Result<Vec<_>>>()?;
+        ways.push(turns::take(&contenders, way, *rounds).context(way.name)?);
     }
     let loads = engines
         .iter()

@@ -1,17 +1,18 @@
 //! Clients of several labs that take turns.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::engine::Engine;
+use tests::harness::Place;
 
 /// A way to use a connection, and from where.
-pub(super) struct Way {
-    pub(super) name: &'static str,
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
     kind: Kind,
-    is_outside: bool,
+    pub(super) is_outside: bool,
     /// Turns of each engine in a round: short against the machine's moods.
     turns: usize,
     /// Exchanges of a turn.
@@ -57,12 +58,28 @@ pub(super) const WAYS: [Way; 4] = [
     },
 ];
 
+/// The same between pods, without a Service.
+pub(crate) const POD_WAYS: [Way; 3] = [
+    Way {
+        name: "connect/request/close, pod to pod",
+        ..WAYS[0]
+    },
+    Way {
+        name: "request/response, pod to pod",
+        ..WAYS[1]
+    },
+    Way {
+        name: "one stream, pod to pod",
+        ..WAYS[2]
+    },
+];
+
 impl Way {
-    pub(super) fn is_rate(&self) -> bool {
+    pub(crate) fn is_rate(&self) -> bool {
         self.kind == Kind::Stream
     }
 
-    pub(super) fn unit(&self) -> &'static str {
+    pub(crate) fn unit(&self) -> &'static str {
         match self.kind {
             Kind::Stream => "MB/s",
             Kind::Request | Kind::Connect => "µs",
@@ -70,7 +87,7 @@ impl Way {
     }
 
     /// Nanoseconds of one exchange in the unit of the way.
-    pub(super) fn shown(&self, nanoseconds: f64) -> f64 {
+    pub(crate) fn shown(&self, nanoseconds: f64) -> f64 {
         match self.kind {
             Kind::Stream => 1_048_576.0 * 1e3 / nanoseconds,
             Kind::Request | Kind::Connect => nanoseconds / 1e3,
@@ -86,13 +103,19 @@ impl Way {
     }
 }
 
-/// Nanoseconds of one exchange: for each engine a value a round.
-pub(super) fn take(engines: &[Engine], way: &Way, rounds: u32) -> Result<Vec<Vec<f64>>> {
-    let mut clients = engines
+/// One of those who take turns: a client's place, and where it connects to.
+pub(crate) struct Contender<'a> {
+    pub(crate) name: String,
+    pub(crate) place: &'a Place,
+    pub(crate) to: SocketAddr,
+}
+
+/// Nanoseconds of one exchange: for each contender a value a round.
+pub(crate) fn take(contenders: &[Contender<'_>], way: &Way, rounds: u32) -> Result<Vec<Vec<f64>>> {
+    let named = |contender: &Contender<'_>| format!("client of {}", contender.name);
+    let mut clients = contenders
         .iter()
-        .map(|engine| {
-            Client::start(engine, way).with_context(|| format!("client of {}", engine.kind))
-        })
+        .map(|contender| Client::start(contender, way).with_context(|| named(contender)))
         .collect::<Result<Vec<_>>>()?;
     let mut results = vec![Vec::new(); clients.len()];
     // The first round warms caches and neighbour tables and is not counted.
@@ -100,10 +123,10 @@ pub(super) fn take(engines: &[Engine], way: &Way, rounds: u32) -> Result<Vec<Vec
         let mut spent = vec![0.0; clients.len()];
         for turn in 0..way.turns {
             for place in 0..clients.len() {
-                let index = (turn + place) % engines.len();
+                let index = (turn + place) % contenders.len();
                 spent[index] += clients[index]
                     .turn()
-                    .with_context(|| format!("client of {}", engines[index].kind))?;
+                    .with_context(|| named(&contenders[index]))?;
             }
         }
         if round > 0 {
@@ -123,12 +146,8 @@ struct Client {
 }
 
 impl Client {
-    fn start(engine: &Engine, way: &Way) -> Result<Self> {
-        let (place, to) = if way.is_outside {
-            (engine.lab.place("client"), engine.outside()?)
-        } else {
-            (engine.lab.place("near"), engine.inside()?)
-        };
+    fn start(contender: &Contender<'_>, way: &Way) -> Result<Self> {
+        let Contender { place, to, .. } = contender;
         let mut child = place
             .traffic()
             .args(["compare", "--kind", way.argument()])

@@ -22,7 +22,7 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
-    fn program(self) -> &'static str {
+    pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Legacy => "iptables-legacy-restore",
             Self::Nft => "iptables-nft-restore",

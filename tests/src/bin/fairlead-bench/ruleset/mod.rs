@@ -3,6 +3,7 @@
 //! [`iptables`] and [`nftables`] make the text, [`load`] gives it to the kernel in one transaction.
 
 pub(crate) mod iptables;
+pub(crate) mod kube_router;
 pub(crate) mod nftables;
 
 use std::io::Write as _;
