@@ -36,7 +36,7 @@ pub fn collect(request: &Collect) -> Result<(), CniError> {
     };
     let valid: BTreeSet<HostInterface> = valid.iter().map(HostInterface::of).collect();
     let mut netlink = open()?;
-    let mut errors = Vec::new();
+    let mut errors = Vec::from_iter(store.sweep().err());
     for lease in store.leases()? {
         if valid.contains(&lease.interface) {
             continue;

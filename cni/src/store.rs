@@ -179,6 +179,23 @@ impl Store {
         Ok(())
     }
 
+    /// Removes what processes that were killed have not finished. Nobody else writes: the store is
+    /// locked.
+    ///
+    /// # Errors
+    /// Where something cannot be removed.
+    pub fn sweep(&self) -> Result<(), CniError> {
+        let directory = self.directory.join(LEASES);
+        let failed = |error| CniError::file(&directory, "cannot be swept", &error);
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whose a lease is.
     ///
     /// # Errors

@@ -121,6 +121,9 @@ fn what_a_crash_leaves_is_neither_counted_nor_in_the_way() {
     release(path, "a");
     assert!(!unfinished.exists());
     fs::write(&unfinished, "{\"conta").unwrap();
+    Store::open(&place(path)).unwrap().sweep().unwrap();
+    assert!(!unfinished.exists());
+    fs::write(&unfinished, "{\"conta").unwrap();
     fs::write(path.join("pods/last"), "10.0.0.4\ngarbage").unwrap();
     assert_eq!(
         shown(&lease(path, "a", BOTH, "").unwrap()),
