@@ -59,8 +59,10 @@ impl Lane {
         match self {
             Self::Unit => "format, lints, tidy, and everything tested on values",
             Self::Bpf => "the eBPF programs on this kernel, packet by packet",
-            Self::Netns => "agents and real traffic between network namespaces",
-            Self::Chaos => "2,000 flows while agents are killed and upgraded 100 times",
+            Self::Netns => "agents, the CNI plugin and real traffic between network namespaces",
+            Self::Chaos => {
+                "2,000 flows while agents are killed and upgraded 100 times; 500 pods while CNI plugins are killed"
+            }
         }
     }
 
@@ -82,6 +84,7 @@ impl Lane {
             Self::Chaos => &[
                 ("FAIRLEAD_CHAOS_KILLS", "100"),
                 ("FAIRLEAD_CHAOS_FLOWS", "2000"),
+                ("FAIRLEAD_CNI_STORM", "500"),
             ],
             Self::Unit | Self::Bpf | Self::Netns => &[],
         }
@@ -104,17 +107,32 @@ impl Lane {
                 Check::Tests(&["-p", "tests", "--lib", "--test", "api"]),
             ],
             Self::Bpf => &[Check::Cargo(&["test", "-p", "tests", "--test", "bpf"])],
-            Self::Netns => &[Check::Cargo(&["test", "-p", "tests", "--test", "netns"])],
-            Self::Chaos => &[Check::Cargo(&[
-                "test",
-                "-p",
-                "tests",
-                "--test",
-                "netns",
-                "chaos",
-                "--",
-                "--nocapture",
-            ])],
+            Self::Netns => &[
+                Check::Cargo(&["test", "-p", "tests", "--test", "netns"]),
+                Check::Cargo(&["test", "-p", "tests", "--test", "cni"]),
+            ],
+            Self::Chaos => &[
+                Check::Cargo(&[
+                    "test",
+                    "-p",
+                    "tests",
+                    "--test",
+                    "netns",
+                    "chaos",
+                    "--",
+                    "--nocapture",
+                ]),
+                Check::Cargo(&[
+                    "test",
+                    "-p",
+                    "tests",
+                    "--test",
+                    "cni",
+                    "storm",
+                    "--",
+                    "--nocapture",
+                ]),
+            ],
         }
     }
 }
