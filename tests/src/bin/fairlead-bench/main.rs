@@ -6,6 +6,7 @@
 mod compare;
 mod figure;
 mod latency;
+mod pods;
 mod programs;
 mod ruleset;
 mod scale;
@@ -42,6 +43,9 @@ enum Bench {
     /// Balanced against direct connections; start and change with 10,000 Services; iptables and
     /// nftables beside it; the programs' run time
     Services(Services),
+    /// How long a pod's network takes to make and to take back, beside the plugins bridge and
+    /// host-local
+    Pods,
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +124,10 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     let mut figures = Figures::default();
     let (name, matrix) = match bench {
         Bench::Services(options) => ("services", services(options, *rounds, &mut figures)?),
+        Bench::Pods => {
+            pods::measure(*rounds, &mut figures)?;
+            ("pods", String::new())
+        }
     };
     write(
         output,
