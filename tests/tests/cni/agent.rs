@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use agent::sandbox::{Reason, Request, VERSION};
 use serde_json::{Value, json};
 use tests::harness::{CniNode, ip};
 
@@ -49,10 +50,7 @@ fn node() -> CniNode {
 }
 
 fn busy() -> (u16, Value) {
-    (
-        503,
-        json!({"version": 1, "reason": "NotSynced", "retry": true, "message": "not synced"}),
-    )
+    (503, json!(Reason::NotSynced.because("not synced")))
 }
 
 #[test]
@@ -79,7 +77,13 @@ fn the_pods_end_is_down_until_the_rules_are_in_place() {
         "index": shown[0]["ifindex"], "addresses": ["10.244.1.2", "fd00:10:244:1::2"]});
     assert_eq!(
         asked.iter().collect::<Vec<_>>(),
-        [question.clone(), question]
+        [question.clone(), question.clone()]
+    );
+    // The agent reads it so.
+    let read: Request = serde_json::from_value(question).unwrap();
+    assert_eq!(
+        (read.version, read.pod().to_string()),
+        (VERSION, "shop/c1".to_owned())
     );
     assert!(node.container("c1").run(|| Ok(())).is_ok());
     assert!(
