@@ -102,6 +102,7 @@ fn cargo(task: &[&str], arguments: &[&str]) -> Command {
         .args(task)
         .args(arguments)
         .env("FAIRLEAD_AGENT", place::dist().join("fairlead-agent"))
+        .env("FAIRLEAD_CNI", place::dist().join("fairlead-cni"))
         .env("FAIRLEAD_AGENT_NEXT", build::next_agent());
     if io::stdout().is_terminal() {
         // Cargo and the test harness see a pipe below.

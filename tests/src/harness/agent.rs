@@ -285,14 +285,21 @@ fn answer(command: &mut Command) -> Result<Answer> {
 /// The agent's binary: `FAIRLEAD_AGENT`, else beside the running program, else what
 /// `cargo xtask build` gathered.
 pub fn agent_program() -> Result<PathBuf> {
-    if let Some(given) = env::var_os("FAIRLEAD_AGENT") {
+    program("FAIRLEAD_AGENT", "fairlead-agent")
+}
+
+/// A binary: what the variable says, else beside the running program, else as gathered.
+pub(super) fn program(variable: &str, name: &str) -> Result<PathBuf> {
+    if let Some(given) = env::var_os(variable) {
         return Ok(given.into());
     }
     let running = env::current_exe()?;
-    let beside = running.with_file_name("fairlead-agent");
-    let gathered = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dist/fairlead-agent");
+    let beside = running.with_file_name(name);
+    let gathered = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/dist")
+        .join(name);
     [beside, gathered]
         .into_iter()
         .find(|path| path.is_file())
-        .context("no fairlead-agent in target/dist; build it: cargo xtask build")
+        .with_context(|| format!("no {name} in target/dist; build it: cargo xtask build"))
 }

@@ -11,6 +11,7 @@
 mod address;
 mod agent;
 mod cgroup;
+mod cni;
 mod flow;
 mod kernel;
 mod lab;
@@ -27,6 +28,7 @@ mod wiring;
 
 pub use agent::{Agent, AgentOptions, Answer, agent_program};
 pub use cgroup::unified_mount as cgroup_mount;
+pub use cni::{Call, CniNode, Outcome, cni_program, ip, reference_plugin};
 pub use flow::{Flow, Traffic};
 pub use kernel::{attachments, inventory, program_ids, tc};
 pub use lab::{Builder, Lab, NodeSpec, PodSpec};

@@ -39,9 +39,18 @@ pub(super) fn facts(has_fresh_lists: bool) -> Facts {
 }
 
 /// Whether the programs search path, or where Debian keeps administrators' programs, has it.
+/// Where distributions keep programs that are not in everybody's PATH; the last three have CNI plugins.
+const FURTHER: [&str; 5] = [
+    "/usr/sbin",
+    "/sbin",
+    "/usr/lib/cni",
+    "/usr/libexec/cni",
+    "/opt/cni/bin",
+];
+
 fn is_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .chain(FURTHER.map(Into::into))
         .any(|directory| directory.join(name).is_file())
 }

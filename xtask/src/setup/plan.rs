@@ -35,7 +35,7 @@ pub(super) struct Package {
     reason: &'static str,
 }
 
-pub(super) const PACKAGES: [Package; 7] = [
+pub(super) const PACKAGES: [Package; 8] = [
     Package {
         names: Names {
             debian: "build-essential",
@@ -105,6 +105,17 @@ pub(super) const PACKAGES: [Package; 7] = [
         },
         tools: &["sysctl"],
         reason: "settings of a lab's namespaces",
+    },
+    Package {
+        names: Names {
+            debian: "containernetworking-plugins",
+            fedora: "containernetworking-plugins",
+            suse: "cni-plugins",
+            arch: "cni-plugins",
+        },
+        // Not `bridge`: iproute2 has a program of that name.
+        tools: &["portmap", "host-local"],
+        reason: "CNI plugins that ours is chained with in tests, and compared with",
     },
 ];
 

@@ -59,9 +59,9 @@ impl Lane {
         match self {
             Self::Unit => "format, lints, tidy, and everything tested on values",
             Self::Bpf => "the eBPF programs on this kernel, packet by packet",
-            Self::Netns => "agents and real traffic between network namespaces",
+            Self::Netns => "agents, the CNI plugin and real traffic between network namespaces",
             Self::Chaos => {
-                "2,000 flows while agents are killed and upgraded 100 times; policy with 20 million packets and 10,000 policies"
+                "2,000 flows while agents are killed and upgraded 100 times; policy with 20 million packets and 10,000 policies; 500 pods while CNI plugins are killed"
             }
         }
     }
@@ -86,6 +86,7 @@ impl Lane {
                 ("FAIRLEAD_CHAOS_FLOWS", "2000"),
                 ("FAIRLEAD_POLICY_PACKETS", "20000000"),
                 ("FAIRLEAD_POLICY_SCALE", "10000"),
+                ("FAIRLEAD_CNI_STORM", "500"),
             ],
             Self::Unit | Self::Bpf | Self::Netns => &[],
         }
@@ -108,18 +109,33 @@ impl Lane {
                 Check::Tests(&["-p", "tests", "--lib", "--test", "api"]),
             ],
             Self::Bpf => &[Check::Cargo(&["test", "-p", "tests", "--test", "bpf"])],
-            Self::Netns => &[Check::Cargo(&["test", "-p", "tests", "--test", "netns"])],
-            Self::Chaos => &[Check::Cargo(&[
-                "test",
-                "-p",
-                "tests",
-                "--test",
-                "netns",
-                "chaos",
-                "--",
-                "--nocapture",
-                "policy_scale",
-            ])],
+            Self::Netns => &[
+                Check::Cargo(&["test", "-p", "tests", "--test", "netns"]),
+                Check::Cargo(&["test", "-p", "tests", "--test", "cni"]),
+            ],
+            Self::Chaos => &[
+                Check::Cargo(&[
+                    "test",
+                    "-p",
+                    "tests",
+                    "--test",
+                    "netns",
+                    "chaos",
+                    "--",
+                    "--nocapture",
+                    "policy_scale",
+                ]),
+                Check::Cargo(&[
+                    "test",
+                    "-p",
+                    "tests",
+                    "--test",
+                    "cni",
+                    "storm",
+                    "--",
+                    "--nocapture",
+                ]),
+            ],
         }
     }
 }

@@ -6,6 +6,7 @@
 mod compare;
 mod figure;
 mod latency;
+mod pods;
 mod policy;
 mod programs;
 mod ruleset;
@@ -46,6 +47,9 @@ enum Bench {
     /// Pod to pod with policies, and with the same in iptables and ipset; the compiler; changes; what
     /// policy adds to the programs' run time
     Policy(policy::Policy),
+    /// How long a pod's network takes to make and to take back, beside the plugins bridge and
+    /// host-local
+    Pods,
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +131,10 @@ fn bench(arguments: &Arguments) -> Result<bool> {
         Bench::Policy(options) => {
             policy::measure(options, *rounds, &mut figures)?;
             ("policy", String::new())
+        }
+        Bench::Pods => {
+            pods::measure(*rounds, &mut figures)?;
+            ("pods", String::new())
         }
     };
     write(
