@@ -86,7 +86,7 @@ fn what_makes_no_sense_is_refused() {
         Err(ConfigError::DryRun)
     ));
     for flag in ["netpol-default-deny", "netpol-keep-connections"] {
-        let refused = config(&[&format!("--{flag}")]).unwrap_err();
+        let refused = config(&["--run-firewall=false", &format!("--{flag}")]).unwrap_err();
         assert!(
             matches!(refused, ConfigError::WithoutFirewall(named) if named == flag),
             "{refused}"

@@ -334,7 +334,7 @@ fn changes_under_traffic_drop_nothing_that_is_allowed_and_pass_nothing_else() {
 }
 
 #[test]
-fn a_pod_is_closed_until_it_is_known_and_policies_mean_nothing_without_the_flag() {
+fn a_pod_is_closed_until_it_is_known_and_policies_mean_nothing_where_they_are_not_enforced() {
     let options = AgentOptions::flags(&["--run-firewall", "--netpol-default-deny"]);
     let mut cluster = Cluster::without_agents(options, &[]).with_agents(&["node1", "node2"]);
     let pod = to_pod(&cluster, "a1", 8080);
@@ -349,7 +349,7 @@ fn a_pod_is_closed_until_it_is_known_and_policies_mean_nothing_without_the_flag(
     for node in ["node1", "node2"] {
         cluster.agent(node).process().kill().unwrap();
     }
-    cluster.options = AgentOptions::default();
+    cluster.options = AgentOptions::flags(&["--run-firewall=false"]);
     for node in ["node1", "node2"] {
         cluster.restart(node);
     }

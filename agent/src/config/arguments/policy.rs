@@ -11,7 +11,7 @@ use crate::lb::ebpf::programs::PolicyLimits;
 #[derive(Clone, Debug, Args)]
 pub struct PolicyArguments {
     /// Enforce network policies
-    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
     pub run_firewall: bool,
     /// Let pods neither send nor receive, but to and from the node, until their policies are known;

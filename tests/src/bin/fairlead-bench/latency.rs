@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Agent, AgentOptions, Builder, Place, Process, ServiceSpec};
+use tests::harness::{Agent, Builder, Place, Process, ServiceSpec};
 
 use crate::figure::{Figure, Figures};
+use crate::workload;
 
 /// Ports of the Service and of the backend: balanced at `connect`, and packet by packet. Each way of
 /// getting there has a port of its own in the same process, so that no connection has the addresses
@@ -69,7 +70,7 @@ pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
     lab.apply(&service)?;
     let _agents = ["node1", "node2"]
         .into_iter()
-        .map(|node| Agent::ready(&lab, node, &AgentOptions::default()))
+        .map(|node| Agent::ready(&lab, node, &workload::proxy_alone()))
         .collect::<Result<Vec<_>>>()?;
     let mut echo = lab.place("far").traffic();
     echo.arg("echo");

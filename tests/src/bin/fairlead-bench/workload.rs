@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
 use serde_json::json;
-use tests::harness::Manifests;
+use tests::harness::{AgentOptions, Manifests};
 
 /// Endpoints of each Service.
 pub(crate) const ENDPOINTS: u32 = 5;
@@ -16,6 +16,11 @@ const SERVICES_A_FILE: usize = 100;
 const CHANGED_FILE: &str = "changed.yaml";
 /// Number of that Service.
 pub(crate) const CHANGED: u32 = 0;
+
+/// An agent that enforces no policies, as those that it is compared with.
+pub(crate) fn proxy_alone() -> AgentOptions {
+    AgentOptions::flags(&["--run-firewall=false"])
+}
 
 /// A Service with one TCP port.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -181,7 +181,7 @@ fn all(count: u32, far: Ipv4Addr) -> Vec<Service> {
 fn start_agent(lab: &Lab, services: &[Service]) -> Result<(Agent, Vec<f64>)> {
     lab.apply_nodes()?;
     workload::write(lab.manifests(), services)?;
-    let options = AgentOptions::flags(&["--cluster-cidr", POD_NETWORK]);
+    let options = AgentOptions::flags(&["--run-firewall=false", "--cluster-cidr", POD_NETWORK]);
     let mut starts = Vec::new();
     let mut running = None;
     for _ in 0..STARTS {

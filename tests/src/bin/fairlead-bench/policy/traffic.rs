@@ -22,9 +22,9 @@ const SLOWER: f64 = 1.02;
 enum Kind {
     /// Neither agent nor rules.
     Bare,
-    /// The agent without `--run-firewall`.
+    /// The agent with `--run-firewall=false`.
     Open,
-    /// The agent with it.
+    /// The agent.
     Fairlead,
     /// kube-router's rules.
     Iptables,
@@ -126,8 +126,8 @@ impl Engine {
         lab.apply_nodes()?;
         workload.write(lab.manifests())?;
         let flags: &[&str] = match kind {
-            Kind::Fairlead => &["--run-firewall"],
-            Kind::Bare | Kind::Open | Kind::Iptables => &[],
+            Kind::Open => &["--run-firewall=false"],
+            Kind::Bare | Kind::Fairlead | Kind::Iptables => &[],
         };
         let (mut agent, mut load_seconds) = (None, 0.0);
         match kind {
