@@ -1,5 +1,5 @@
-//! All that is wrong, in one list: with objects, with their way into the kernel, and with pods that
-//! policy does not reach. Status shows it, and Events tell it.
+//! All that is wrong, in one list: with objects, with their way into the kernel, with ports that cannot
+//! be had, and with pods that policy does not reach. Status shows it, and Events tell it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::applier::Applied;
+use crate::control::health_check::Unanswered;
 use crate::devices::pods::Unenforced;
 use crate::reconcile::ClusterView;
 
@@ -19,22 +20,44 @@ use crate::reconcile::ClusterView;
 /// its address is told, and mostly goes before its end is; that passes in seconds.
 const LASTING: Duration = Duration::from_secs(10);
 
+/// Who finds what is wrong.
+#[derive(Debug)]
+pub struct Finders {
+    /// With objects.
+    pub view: watch::Receiver<ClusterView>,
+    /// With their way into the kernel.
+    pub applied: watch::Receiver<Applied>,
+    /// With pods' interfaces.
+    pub unenforced: watch::Receiver<Vec<Unenforced>>,
+    /// With ports for health checks.
+    pub unanswered: watch::Receiver<Unanswered>,
+}
+
 /// Merges until `cancel`.
 pub async fn run(
-    mut view: watch::Receiver<ClusterView>,
-    mut unenforced: watch::Receiver<Vec<Unenforced>>,
-    mut applied: watch::Receiver<Applied>,
+    finders: Finders,
     problems: watch::Sender<Arc<[Problem]>>,
     cancel: CancellationToken,
 ) {
+    let Finders {
+        mut view,
+        mut applied,
+        mut unenforced,
+        mut unanswered,
+    } = finders;
     let mut since = BTreeMap::new();
     loop {
         let now = Instant::now();
         let mut all = view.borrow_and_update().problems.clone();
         let of_tables = applied.borrow_and_update().outcome.problems.clone();
         let missed = unenforced.borrow_and_update().clone();
+        let of_ports: Vec<Problem> = unanswered.borrow_and_update().values().cloned().collect();
         let (lasting, next) = lasting(&missed, &mut since, now);
-        let own: Vec<Problem> = of_tables.into_iter().chain(lasting).collect();
+        let own: Vec<Problem> = of_tables
+            .into_iter()
+            .chain(of_ports)
+            .chain(lasting)
+            .collect();
         all.extend(own.iter().cloned());
         problems.send_if_modified(|before| {
             if **before == *all {
@@ -57,6 +80,7 @@ pub async fn run(
             changed = view.changed() => changed,
             changed = unenforced.changed() => changed,
             changed = applied.changed() => changed,
+            changed = unanswered.changed() => changed,
             () = again => Ok(()),
         };
         if changed.is_err() {

@@ -48,7 +48,7 @@ use crate::ownership::Ownership;
 use crate::policy::ebpf::facility::PolicyMaps;
 use crate::policy::ebpf::interfaces::Interfaces;
 use crate::probe::Capabilities;
-use crate::problems;
+use crate::problems::{self, Finders};
 use crate::reconcile::{self, ClusterView, Debounce, Heard, Place, Published};
 use crate::settings;
 use crate::sys::{bpffs, cgroup, links, lock::Lock};
@@ -210,9 +210,16 @@ pub async fn run(config: Config) -> Result<()> {
             Ok(())
         });
     }
-    let (token, of_objects, of_tables) = (cancel.clone(), view, applied.clone());
+    let (unanswered_tx, unanswered) = watch::channel(BTreeMap::new());
+    let token = cancel.clone();
+    let finders = Finders {
+        view,
+        applied: applied.clone(),
+        unenforced,
+        unanswered,
+    };
     tasks.spawn(async move {
-        problems::run(of_objects, unenforced, of_tables, problems_tx, token).await;
+        problems::run(finders, problems_tx, token).await;
         Ok(())
     });
     let (kinds_of_source, token) = (kinds.clone(), cancel.clone());
@@ -258,7 +265,7 @@ pub async fn run(config: Config) -> Result<()> {
     tasks.spawn(async move { Ok(links::follow(links_tx, token).await?) });
     let (token, checked) = (cancel.clone(), desired.clone());
     tasks.spawn(async move {
-        health_check::run(checked, token).await;
+        health_check::run(checked, unanswered_tx, token).await;
         Ok(())
     });
     let (token, to_apply) = (cancel.clone(), desired.clone());

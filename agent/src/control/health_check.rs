@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use model::{Kind, Problem, Reason};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,6 +41,9 @@ const WEIGHT: &str = "X-Load-Balancing-Endpoint-Weight";
 
 type Answer = watch::Receiver<HealthCheck>;
 
+/// What keeps ports from being answered on, by port.
+pub type Unanswered = BTreeMap<NonZeroU16, Problem>;
+
 /// A port that is answered on, or tried for.
 #[derive(Debug)]
 struct Served {
@@ -47,8 +51,12 @@ struct Served {
     cancel: CancellationToken,
 }
 
-/// Answers until `cancel`.
-pub async fn run(mut desired: watch::Receiver<Option<Arc<Desired>>>, cancel: CancellationToken) {
+/// Answers until `cancel`, and says where it cannot.
+pub async fn run(
+    mut desired: watch::Receiver<Option<Arc<Desired>>>,
+    unanswered: watch::Sender<Unanswered>,
+    cancel: CancellationToken,
+) {
     let mut served: BTreeMap<NonZeroU16, Served> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
@@ -56,7 +64,10 @@ pub async fn run(mut desired: watch::Receiver<Option<Arc<Desired>>>, cancel: Can
             let desired = desired.borrow_and_update();
             desired.as_ref().map(|desired| desired.health_checks())
         };
-        follow(&mut served, wanted.unwrap_or_default(), &mut tasks, &cancel);
+        let start = |port, answer, cancel| {
+            tasks.spawn(serve(port, answer, unanswered.clone(), cancel));
+        };
+        follow(&mut served, wanted.unwrap_or_default(), start, &cancel);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -78,7 +89,7 @@ pub async fn run(mut desired: watch::Receiver<Option<Arc<Desired>>>, cancel: Can
 fn follow(
     served: &mut BTreeMap<NonZeroU16, Served>,
     wanted: BTreeMap<NonZeroU16, HealthCheck>,
-    tasks: &mut JoinSet<()>,
+    mut start: impl FnMut(NonZeroU16, Answer, CancellationToken),
     cancel: &CancellationToken,
 ) {
     served.retain(|port, served| {
@@ -99,42 +110,50 @@ fn follow(
         }
         let (answer, asked) = watch::channel(check);
         let cancel = cancel.child_token();
-        tasks.spawn(serve(port, asked, cancel.clone()));
+        start(port, asked, cancel.clone());
         served.insert(port, Served { answer, cancel });
     }
 }
 
 /// Answers on one port until `cancel`.
-async fn serve(port: NonZeroU16, answer: Answer, cancel: CancellationToken) {
+async fn serve(
+    port: NonZeroU16,
+    answer: Answer,
+    unanswered: watch::Sender<Unanswered>,
+    cancel: CancellationToken,
+) {
     let mut delay = FIRST_RETRY;
-    let mut reported = false;
-    let listener = loop {
-        match listen(port) {
-            Ok(listener) => break listener,
-            Err(error) => {
-                if !reported {
-                    let service = answer.borrow().service.clone();
-                    tracing::warn!(%service, field = "spec.healthCheckNodePort", %port, %error,
-                        "health checks of load balancers are not answered; it is tried again");
-                    reported = true;
-                }
-            }
+    let mut listener = listen(port);
+    while let Err(error) = &listener {
+        let problem = problem(&answer.borrow(), error);
+        unanswered.send_if_modified(|told| told.insert(port, problem.clone()) != Some(problem));
+        let cancelled = cancel.run_until_cancelled(tokio::time::sleep(delay)).await;
+        if cancelled.is_none() {
+            break;
         }
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(delay) => delay = (delay * 2).min(LAST_RETRY),
-        }
-    };
-    if reported {
-        let service = answer.borrow().service.clone();
-        tracing::info!(%service, %port, "health checks of load balancers are answered now");
+        delay = (delay * 2).min(LAST_RETRY);
+        listener = listen(port);
     }
+    unanswered.send_if_modified(|told| told.remove(&port).is_some());
+    let Ok(listener) = listener else { return };
     let router = Router::new().fallback(get(respond)).with_state(answer);
     // Gracefully, so that a prober that keeps its connection does not hear of a Service that is gone.
     let serving = axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned());
     if let Err(error) = serving.await {
         tracing::error!(%port, %error, "health checks are not answered any more");
     }
+}
+
+fn problem(check: &HealthCheck, error: &io::Error) -> Problem {
+    let HealthCheck { service, port, .. } = check;
+    Problem::new(
+        Kind::Service,
+        service.clone(),
+        "spec.healthCheckNodePort",
+        format!("{port} cannot be had on this node: {error}"),
+        "load balancers' health checks are not answered; it is tried again, free the port",
+    )
+    .because(Reason::Conflict)
 }
 
 fn listen(port: NonZeroU16) -> io::Result<TcpListener> {
@@ -217,12 +236,26 @@ mod tests {
         let port = NonZeroU16::new(blocker.local_addr().unwrap().port()).unwrap();
         let (mut served, mut tasks) = (BTreeMap::new(), JoinSet::new());
         let cancel = CancellationToken::new();
+        let (unanswered, told) = watch::channel(Unanswered::new());
+        let mut follow = |wanted| {
+            let start = |port, answer, cancel| {
+                tasks.spawn(serve(port, answer, unanswered.clone(), cancel));
+            };
+            super::follow(&mut served, wanted, start, &cancel);
+        };
         let steps = async {
-            follow(&mut served, check(port, 2), &mut tasks, &cancel);
+            follow(check(port, 2));
             // Given up after the first refusal, the port would never be answered on.
             tokio::time::sleep(FIRST_RETRY / 5).await;
+            let problem = told.borrow().get(&port).map(ToString::to_string);
+            let problem = problem.expect("it is told");
+            assert!(
+                problem.starts_with("Service shop/web: spec.healthCheckNodePort"),
+                "{problem}"
+            );
             drop(blocker);
             until(port, |answer| answer.is_some()).await;
+            assert!(told.borrow().is_empty());
             for address in [
                 IpAddr::from(Ipv4Addr::LOCALHOST),
                 Ipv6Addr::LOCALHOST.into(),
@@ -240,13 +273,13 @@ mod tests {
                 let body: serde_json::Value = serde_json::from_str(body).unwrap();
                 assert_eq!(body, expected);
             }
-            follow(&mut served, check(port, 0), &mut tasks, &cancel);
+            follow(check(port, 0));
             let answer = ask(Ipv4Addr::LOCALHOST.into(), port).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
             assert!(answer.contains("\"localEndpoints\":0"), "{answer}");
-            follow(&mut served, BTreeMap::new(), &mut tasks, &cancel);
+            follow(BTreeMap::new());
             until(port, |answer| answer.is_none()).await;
-            follow(&mut served, check(port, 1), &mut tasks, &cancel);
+            follow(check(port, 1));
             until(port, |answer| answer.is_some()).await;
         };
         let patience = Duration::from_secs(10);
