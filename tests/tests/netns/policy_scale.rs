@@ -117,7 +117,7 @@ fn every_pod_may_be_a_class_of_its_own() {
     let few = entries(&mut cluster, "POLICY_VERDICTS_V1");
     assert!(few < 20, "{few}");
     await_open(&cluster, Covered("pod-c"), "a1", false);
-    assert!(is_open(&cluster, Covered("pod-a"), "a1", 8080));
+    await_open(&cluster, Covered("pod-a"), "a1", true);
     eprintln!("{count} pods: in force after {:.1?}", begun.elapsed());
     // Now every one of them is named by a rule of its own.
     let begun = Instant::now();
@@ -140,7 +140,7 @@ fn every_pod_may_be_a_class_of_its_own() {
         begun.elapsed()
     );
     assert!(many >= count && many <= 4 * count + 20, "{many}");
-    assert!(is_open(&cluster, Covered("pod-a"), "a1", 8080));
+    await_open(&cluster, Covered("pod-a"), "a1", true);
     assert!(!is_open(&cluster, Covered("pod-c"), "a1", 8080));
     let begun = Instant::now();
     label(&cluster, "other");
@@ -170,10 +170,10 @@ fn many_policies_are_in_force_together_and_one_is_changed_alone() {
     let begun = Instant::now();
     let mut cluster = cluster.with_agents(&["node1"]);
     eprintln!("{count} policies: ready after {:.1?}", begun.elapsed());
-    assert!(is_open(&cluster, Covered("pod-a"), "a1", 8080));
+    await_open(&cluster, Covered("pod-a"), "a1", true);
     assert!(!is_open(&cluster, Covered("pod-c"), "a1", 8080));
     assert!(!is_open(&cluster, Covered("pod-a"), "a2", 8080));
-    assert!(is_open(&cluster, Covered("node1"), "a2", 8080));
+    await_open(&cluster, Covered("node1"), "a2", true);
     let before = cluster
         .agent("node1")
         .metric("fairlead_map_operations_total");
@@ -198,8 +198,9 @@ fn many_policies_are_in_force_together_and_one_is_changed_alone() {
         let manifests = cluster.lab.manifests();
         manifests.remove(&format!("many-{number:04}.yaml")).unwrap();
     }
+    // One after the other in one pass.
     await_open(&cluster, Covered("pod-a"), "a2", true);
-    assert!(is_open(&cluster, Covered("pod-a"), "a1", 8080));
+    await_open(&cluster, Covered("pod-a"), "a1", true);
 }
 
 #[test]
@@ -216,8 +217,8 @@ fn a_full_table_closes_what_does_not_fit_and_nothing_else() {
     );
     write(&cluster, "small", &[small]);
     await_open(&cluster, Covered("pod-c"), "a1", false);
-    assert!(is_open(&cluster, Covered("pod-a"), "a1", 8080));
-    assert!(is_open(&cluster, Covered("pod-a"), "a2", 8080));
+    await_open(&cluster, Covered("pod-a"), "a1", true);
+    await_open(&cluster, Covered("pod-a"), "a2", true);
     write(&cluster, "large", &[large]);
     await_open(&cluster, Covered("pod-a"), "a2", false);
     // What is measured is the table's size, and not what a policy says.
@@ -227,9 +228,9 @@ fn a_full_table_closes_what_does_not_fit_and_nothing_else() {
         Ok(Some(()))
     })
     .unwrap();
-    assert!(is_open(&cluster, Covered("pod-a"), "a1", 8080));
+    await_open(&cluster, Covered("pod-a"), "a1", true);
     assert!(!is_open(&cluster, Covered("pod-c"), "a1", 8080));
-    assert!(is_open(&cluster, Covered("node1"), "a2", 8080));
+    await_open(&cluster, Covered("node1"), "a2", true);
     // The other policy follows its changes all the same.
     label(&cluster, "other");
     await_open(&cluster, Covered("pod-a"), "a1", false);
