@@ -1,4 +1,4 @@
-//! `fairlead-demo`: Services balanced across three nodes before your eyes.
+//! `fairlead-demo`: Services balanced, and policies enforced, across three nodes before your eyes.
 //!
 //! It builds a lab from `examples/cluster`, starts an agent on each node, sends real traffic and
 //! prints one line per fact. The lab is taken down at the end, after an error and after Ctrl-C.
@@ -9,11 +9,12 @@ mod kept;
 mod leftovers;
 mod options;
 mod outage;
+mod policy;
 mod scenes;
 mod shop;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -26,7 +27,8 @@ use shop::Shop;
 /// Name of the demo's lab, and prefix of the names of its namespaces.
 const LAB: &str = "fairlead-demo";
 
-/// Shows Fairlead balancing real connections across three nodes on this machine
+/// Shows Fairlead balancing real connections, and enforcing network policies, across three nodes on
+/// this machine
 #[derive(Debug, Parser)]
 #[command(name = "fairlead-demo", version)]
 struct Arguments {
@@ -42,6 +44,9 @@ struct Arguments {
     /// Manifests of the cluster
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/cluster"))]
     manifests: PathBuf,
+    /// Network policies of that cluster
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/policy"))]
+    policies: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -69,13 +74,7 @@ fn main() -> ExitCode {
 
 /// Whether every fact held.
 fn demo(arguments: &Arguments) -> Result<bool> {
-    let Arguments {
-        keep,
-        remove: only_remove,
-        dataplane,
-        manifests,
-    } = arguments;
-    if *only_remove {
+    if arguments.remove {
         remove(LAB)?;
         anstream::println!("the lab is removed");
         return Ok(true);
@@ -86,13 +85,20 @@ fn demo(arguments: &Arguments) -> Result<bool> {
     }
     interrupt::watch()?;
     let mut facts = Facts::new();
-    show(&mut facts, manifests, dataplane.as_deref(), *keep);
+    show(&mut facts, arguments);
     Ok(facts.conclude())
 }
 
-fn show(facts: &mut Facts, manifests: &Path, dataplane: Option<&str>, keep: bool) {
+fn show(facts: &mut Facts, arguments: &Arguments) {
+    let Arguments {
+        keep,
+        remove: _,
+        dataplane,
+        manifests,
+        policies,
+    } = arguments;
     let before = leftovers::Before::now();
-    let Some(mut shop) = Shop::open(facts, manifests, dataplane) else {
+    let Some(mut shop) = Shop::open(facts, manifests, dataplane.as_deref()) else {
         leftovers::after_the_lab(facts, before);
         return;
     };
@@ -103,9 +109,10 @@ fn show(facts: &mut Facts, manifests: &Path, dataplane: Option<&str>, keep: bool
     options::options(facts, &shop);
     outage::kill_and_restart(facts, &mut shop);
     outage::malformed_manifest(facts, &shop);
+    policy::policy(facts, &mut shop, policies);
     scenes::views(facts, &shop);
     options::hand_back(facts, &mut shop);
-    if keep {
+    if *keep {
         kept::explain(&shop);
         shop.keep();
         return;

@@ -148,7 +148,7 @@ fn start_load(shop: &Shop) -> Result<Vec<(&'static str, Flow)>> {
 }
 
 /// A restart with an unchanged cluster writes nothing.
-fn no_operations(agent: &Agent) -> Result<String> {
+pub(crate) fn no_operations(agent: &Agent) -> Result<String> {
     let status = agent.status()?;
     let operations = status["apply"]["operations_total"].as_u64();
     ensure!(

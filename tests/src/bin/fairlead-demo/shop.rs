@@ -48,10 +48,8 @@ impl Shop {
             Ok(seen)
         });
         let lab = built?;
-        let flags: Vec<_> = dataplane
-            .into_iter()
-            .flat_map(|name| ["--dataplane", name])
-            .collect();
+        let mut flags = vec!["--run-firewall"];
+        flags.extend(dataplane.into_iter().flat_map(|name| ["--dataplane", name]));
         let mut shop = Self {
             agents: BTreeMap::new(),
             options: AgentOptions::flags(&flags),
