@@ -4,20 +4,24 @@
 //! without being opened, so those of an older or newer version go too. The rest is in the record
 //! (`ownership`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::cni::{conflist, install};
 use crate::config::Paths;
 use crate::config::arguments::Arguments;
 use crate::lb::ebpf::attach;
 use crate::lb::ebpf::handback::{self, HandedBack};
 use crate::lb::ebpf::takeover;
 use crate::ownership::{Ownership, OwnershipError, Sysctl};
+use crate::route;
+use crate::route::image::Step;
 use crate::sys::lock::{Lock, LockError};
-use crate::sys::{bpffs, links, qdisc, sysctl};
+use crate::sys::{bpffs, file, links, qdisc, sysctl};
 
 /// Directory of pinned maps below `--bpf-root`.
 pub const MAPS: &str = "maps";
@@ -43,6 +47,8 @@ pub enum Item {
         /// Its interface.
         interface: String,
     },
+    /// A route, a rule, or the overlay with what is on it.
+    Network(Step),
     /// A setting.
     Sysctl(Sysctl),
     /// A file or a socket.
@@ -59,6 +65,7 @@ impl fmt::Display for Item {
             Self::Pin(path) => write!(f, "pin        {}", path.display()),
             Self::Filter { interface } => write!(f, "tc filters {interface}"),
             Self::Qdisc { interface } => write!(f, "qdisc      clsact of {interface}"),
+            Self::Network(step) => write!(f, "network    {step}"),
             Self::Sysctl(Sysctl { name, before }) => {
                 write!(f, "sysctl     {name} back to {before}")
             }
@@ -97,6 +104,7 @@ pub enum CleanupError {
 pub fn plan(
     paths: &Paths,
     interfaces: &[String],
+    network: Vec<Step>,
 ) -> Result<(Vec<Item>, Option<Lock>), CleanupError> {
     let holder = paths.state_dir.join(HOLDER);
     let lock = paths
@@ -121,9 +129,15 @@ pub fn plan(
             items.push(Item::Directory(directory));
         }
     }
+    items.extend(network.into_iter().map(Item::Network));
     items.extend(record.sysctls.into_iter().map(Item::Sysctl));
     let files = record.sockets.into_iter().chain(record.files);
     let files = files.chain([holder]);
+    // Before the plugin that it names.
+    items.extend(cni_files(record.cni_configs, |bytes| {
+        conflist::is_own(&String::from_utf8_lossy(bytes))
+    }));
+    items.extend(cni_files(record.cni_plugins, install::is_plugin));
     items.extend(files.filter(|path| path.exists()).map(Item::File));
     // The inner before the outer, what is mounted before the directory it is mounted on.
     let directories = record.directories.into_iter().filter(|path| path.is_dir());
@@ -172,6 +186,7 @@ pub fn take_back(item: &Item) -> io::Result<Taken> {
             return qdisc::delete_if_empty(interface)
                 .map(|deleted| if deleted { Taken::Back } else { Taken::Kept });
         }
+        Item::Network(step) => route::netlink::take_back(step),
         Item::Sysctl(Sysctl { name, before }) => sysctl::set(name, before),
         Item::Mount(path) => {
             if bpffs::holds_anything(path)? {
@@ -207,7 +222,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?
         .block_on(links::names())?;
-    let (items, lock) = plan(&paths, &interfaces)?;
+    let network = route::netlink::leftovers()?;
+    let (items, lock) = plan(&paths, &interfaces, network)?;
     let mut out = anstream::stdout();
     if items.is_empty() {
         writeln!(out, "nothing of fairlead-agent is on this node")?;
@@ -280,6 +296,21 @@ fn hand_back(pins: &Path, out: &mut impl io::Write) -> io::Result<Option<u64>> {
             Ok(None)
         }
     }
+}
+
+/// Files of the installed CNI that are the agent's, and what an interrupted write left beside.
+fn cni_files(
+    paths: BTreeSet<PathBuf>,
+    is_own: impl Fn(&[u8]) -> bool,
+) -> impl Iterator<Item = Item> {
+    let with_rest = paths
+        .into_iter()
+        .flat_map(|path| [file::beside(&path), path]);
+    let owned = with_rest.filter(move |path| {
+        let beside = path.extension().is_some_and(|extension| extension == "new");
+        path.is_file() && (beside || fs::read(path).is_ok_and(|bytes| is_own(&bytes)))
+    });
+    owned.map(Item::File)
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, CleanupError> {

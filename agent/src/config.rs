@@ -8,17 +8,22 @@ mod memory;
 mod tests;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use model_watch::{Source, kube_source};
 
+use crate::cni::conflist::PLUGIN;
+use crate::cni::install::Places;
 use crate::desired::node::{Exposure, NodePortAddresses};
+use crate::desired::route::{Encapsulation, OverlayUse, RouterOptions};
 use crate::lb::ebpf::facility::{Timeouts, Translation};
 use crate::lb::ebpf::programs::{Limits, PolicyLimits};
-use arguments::{Arguments, NodePortAddress, PolicyArguments};
+use arguments::{
+    Arguments, NodePortAddress, OverlayEncap, OverlayType, PolicyArguments, RouterArguments,
+};
 
 /// What the agent runs with.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether pods are closed until their policies are known.
     pub default_deny: bool,
+    /// The pod network, where it is kept.
+    pub router: Option<RouterConfig>,
     /// Interfaces that lead to other machines; found where empty.
     pub devices: Vec<String>,
     /// Uplinks that get the edge path.
@@ -53,6 +60,17 @@ pub struct Config {
     pub debug_programs: bool,
     /// Flags that were given and change nothing.
     pub without_effect: Vec<String>,
+}
+
+/// How the pod network is kept.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// How pods of other nodes are reached.
+    pub options: RouterOptions,
+    /// How often the routes are read back.
+    pub sync_period: Duration,
+    /// Where the CNI plugin is installed, if it is.
+    pub cni: Option<Places>,
 }
 
 /// Where things are kept.
@@ -90,6 +108,9 @@ pub enum ConfigError {
     /// What goes with network policy, without it.
     #[error("--{0} goes with --run-firewall; give both")]
     WithoutFirewall(&'static str),
+    /// A name that leads elsewhere.
+    #[error("--cni-conf-name: `{0}` is not the name of a file; --cni-conf-dir says where it is")]
+    ConfName(String),
     /// A rehearsal of a removal that is turned off.
     #[error("--dry-run goes with --cleanup-config; leave it out to run the agent")]
     DryRun,
@@ -134,6 +155,7 @@ impl Config {
                     netpol_keep_connections,
                     max_policy_entries,
                 },
+            router,
             paths,
             health_addr,
             kube_router_metrics,
@@ -227,6 +249,7 @@ impl Config {
                 }),
             },
             default_deny: netpol_default_deny,
+            router: router_of(router, &paths.socket)?,
             devices,
             xdp_devices,
             config_sync_period,
@@ -237,6 +260,57 @@ impl Config {
             without_effect,
         })
     }
+}
+
+/// The pod network, where it is kept. The plugin asks the agent at `socket`.
+fn router_of(
+    arguments: RouterArguments,
+    socket: &Path,
+) -> Result<Option<RouterConfig>, ConfigError> {
+    let RouterArguments {
+        run_router,
+        enable_overlay,
+        overlay_type,
+        overlay_encap,
+        overlay_encap_port,
+        overlay_vni,
+        routes_sync_period,
+        enable_cni,
+        cni_conf_dir,
+        cni_conf_name,
+        cni_bin_dir,
+        cni_plugin,
+        cni_state_dir,
+    } = arguments;
+    if cni_conf_name.is_empty() || cni_conf_name.contains('/') {
+        return Err(ConfigError::ConfName(cni_conf_name));
+    }
+    let overlay = match (enable_overlay, overlay_type) {
+        (false, _) => OverlayUse::Off,
+        (true, OverlayType::Subnet) => OverlayUse::Subnet,
+        (true, OverlayType::Full) => OverlayUse::Full,
+    };
+    let encapsulation = match overlay_encap {
+        OverlayEncap::Vxlan => Encapsulation::Vxlan {
+            vni: overlay_vni,
+            port: overlay_encap_port,
+        },
+        OverlayEncap::Ipip => Encapsulation::IpIp,
+    };
+    Ok(run_router.then(|| RouterConfig {
+        options: RouterOptions {
+            overlay,
+            encapsulation,
+        },
+        sync_period: routes_sync_period,
+        cni: enable_cni.then(|| Places {
+            config: cni_conf_dir.join(cni_conf_name),
+            plugin: cni_bin_dir.join(PLUGIN),
+            source: cni_plugin,
+            socket: socket.to_owned(),
+            state_dir: cni_state_dir,
+        }),
+    }))
 }
 
 fn node_ports(given: &[NodePortAddress], all: bool) -> Result<NodePortAddresses, ConfigError> {

@@ -327,6 +327,7 @@ mod tests {
             kind,
             ethernet: kind != LinkKind::Loopback,
             addresses,
+            networks: Default::default(),
             default_route,
             routes: BTreeSet::new(),
             bridge: None,

@@ -3,6 +3,7 @@
 pub mod applier;
 pub mod bootstrap;
 pub mod cleanup;
+pub mod cni;
 pub mod config;
 pub mod control;
 pub mod desired;
@@ -19,6 +20,7 @@ pub mod policy;
 pub mod probe;
 pub mod problems;
 pub mod reconcile;
+pub mod route;
 pub mod runtime;
 pub mod sandbox;
 pub mod settings;

@@ -26,6 +26,10 @@ pub struct Record {
     pub sockets: BTreeSet<PathBuf>,
     /// Files.
     pub files: BTreeSet<PathBuf>,
+    /// CNI configurations; those that are the agent's can be told by what is in them.
+    pub cni_configs: BTreeSet<PathBuf>,
+    /// CNI plugins, as well.
+    pub cni_plugins: BTreeSet<PathBuf>,
     /// bpffs mounts.
     pub mounts: BTreeSet<PathBuf>,
     /// Directories that were not there.

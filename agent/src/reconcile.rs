@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap;
 use crate::desired::Desired;
 use crate::desired::node::{self, Exposure, NodeContext};
+use crate::desired::route::RouterOptions;
 use crate::histogram::Histogram;
 use crate::latency::{self, Triggered};
 use crate::sandbox::{self, Announced, Refusal};
@@ -75,6 +76,8 @@ pub struct Place {
     pub exposure: Arc<Exposure>,
     /// `--netpol-default-deny`.
     pub default_deny: bool,
+    /// How pods of other nodes are reached, where routes are kept.
+    pub router: Option<RouterOptions>,
     /// Interfaces of the node.
     pub links: watch::Receiver<Option<Vec<Link>>>,
 }
@@ -91,8 +94,13 @@ impl Place {
         let is_uplink = |link: &&Link| link.addresses.iter().any(|own| addresses.contains(own));
         let mtu = links().filter(is_uplink).map(|link| link.mtu).min();
         let mtu = mtu.unwrap_or(0);
+        let networks = links().flat_map(|link| &link.networks);
+        let networks = networks.filter(|network| addresses.contains(&network.addr()));
+        let networks = networks.copied().collect();
         NodeContext {
             default_deny: self.default_deny,
+            router: self.router,
+            networks,
             ..NodeContext::of(cluster, &self.node_name, &self.exposure, &own, mtu)
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! source ──Event──► reconcile ──Desired──┬─► applier (thread) ──Applied──┐
 //!                       │                └─► devices (thread) ──Device──┤
+//!                       │                └─► routes, CNI ──Kept──────┤
 //!                  ClusterView       links ──Link──┘                    │
 //!                       └───────────────────────────────────► socket, health, Events, learned addresses, latency
 //! ```
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::applier::{self, Applied};
 use crate::bootstrap;
 use crate::cleanup::{HOLDER, LINKS, MAPS, PROGRAMS};
+use crate::cni::install::{self, Installed};
 use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, pod_interface, server};
@@ -50,6 +52,7 @@ use crate::policy::ebpf::interfaces::Interfaces;
 use crate::probe::Capabilities;
 use crate::problems::{self, Finders};
 use crate::reconcile::{self, ClusterView, Debounce, Heard, Place, Published};
+use crate::route::keeper::{self, Kept};
 use crate::settings;
 use crate::sys::{bpffs, cgroup, links, lock::Lock};
 
@@ -76,6 +79,7 @@ pub async fn run(config: Config) -> Result<()> {
         translation,
         limits,
         default_deny,
+        router,
         devices: uplinks,
         xdp_devices,
         config_sync_period,
@@ -115,6 +119,15 @@ pub async fn run(config: Config) -> Result<()> {
     let mode = node.attach;
     ownership.remember(|record| record.clsact |= mode == Mode::Clsact)?;
     settings::enable_all(&mut ownership)?;
+    if let Some(places) = router.as_ref().and_then(|router| router.cni.as_ref()) {
+        let parents = [&places.config, &places.plugin].map(|path| path.parent());
+        let fresh = parents.into_iter().flatten().flat_map(missing);
+        ownership.remember(|record| {
+            record.directories.extend(fresh);
+            record.cni_configs.insert(places.config.clone());
+            record.cni_plugins.insert(places.plugin.clone());
+        })?;
+    }
 
     let pins = paths.bpf_root.join(MAPS);
     let handover = Handover::look(pins.clone(), limits.policy.is_some())?;
@@ -168,6 +181,8 @@ pub async fn run(config: Config) -> Result<()> {
     let (announce, announcements) = mpsc::channel(pod_interface::WAITING);
     let (triggered_tx, triggered) = mpsc::channel(latency::WAITING);
     let (latency_tx, latencies) = watch::channel(Histogram::default());
+    let (kept_tx, kept) = watch::channel(Kept::default());
+    let (installed_tx, installed) = watch::channel(Installed::default());
     let (questions, asked) = mpsc::channel(flows::log::QUESTIONS);
     let watched = Watched {
         started: Instant::now(),
@@ -186,6 +201,11 @@ pub async fn run(config: Config) -> Result<()> {
         kube_router_metrics,
         policy: in_force.clone(),
         flows: questions,
+        routes: router.as_ref().map(|_| kept),
+        cni: router
+            .as_ref()
+            .and_then(|router| router.cni.as_ref())
+            .map(|_| installed),
     };
 
     let names = Names::new(Sources {
@@ -228,6 +248,7 @@ pub async fn run(config: Config) -> Result<()> {
         node_name,
         exposure,
         default_deny,
+        router: router.as_ref().map(|router| router.options),
         links: links.clone(),
     };
     let published = Published {
@@ -261,6 +282,18 @@ pub async fn run(config: Config) -> Result<()> {
             tracing::error!(%error, "flows cannot be read; the agent ends, and can be started again");
         }
     })?;
+    if let Some(router) = router {
+        let (token, wanted, seen) = (cancel.clone(), desired.clone(), links.clone());
+        let period = router.sync_period;
+        tasks.spawn(async move { Ok(keeper::run(wanted, seen, kept_tx, period, token).await?) });
+        if let Some(places) = router.cni {
+            let (token, wanted) = (cancel.clone(), desired.clone());
+            tasks.spawn(async move {
+                install::run(places, wanted, installed_tx, token).await;
+                Ok(())
+            });
+        }
+    }
     let token = cancel.clone();
     tasks.spawn(async move { Ok(links::follow(links_tx, token).await?) });
     let (token, checked) = (cancel.clone(), desired.clone());

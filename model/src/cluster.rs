@@ -159,9 +159,11 @@ impl Cluster {
         let pods = self.objects.get(&Kind::Pod).into_iter();
         let from = pods.flat_map(move |pods| pods.range(first.clone()..));
         let there = from.take_while(move |(key, _)| key.namespace == *namespace);
-        there.filter_map(|(key, object)| match object {
-            Object::Pod(pod) => Some((key, pod)),
-            _ => None,
+        there.filter_map(|(key, object)| {
+            let Object::Pod(pod) = object else {
+                return None;
+            };
+            Some((key, pod))
         })
     }
 

@@ -18,6 +18,8 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     /// `metadata.labels`.
     pub labels: Labels,
+    /// `metadata.creationTimestamp`, in seconds since 1970.
+    pub created_unix_seconds: i64,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Arc<str>>,
 }

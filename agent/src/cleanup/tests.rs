@@ -28,7 +28,7 @@ fn only_what_is_recorded_or_in_its_place_is_planned() {
     ownership
         .remember(|record| record.sysctls.push(before.clone()))
         .unwrap();
-    let (items, _lock) = plan(&paths, &["eth0".into()]).unwrap();
+    let (items, _lock) = plan(&paths, &["eth0".into()], Vec::new()).unwrap();
     assert_eq!(
         items,
         [
@@ -45,7 +45,7 @@ fn only_what_is_recorded_or_in_its_place_is_planned() {
         take_back(item).unwrap();
         take_back(item).unwrap();
     }
-    assert_eq!(plan(&paths, &[]).unwrap().0, []);
+    assert_eq!(plan(&paths, &[], Vec::new()).unwrap().0, []);
     assert!(at("bpf/somebody-else/c").exists() && at("state/foreign").exists());
 }
 
@@ -76,7 +76,7 @@ fn directories_go_after_what_is_in_them_and_the_record_after_all_else() {
             record.qdiscs = ["eth0".into(), "gone".into()].into();
         })
         .unwrap();
-    let (items, _lock) = plan(&paths, &["eth0".into(), "eth1".into()]).unwrap();
+    let (items, _lock) = plan(&paths, &["eth0".into(), "eth1".into()], Vec::new()).unwrap();
     assert_eq!(
         items,
         [
@@ -124,7 +124,7 @@ fn a_running_agent_is_named() {
     let holder = directory.path().join(HOLDER);
     let lock = Lock::take(directory.path(), &holder).unwrap();
     lock.sign(&holder).unwrap();
-    let error = plan(&paths, &[]).unwrap_err().to_string();
+    let error = plan(&paths, &[], Vec::new()).unwrap_err().to_string();
     assert!(
         error.contains(&format!("pid {}", std::process::id())),
         "{error}"

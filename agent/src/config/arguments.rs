@@ -4,6 +4,7 @@
 
 mod compatibility;
 mod policy;
+mod router;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::explain::ask::{Destination, Sender};
 use crate::flows::filter::Filter;
 use compatibility::Compatibility;
 pub use policy::{PolicyArguments, PolicyCommand};
+pub use router::{OverlayEncap, OverlayType, RouterArguments};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -172,6 +174,9 @@ pub struct Arguments {
     /// Network policy.
     #[command(flatten)]
     pub policy: PolicyArguments,
+    /// The pod network.
+    #[command(flatten)]
+    pub router: RouterArguments,
     /// Where things are kept.
     #[command(flatten)]
     pub paths: PathArguments,

@@ -60,14 +60,14 @@ fn the_switches_of_cleanup_are_taken_alone_and_with_a_value() {
 #[test]
 fn flags_without_effect_are_named_unless_they_turn_off_what_is_missing() {
     let flags = [
-        "--run-router",
+        "--advertise-cluster-ip",
         "--run-firewall=false",
         "--iptables-sync-period=5m",
         "--hairpin-mode",
     ];
     assert_eq!(
         config(&flags).unwrap().without_effect,
-        ["--run-router", "--iptables-sync-period"]
+        ["--iptables-sync-period", "--advertise-cluster-ip"]
     );
 }
 

@@ -14,10 +14,12 @@ use super::kernel;
 use super::metrics::Measured;
 use super::policy;
 use super::report::{
-    Apply, BackendRow, DeviceRow, DivergenceRow, FrontendRow, NoteRow, ProblemRow, ServiceRow,
-    Services, SourceRow, Status, UnenforcedRow,
+    Apply, BackendRow, DeviceRow, DivergenceRow, FrontendRow, NoteRow, ProblemRow, Routing,
+    ServiceRow, Services, SourceRow, Status, UnenforcedRow,
 };
+use super::routing;
 use crate::applier::Applied;
+use crate::cni::install::Installed;
 use crate::desired::{Desired, LbService, LbServiceKey, Pool, Pools};
 use crate::devices::pods::Unenforced;
 use crate::devices::{Device, Role, Xdp};
@@ -30,6 +32,7 @@ use crate::lb::ebpf::image::{Held, Tables, address, frontend_key};
 use crate::lb::ebpf::maps::Maps;
 use crate::policy::ebpf::facility::InForce;
 use crate::reconcile::ClusterView;
+use crate::route::keeper::Kept;
 use crate::sys::clock;
 use crate::sys::map::TableError;
 use crate::whatif::answer::Answer;
@@ -69,6 +72,10 @@ pub struct Watched {
     pub kube_router_metrics: bool,
     /// What is told of the policy tables, where policy is on.
     pub policy: Option<watch::Receiver<InForce>>,
+    /// What is kept of pod routes, where they are.
+    pub routes: Option<watch::Receiver<Kept>>,
+    /// What is installed for container runtimes, where it is.
+    pub cni: Option<watch::Receiver<Installed>>,
     /// Who keeps flows.
     pub flows: mpsc::Sender<flows::log::Question>,
 }
@@ -116,6 +123,7 @@ impl Watched {
             counters: Vec::new(),
             problems: self.problems.borrow().iter().map(problem).collect(),
             unenforced: self.unenforced.borrow().iter().map(unenforced).collect(),
+            routing: self.routing(),
             notes: Vec::new(),
             flags_without_effect: self.without_effect.to_vec(),
         }
@@ -255,6 +263,17 @@ impl Watched {
             error: applied.outcome.error.clone(),
             failures: applied.outcome.failures.iter().map(failure).collect(),
         }
+    }
+
+    fn routing(&self) -> Option<Routing> {
+        let kept = self.routes.as_ref()?.borrow().clone();
+        let cni = self.cni.as_ref().map(|cni| cni.borrow().clone());
+        let desired = self.desired.borrow().clone();
+        let routes = desired.and_then(|desired| {
+            let options = desired.node.router?;
+            Some((Arc::clone(desired.routes.as_ref()?), options))
+        });
+        Some(routing::report(routes, &kept, cni))
     }
 
     fn notes(&self) -> Vec<NoteRow> {

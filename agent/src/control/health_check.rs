@@ -237,14 +237,14 @@ mod tests {
         let (mut served, mut tasks) = (BTreeMap::new(), JoinSet::new());
         let cancel = CancellationToken::new();
         let (unanswered, told) = watch::channel(Unanswered::new());
-        let mut follow = |wanted| {
+        let mut want = |wanted| {
             let start = |port, answer, cancel| {
                 tasks.spawn(serve(port, answer, unanswered.clone(), cancel));
             };
-            super::follow(&mut served, wanted, start, &cancel);
+            follow(&mut served, wanted, start, &cancel);
         };
         let steps = async {
-            follow(check(port, 2));
+            want(check(port, 2));
             // Given up after the first refusal, the port would never be answered on.
             tokio::time::sleep(FIRST_RETRY / 5).await;
             let problem = told.borrow().get(&port).map(ToString::to_string);
@@ -273,13 +273,13 @@ mod tests {
                 let body: serde_json::Value = serde_json::from_str(body).unwrap();
                 assert_eq!(body, expected);
             }
-            follow(check(port, 0));
+            want(check(port, 0));
             let answer = ask(Ipv4Addr::LOCALHOST.into(), port).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
             assert!(answer.contains("\"localEndpoints\":0"), "{answer}");
-            follow(BTreeMap::new());
+            want(BTreeMap::new());
             until(port, |answer| answer.is_none()).await;
-            follow(check(port, 1));
+            want(check(port, 1));
             until(port, |answer| answer.is_some()).await;
         };
         let patience = Duration::from_secs(10);

@@ -255,6 +255,9 @@ impl Collector for Measured {
         self.applies(&mut page)?;
         self.maps(&mut page)?;
         self.programs(&mut page)?;
+        if let Some(routing) = &self.status.routing {
+            super::routing::write(routing, &mut page)?;
+        }
         if let Some(policy) = &self.policy {
             policy.write(&mut page)?;
         }

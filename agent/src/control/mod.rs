@@ -15,6 +15,7 @@ mod page;
 pub mod pod_interface;
 mod policy;
 pub mod report;
+mod routing;
 pub mod server;
 pub mod table;
 mod traffic;

@@ -34,11 +34,60 @@ pub struct Status {
     /// Pods of this node that network policy does not reach.
     #[serde(default)]
     pub unenforced: Vec<UnenforcedRow>,
+    /// Pod routes, where they are kept.
+    #[serde(default)]
+    pub routing: Option<Routing>,
     /// How something that was asked for is done.
     #[serde(default)]
     pub notes: Vec<NoteRow>,
     /// Flags that were given and change nothing.
     pub flags_without_effect: Vec<String>,
+}
+
+/// Pod routes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Routing {
+    /// How each pod network of other nodes is reached.
+    pub routes: Vec<RouteRow>,
+    /// This node's pod networks.
+    pub pod_networks: Vec<String>,
+    /// Largest packet of pods in bytes.
+    pub pod_mtu: Option<u32>,
+    /// The overlay's device and what it is.
+    pub overlay: Option<String>,
+    /// Routes to pods of other nodes in the kernel.
+    pub in_kernel: usize,
+    /// Seconds since the last apply ended.
+    pub seconds_ago: Option<f64>,
+    /// Applies since the agent's start.
+    pub applies_total: u64,
+    /// Applies that failed, in whole or in part.
+    pub failed_total: u64,
+    /// Writes since the agent's start.
+    pub operations_total: u64,
+    /// Writes that mended what somebody else had changed.
+    pub repaired_total: u64,
+    /// What could not be done, and why.
+    pub failures: Vec<String>,
+    /// What is installed for container runtimes.
+    pub cni: Option<String>,
+    /// What is wrong with that, and what to do.
+    pub cni_error: Option<String>,
+}
+
+/// The way to a pod network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// The network.
+    pub network: String,
+    /// Its node.
+    pub node: String,
+    /// How it is reached.
+    pub way: String,
+    /// Why so.
+    pub why: String,
+    /// Why it is not in force.
+    pub error: Option<String>,
 }
 
 /// The last apply.

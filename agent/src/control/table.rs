@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use super::report::{ServiceRow, Services, Status};
+use super::report::{Routing, ServiceRow, Services, Status};
 use crate::explain::Explanation;
 
 /// `status`.
@@ -123,6 +123,9 @@ pub fn status(status: &Status) -> String {
         &["WHAT", "VALUE"],
         counters.map(|row| vec![row.name.clone(), row.value.to_string()]),
     );
+    if let Some(routing) = &status.routing {
+        text += &routes(routing);
+    }
     let problems = status.problems.iter();
     let problems = problems.map(|row| {
         vec![
@@ -149,6 +152,56 @@ pub fn status(status: &Status) -> String {
             .map(|flag| vec![flag.clone()]),
     );
     text
+}
+
+fn routes(routing: &Routing) -> String {
+    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+    let ago = routing.seconds_ago;
+    let facts = [
+        ("pod networks", routing.pod_networks.join(", ")),
+        (
+            "MTU of pods",
+            routing
+                .pod_mtu
+                .map_or("not known".to_owned(), |mtu| mtu.to_string()),
+        ),
+        ("overlay", or_none(&routing.overlay)),
+        ("CNI", or_none(&routing.cni)),
+        (
+            "last apply",
+            ago.map_or("never".to_owned(), |ago| format!("{ago:.0} s ago")),
+        ),
+        (
+            "since start",
+            format!(
+                "{} applies, {} failed, {} operations, {} repairs",
+                routing.applies_total,
+                routing.failed_total,
+                routing.operations_total,
+                routing.repaired_total
+            ),
+        ),
+    ];
+    let facts = facts.into_iter();
+    let facts = facts.map(|(name, value)| vec![name.to_owned(), value]);
+    let mut text = section("Pod network", &[], facts);
+    for error in routing.failures.iter().chain(&routing.cni_error) {
+        writeln_to(&mut text, &format!("NOT APPLIED  {error}"));
+    }
+    let rows = routing.routes.iter().map(|row| {
+        vec![
+            row.network.clone(),
+            row.node.clone(),
+            row.way.clone(),
+            row.why.clone(),
+            row.error.clone().unwrap_or_default(),
+        ]
+    });
+    text + &section(
+        "Pods of other nodes",
+        &["NETWORK", "NODE", "WAY", "WHY", "ERROR"],
+        rows,
+    )
 }
 
 /// `services`; with `detail`, their endpoints too.

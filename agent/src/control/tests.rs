@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::client::{self, AskError};
 use super::collect::Watched;
 use super::report::{
-    Apply, BackendRow, CounterRow, DeviceRow, FrontendRow, MapRow, ProblemRow, ServiceRow,
-    Services, SourceRow, Status,
+    Apply, BackendRow, CounterRow, DeviceRow, FrontendRow, MapRow, ProblemRow, RouteRow, Routing,
+    ServiceRow, Services, SourceRow, Status,
 };
 use super::server::{self, SocketError};
 use super::table;
@@ -202,6 +202,67 @@ fn status_shows_what_is_wrong_and_leaves_out_what_there_is_nothing_of() {
     );
 }
 
+#[test]
+fn status_shows_how_pods_of_other_nodes_are_reached_and_why() {
+    let row = |network: &str, node: &str, way: &str, why: &str, error: Option<&str>| RouteRow {
+        network: network.into(),
+        node: node.into(),
+        way: way.into(),
+        why: why.into(),
+        error: error.map(Into::into),
+    };
+    let routing = Routing {
+        routes: vec![
+            row(
+                "10.244.2.0/24",
+                "node2",
+                "direct, via 172.31.0.12",
+                "172.31.0.12 is in 172.31.0.0/24",
+                None,
+            ),
+            row(
+                "10.244.3.0/24",
+                "node3",
+                "overlay, to 172.31.1.13",
+                "172.31.1.13 is in no network of this node",
+                Some("no room"),
+            ),
+        ],
+        pod_networks: vec!["10.244.1.0/24".into()],
+        pod_mtu: Some(1450),
+        overlay: Some("VXLAN 7100 on UDP port 4789 at 172.31.0.11, MTU 1450, to 1 nodes".into()),
+        failures: vec!["no room".into()],
+        cni: Some("not installed".into()),
+        cni_error: Some("/etc/cni/net.d: read-only".into()),
+        ..Routing::default()
+    };
+    let status = Status {
+        routing: Some(routing),
+        ..Status::default()
+    };
+    let text = table::status(&status);
+    let (_, text) = text.split_once("\n\n").unwrap();
+    check(
+        text,
+        expect![[r#"
+        Pod network
+        pod networks  10.244.1.0/24
+        MTU of pods   1450
+        overlay       VXLAN 7100 on UDP port 4789 at 172.31.0.11, MTU 1450, to 1 nodes
+        CNI           not installed
+        last apply    never
+        since start   0 applies, 0 failed, 0 operations, 0 repairs
+        NOT APPLIED  no room
+        NOT APPLIED  /etc/cni/net.d: read-only
+
+        Pods of other nodes
+        NETWORK        NODE   WAY                      WHY                                        ERROR
+        10.244.2.0/24  node2  direct, via 172.31.0.12  172.31.0.12 is in 172.31.0.0/24
+        10.244.3.0/24  node3  overlay, to 172.31.1.13  172.31.1.13 is in no network of this node  no room
+    "#]],
+    );
+}
+
 /// An agent that has just started, without tables in the kernel.
 fn watched(pins: &std::path::Path) -> Watched {
     Watched {
@@ -220,7 +281,9 @@ fn watched(pins: &std::path::Path) -> Watched {
         latency: watch::channel(Histogram::default()).1,
         kube_router_metrics: false,
         policy: None,
-        flows: tokio::sync::mpsc::channel(1).0,
+        routes: None,
+        cni: None,
+        flows: mpsc::channel(1).0,
     }
 }
 

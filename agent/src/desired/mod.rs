@@ -10,6 +10,7 @@ mod frontends;
 mod host_port;
 pub mod node;
 pub mod policy;
+pub mod route;
 pub mod service;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ use rpds::RedBlackTreeMapSync;
 use claims::Claims;
 pub use node::NodeContext;
 use policy::PolicyTables;
+use route::Routes;
 
 /// Generations whose changes are remembered: an applier that skipped more compares everything.
 const REMEMBERED: usize = 64;
@@ -265,6 +267,8 @@ pub struct Desired {
     pub nodes: Arc<BTreeSet<IpAddr>>,
     /// Who may send what to whom.
     pub policy: PolicyTables,
+    /// How pods of other nodes are reached, where routes are kept.
+    pub routes: Option<Arc<Routes>>,
     units: RedBlackTreeMapSync<Owner, Arc<service::Compiled>>,
     claims: Claims,
     conflicts: RedBlackTreeMapSync<LbServiceKey, Arc<[Problem]>>,
@@ -280,6 +284,7 @@ impl Desired {
             services: RedBlackTreeMapSync::new_sync(),
             nodes: Arc::default(),
             policy: PolicyTables::default(),
+            routes: None,
             units: RedBlackTreeMapSync::new_sync(),
             claims: Claims::default(),
             conflicts: RedBlackTreeMapSync::new_sync(),
@@ -292,6 +297,7 @@ impl Desired {
         let mut desired = Self::empty(node);
         desired.policy = PolicyTables::compile(cluster, &desired.node);
         desired.nodes = node::addresses_of_all(cluster);
+        desired.routes = Routes::compile(cluster, &desired.node).map(Arc::new);
         desired.compile_all(cluster);
         // Everything differs from nothing, which needs no list: see `changed_since`.
         desired.generation = 1;
@@ -324,10 +330,18 @@ impl Desired {
         if changes.get(&Kind::Node).is_some() {
             next.nodes = node::addresses_of_all(cluster);
         }
+        if changes.get(&Kind::Node).is_some() || next.node != self.node {
+            let routes = Routes::compile(cluster, &next.node).map(Arc::new);
+            // What is the same stays the same value: who waits for a difference sees none.
+            if routes != next.routes {
+                next.routes = routes;
+            }
+        }
         next.policy = self.policy.follow(cluster, changes, &next.node);
         let differing = next.recompile(cluster, touched);
         let others = next.node != self.node
             || next.nodes != self.nodes
+            || next.routes != self.routes
             || next.policy.revision() != self.policy.revision();
         if !differing.is_empty() || others {
             next.advance(differing);
@@ -360,6 +374,7 @@ impl Desired {
         let own = self.units.values().flat_map(|compiled| &compiled.problems);
         own.chain(self.conflicts.values().flat_map(|problems| problems.iter()))
             .chain(self.policy.problems())
+            .chain(self.routes.iter().flat_map(|routes| &routes.problems))
     }
 
     /// The units that differ from those of an earlier generation.

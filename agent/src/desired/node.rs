@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::{Cluster, IpFamily, ObjectKey};
 
+use super::route::RouterOptions;
+
 /// What the operator decides about addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exposure {
@@ -54,6 +56,10 @@ pub struct NodeContext {
     pub exposure: Arc<Exposure>,
     /// Largest packet that every uplink takes, in bytes; 0 where not known.
     pub mtu: u32,
+    /// Addresses of the Node object as its interfaces have them, each with its network.
+    pub networks: BTreeSet<IpNet>,
+    /// How pods of other nodes are reached, where routes are kept (`--run-router`).
+    pub router: Option<RouterOptions>,
 }
 
 impl NodeContext {
@@ -91,6 +97,8 @@ impl NodeContext {
             port_addresses,
             exposure: Arc::clone(exposure),
             mtu,
+            networks: BTreeSet::new(),
+            router: None,
         }
     }
 

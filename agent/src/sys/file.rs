@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Replaces a file in one step; on disk before this returns.
@@ -10,8 +11,22 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Where its directory cannot be written; the file is as it was then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_as(path, bytes, 0o644)
+}
+
+/// The same with permissions of the file's own.
+///
+/// # Errors
+/// Where its directory cannot be written; the file is as it was then.
+pub fn replace_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let fresh = beside(path);
-    let mut file = File::create(&fresh)?;
+    let mut options = File::options();
+    let mut file = options
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;

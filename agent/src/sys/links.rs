@@ -48,6 +48,8 @@ pub struct Link {
     pub routes: BTreeSet<IpNet>,
     /// Index of the bridge that it is a port of.
     pub bridge: Option<u32>,
+    /// Its addresses with the networks they are of.
+    pub networks: BTreeSet<IpNet>,
     /// Whether a default route leaves by it.
     pub default_route: bool,
     /// Largest packet in bytes; 0 where not known.
@@ -141,15 +143,18 @@ async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
         else {
             continue;
         };
-        link.addresses.extend(
-            message
-                .attributes
-                .iter()
-                .filter_map(|attribute| match attribute {
-                    AddressAttribute::Address(address) => Some(*address),
-                    _ => None,
-                }),
-        );
+        let of_message = message.attributes.iter();
+        let addresses: Vec<IpAddr> = of_message
+            .filter_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            })
+            .collect();
+        let length = message.header.prefix_len;
+        let networks = addresses.iter();
+        link.networks
+            .extend(networks.filter_map(|address| IpNet::new(*address, length).ok()));
+        link.addresses.extend(addresses);
     }
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
@@ -180,6 +185,7 @@ fn link(message: &LinkMessage) -> Link {
         addresses: BTreeSet::new(),
         routes: BTreeSet::new(),
         bridge: None,
+        networks: BTreeSet::new(),
         default_route: false,
         mtu: 0,
     };

@@ -31,6 +31,7 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Node {
             "labels",
             "no selector can find it",
         ),
+        created_unix_seconds: reader.created(),
         zone: reader
             .label(ZONE_LABEL, "the node counts as in no zone")
             .map(Into::into),

@@ -133,6 +133,7 @@ async fn the_file_follows_the_endpoints_and_a_damaged_one_is_replaced() {
             node_name: "node-1".into(),
             exposure: Arc::default(),
             default_deny: false,
+            router: None,
             links: watch::channel(Some(Vec::new())).1,
         },
         kinds,

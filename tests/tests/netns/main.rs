@@ -53,6 +53,8 @@ mod policy_scale;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod takeover;
 #[cfg(test)]
 mod truth;

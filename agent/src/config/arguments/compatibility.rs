@@ -12,18 +12,12 @@ use crate::config::duration;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Taken from kube-router without effect in this build")]
 pub struct Compatibility {
-    /// Pod routes: not in this build
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub run_router: Option<bool>,
     /// Nothing is polled: rules follow the watch
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub iptables_sync_period: Option<Duration>,
     /// Nothing is polled: see --config-sync-period
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub ipvs_sync_period: Option<Duration>,
-    /// Pod routes: not in this build
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    pub routes_sync_period: Option<Duration>,
     /// BGP: not in this build
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub advertise_cluster_ip: Option<bool>,
@@ -69,10 +63,8 @@ impl Compatibility {
     /// Those that were given.
     pub fn given(&self) -> Vec<String> {
         let Self {
-            run_router,
             iptables_sync_period,
             ipvs_sync_period,
-            routes_sync_period,
             advertise_cluster_ip,
             cluster_asn,
             peer_asn,
@@ -90,10 +82,8 @@ impl Compatibility {
         // What turns a missing part off asks for nothing.
         let wanted = |flag: &Option<bool>| *flag == Some(true);
         let flags = [
-            ("--run-router", wanted(run_router)),
             ("--iptables-sync-period", iptables_sync_period.is_some()),
             ("--ipvs-sync-period", ipvs_sync_period.is_some()),
-            ("--routes-sync-period", routes_sync_period.is_some()),
             ("--advertise-cluster-ip", wanted(advertise_cluster_ip)),
             ("--cluster-asn", cluster_asn.is_some()),
             ("--peer-asn", peer_asn.is_some()),

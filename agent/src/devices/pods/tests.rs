@@ -32,6 +32,7 @@ fn link(index: u32, kind: LinkKind, routes: &[&str]) -> Link {
         addresses: BTreeSet::new(),
         routes: routes.iter().map(|route| route.parse().unwrap()).collect(),
         bridge: None,
+        networks: Default::default(),
         default_route: false,
         mtu: 1500,
     }

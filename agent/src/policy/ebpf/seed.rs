@@ -110,15 +110,17 @@ mod tests {
         }
     }
 
-    const POD: ([u8; 4], u16) = ([10, 0, 1, 5], 8080);
-    const OTHER: ([u8; 4], u16) = ([10, 0, 2, 7], 40_000);
-    const SERVICE: ([u8; 4], u16) = ([10, 96, 0, 10], 80);
-    const NODE: ([u8; 4], u16) = ([172, 31, 0, 1], 61_000);
+    type Socket = ([u8; 4], u16);
+
+    const POD: Socket = ([10, 0, 1, 5], 8080);
+    const OTHER: Socket = ([10, 0, 2, 7], 40_000);
+    const SERVICE: Socket = ([10, 96, 0, 10], 80);
+    const NODE: Socket = ([172, 31, 0, 1], 61_000);
 
     fn check(
         tracked: &[Tracked],
         balanced: &[(TupleV1, ConnectionV2)],
-        expected: &[(TupleV1, ([u8; 4], u16), u8)],
+        expected: &[(TupleV1, Socket, u8)],
     ) {
         let pods = [mapped_v4(POD.0)].into();
         let found = seeds(&pods, tracked, balanced, 7);

@@ -1,0 +1,4 @@
+//! The node as container runtimes see it: the CNI configuration, and the plugin's program.
+
+pub mod conflist;
+pub mod install;

@@ -1,0 +1,75 @@
+//! Flags of the pod network.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::period;
+
+/// The pod network.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Pod network")]
+pub struct RouterArguments {
+    /// Keep routes to the pods of other nodes
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub run_router: bool,
+    /// Reach nodes of other subnets through an overlay; without it, something else has to route there
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub enable_overlay: bool,
+    /// What goes through the overlay
+    #[arg(long, value_enum, default_value_t = OverlayType::Subnet)]
+    pub overlay_type: OverlayType,
+    /// What the overlay is made of; the same on every node
+    #[arg(long, value_enum, default_value_t = OverlayEncap::Vxlan)]
+    pub overlay_encap: OverlayEncap,
+    /// UDP port of VXLAN; the same on every node
+    #[arg(long, value_name = "PORT", default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1024..))]
+    pub overlay_encap_port: u16,
+    /// Network identifier of VXLAN; the same on every node
+    #[arg(long, value_name = "N", default_value_t = 7100, value_parser = clap::value_parser!(u32).range(1..0x0100_0000))]
+    pub overlay_vni: u32,
+    /// How often the routes are read back though nobody was heard to change them
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = period)]
+    pub routes_sync_period: Duration,
+    /// With --run-router: install the CNI plugin and its configuration, or keep the subnet of
+    /// kube-router's 10-kuberouter.conf current where that is there
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub enable_cni: bool,
+    /// Directory of CNI configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+    /// Name of the CNI configuration; runtimes take the first of the directory
+    #[arg(long, value_name = "FILE", default_value = "10-fairlead.conflist")]
+    pub cni_conf_name: String,
+    /// Directory of CNI plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+    /// The plugin to install; else fairlead-cni beside the agent
+    #[arg(long, value_name = "FILE")]
+    pub cni_plugin: Option<PathBuf>,
+    /// Directory in which the plugin keeps who has which address
+    #[arg(long, value_name = "DIR", default_value = "/run/fairlead/cni")]
+    pub cni_state_dir: PathBuf,
+}
+
+/// `--overlay-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OverlayType {
+    /// What goes to nodes of other subnets
+    Subnet,
+    /// What goes to any node
+    Full,
+}
+
+/// `--overlay-encap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OverlayEncap {
+    /// VXLAN, between IPv4 or IPv6 addresses, for both
+    Vxlan,
+    /// IP in IP, for IPv4 alone; 30 bytes less
+    Ipip,
+}

@@ -1,0 +1,225 @@
+//! Keeps the pod routes: follows what is wanted, the interfaces, and what others do to the agent's
+//! own, which the kernel tells at once.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::{MulticastGroup, new_multicast_connection};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::image::{self, Step};
+use super::netlink::{Found, Kernel, RouteError, concerns, is_main};
+use crate::applier::with_causes;
+use crate::desired::Desired;
+use crate::sys::links::Link;
+
+/// A removed device is a message for each of its routes, within a few milliseconds.
+const QUIET: Duration = Duration::from_millis(10);
+/// Where somebody removes and the agent mends without end, both get this much rest.
+const LONGEST: Duration = Duration::from_millis(100);
+/// A failed write is tried again after this long, then after twice as long, and so on …
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// … but at least this often.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// What is kept, for status and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Generation of the last apply that succeeded in full.
+    pub generation: Option<u64>,
+    /// When the last apply ended.
+    pub at: Option<SystemTime>,
+    /// Routes to pods of other nodes in the kernel.
+    pub routes: usize,
+    /// Writes since the start.
+    pub operations_total: u64,
+    /// Writes that mended what somebody else had changed.
+    pub repaired_total: u64,
+    /// Applies since the start.
+    pub applies_total: u64,
+    /// Applies that failed, in whole or in part.
+    pub failed_total: u64,
+    /// What could not be done, and why; with the network where it is a route.
+    pub failures: Vec<(Option<IpNet>, String)>,
+}
+
+/// Keeps the routes until `cancel`. `period` is how often they are read though nothing was heard.
+///
+/// # Errors
+/// Where there is no netlink socket.
+pub async fn run(
+    mut desired: watch::Receiver<Option<Arc<Desired>>>,
+    mut links: watch::Receiver<Option<Vec<Link>>>,
+    status: watch::Sender<Kept>,
+    period: Duration,
+    cancel: CancellationToken,
+) -> Result<(), RouteError> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Neigh,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
+    ];
+    let (connection, _handle, mut news) = new_multicast_connection(&groups)?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let kernel = Kernel::open()?;
+    let mut retry = Duration::ZERO;
+    let mut devices = Vec::new();
+    loop {
+        let current = desired.borrow_and_update().clone();
+        let known = links.borrow_and_update().clone();
+        if let (Some(current), Some(known)) = (current, known) {
+            let good = apply(&kernel, &current, &known, &mut devices, &status).await;
+            retry = match good {
+                true => Duration::ZERO,
+                false => (retry * 2).clamp(FIRST_RETRY, LAST_RETRY),
+            };
+        }
+        let due = if retry.is_zero() {
+            period
+        } else {
+            jittered(retry)
+        };
+        let due = Instant::now() + due;
+        loop {
+            let heard = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                changed = desired.changed() => match changed {
+                    Ok(()) => break,
+                    // Who wants something has ended, and so will this.
+                    Err(_) => {
+                        cancel.cancelled().await;
+                        return Ok(());
+                    }
+                },
+                changed = links.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => {
+                        cancel.cancelled().await;
+                        return Ok(());
+                    }
+                },
+                () = tokio::time::sleep_until(due) => break,
+                heard = news.next() => heard,
+            };
+            let Some((message, _)) = heard else {
+                return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into());
+            };
+            if let NetlinkPayload::InnerMessage(message) = &message.payload
+                && concerns(message, &devices)
+            {
+                let latest = Instant::now() + LONGEST;
+                let soon = || (Instant::now() + QUIET).min(latest);
+                while let Ok(Some(_)) = tokio::time::timeout_at(soon(), news.next()).await {}
+                break;
+            }
+        }
+    }
+}
+
+/// A quarter more or less, so that the nodes of a cluster do not retry in step.
+fn jittered(delay: Duration) -> Duration {
+    let random = u32::try_from(RandomState::new().hash_one(0) % 512).unwrap_or(0);
+    delay * (768 + random) / 1024
+}
+
+/// Brings the kernel in line; whether everything is as it should be.
+async fn apply(
+    kernel: &Kernel,
+    desired: &Desired,
+    links: &[Link],
+    devices: &mut Vec<u32>,
+    status: &watch::Sender<Kept>,
+) -> bool {
+    let Some(routes) = &desired.routes else {
+        return true;
+    };
+    let index = |network: &IpNet| {
+        let mut links = links.iter();
+        let link = links.find(|link| link.networks.contains(network));
+        link.map(|link| link.index)
+    };
+    let (wanted, unroutable) = image::lower(routes, index);
+    let unroutable = unroutable.into_iter();
+    let mut failures: Vec<_> = unroutable.map(|(to, why)| (Some(to), why)).collect();
+    let mut operations = 0;
+    match kernel.observe().await {
+        Ok(Found {
+            image: found,
+            devices: seen,
+            foreign,
+        }) => {
+            *devices = seen;
+            for step in image::diff(&wanted, &found) {
+                let done = match (&step, foreign) {
+                    (Step::AddDevice(device), Some(name)) if device.tunnel.device() == name => {
+                        Err(RouteError::Foreign { name })
+                    }
+                    _ => kernel.apply(&step, devices).await,
+                };
+                match done {
+                    Ok(()) => operations += 1,
+                    Err(error) => failures.push((network(&step), failure(&step, &error))),
+                }
+            }
+        }
+        Err(error) => failures.push((None, with_causes(&error))),
+    }
+    let in_kernel = wanted.routes.keys().filter(|key| is_main(key));
+    let failed = |network: &IpNet| failures.iter().any(|(of, _)| *of == Some(*network));
+    let count = in_kernel
+        .filter(|key| routes.to.contains_key(&key.destination) && !failed(&key.destination))
+        .count();
+    let good = failures.is_empty();
+    let before = status.borrow().clone();
+    for (_, reason) in &failures {
+        if !before.failures.iter().any(|(_, known)| known == reason) {
+            tracing::error!(
+                reason,
+                "not applied; everything else is, and it is tried again"
+            );
+        }
+    }
+    let mends = before.generation == Some(desired.generation);
+    if operations > 0 {
+        if mends {
+            tracing::warn!(operations, "somebody else changed the pod routes; mended");
+        } else {
+            tracing::debug!(operations, "pod routes applied");
+        }
+    }
+    status.send_modify(|status| {
+        status.at = Some(SystemTime::now());
+        status.routes = count;
+        status.applies_total += 1;
+        status.failed_total += u64::from(!good);
+        status.operations_total += operations;
+        status.repaired_total += if mends { operations } else { 0 };
+        status.failures = failures;
+        if good {
+            status.generation = Some(desired.generation);
+        }
+    });
+    good
+}
+
+fn network(step: &Step) -> Option<IpNet> {
+    if let Step::AddRoute(key, _) | Step::ReplaceRoute(key, _) = step {
+        return is_main(key).then_some(key.destination);
+    }
+    None
+}
+
+fn failure(step: &Step, error: &RouteError) -> String {
+    format!("{step}: {}", with_causes(error))
+}
