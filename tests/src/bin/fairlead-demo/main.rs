@@ -113,12 +113,12 @@ fn show(facts: &mut Facts, arguments: &Arguments) {
     outage::malformed_manifest(facts, &shop);
     policy::policy(facts, &mut shop, policies);
     scenes::views(facts, &shop);
-    options::hand_back(facts, &mut shop);
     if *keep {
         kept::explain(&shop, policies);
         shop.keep();
         return;
     }
+    options::hand_back(facts, &mut shop);
     leftovers::of_agents(facts, &mut shop);
     drop(shop);
     leftovers::after_the_lab(facts, before);
