@@ -7,7 +7,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Width of the column that says what was tried.
-const TRIED_WIDTH: usize = 56;
+const TRIED_WIDTH: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Facts {

@@ -1,10 +1,12 @@
 //! How to look around in a lab that was kept.
 
+use std::path::Path;
+
 use crate::LAB;
 use crate::shop::Shop;
 
 /// Prints the commands.
-pub(crate) fn explain(shop: &Shop) {
+pub(crate) fn explain(shop: &Shop, policies: &Path) {
     let Shop { lab, .. } = shop;
     let directory = lab.directory().display();
     let demo = std::env::current_exe().map_or_else(
@@ -29,11 +31,15 @@ The lab is still there. Look around:
   {demo} traffic exec --net /run/netns/{LAB}-shopper --cgroup {cgroup}/pods -- \\
     {demo} traffic connect --to 10.96.0.10:80 --count 20
   $EDITOR {directory}/manifests/web.yaml                      the agents see every change
+  cp {policies}/web-only-shopper.yaml {directory}/manifests/
+  {agent} flows --follow --socket {directory}/node1/agent.sock
+  {agent} explain --from shop/api-1 --to shop/web --socket {directory}/node1/agent.sock
   tail {directory}/node1/agent.log
 
 Remove it:
 
   {demo} --remove",
         cgroup = lab.place("node1").cgroup.display(),
+        policies = policies.display(),
     );
 }

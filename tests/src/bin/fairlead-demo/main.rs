@@ -12,6 +12,7 @@ mod outage;
 mod policy;
 mod scenes;
 mod shop;
+mod told;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -97,6 +98,7 @@ fn show(facts: &mut Facts, arguments: &Arguments) {
         manifests,
         policies,
     } = arguments;
+    let policies = &policies.canonicalize().unwrap_or_else(|_| policies.clone());
     let before = leftovers::Before::now();
     let Some(mut shop) = Shop::open(facts, manifests, dataplane.as_deref()) else {
         leftovers::after_the_lab(facts, before);
@@ -111,12 +113,12 @@ fn show(facts: &mut Facts, arguments: &Arguments) {
     outage::malformed_manifest(facts, &shop);
     policy::policy(facts, &mut shop, policies);
     scenes::views(facts, &shop);
-    options::hand_back(facts, &mut shop);
     if *keep {
-        kept::explain(&shop);
+        kept::explain(&shop, policies);
         shop.keep();
         return;
     }
+    options::hand_back(facts, &mut shop);
     leftovers::of_agents(facts, &mut shop);
     drop(shop);
     leftovers::after_the_lab(facts, before);

@@ -25,7 +25,7 @@ pub(crate) fn options(facts: &mut Facts, shop: &Shop) {
     facts.section("Settings of a Service");
     let node_port = |node| spread(Traffic::connect(shop.lab.address(node, false), 30080));
     facts.check(
-        "sessionAffinity: a client has one backend through any node",
+        "sessionAffinity: a client keeps one backend through any node",
         || {
             change(shop, &[("sessionAffinity", json!("ClientIP"))], &[])?;
             let one = |report: &Report| report.is_clean() && report.backends.len() == 1;
@@ -41,7 +41,7 @@ pub(crate) fn options(facts: &mut Facts, shop: &Shop) {
         },
     );
     facts.check(
-        "externalTrafficPolicy: Local keeps to the node, and the client's address",
+        "externalTrafficPolicy Local: the node's own pods see the client",
         || {
             change(shop, &[("externalTrafficPolicy", json!("Local"))], &[])?;
             let local = |report: &Report| answered_by(report, HERE).is_ok();
@@ -51,7 +51,7 @@ pub(crate) fn options(facts: &mut Facts, shop: &Shop) {
         },
     );
     facts.check(
-        "direct server return: a pod of another node answers the client itself",
+        "direct return: pods of other nodes answer the client themselves",
         || {
             let spec = [
                 ("type", json!("LoadBalancer")),
@@ -71,7 +71,7 @@ pub(crate) fn options(facts: &mut Facts, shop: &Shop) {
         },
     );
     facts.check(
-        "hairpin: a pod reaches itself, and sees the Service",
+        "hairpin: a pod reaches itself, and sees the Service's address",
         || {
             change(shop, &[], &[])?;
             let all = |report: &Report| answered_by(report, WEB).is_ok();
@@ -85,7 +85,8 @@ pub(crate) fn options(facts: &mut Facts, shop: &Shop) {
                 Ok(good.then_some(()))
             })?;
             let report = last.context("invariant: it ran")?;
-            Ok(format!("seen as {:?}", report.seen_as))
+            let seen: Vec<_> = report.seen_as.iter().map(String::as_str).collect();
+            Ok(format!("seen as {}", seen.join(", ")))
         },
     );
 }
@@ -147,7 +148,7 @@ pub(crate) fn begin_with_another_proxy(shop: &Shop) -> Result<Vec<Flow>> {
 /// The other proxy goes once the agents run.
 pub(crate) fn take_over(facts: &mut Facts, shop: &Shop, load: Vec<Flow>) {
     facts.check(
-        "the agent of node1 takes over from kube-proxy's rules, which go",
+        "node1: the agent takes over that traffic, the rules are removed",
         || {
             let log = shop.agent("node1")?.log();
             let took_over = log.lines().any(|line| line.contains("took over"));
@@ -162,7 +163,7 @@ pub(crate) fn take_over(facts: &mut Facts, shop: &Shop, load: Vec<Flow>) {
 pub(crate) fn hand_back(facts: &mut Facts, shop: &mut Shop) {
     facts.section("Back to another proxy, under load");
     facts.check(
-        "the agent of node1 hands its connections back and goes",
+        "node1: kube-proxy's kind of rules take over from the agent",
         || {
             let load = hold(shop)?;
             other_proxy::load(shop.lab.place("node1"), &rules(shop))?;

@@ -107,7 +107,7 @@ fn start_load(shop: &Shop) -> Result<Vec<(&'static str, Flow)>> {
             Traffic::hold(service(10, false), 80).workers(8),
         ),
         (
-            "long TCP connections that travel as packets",
+            "long TCP connections balanced packet by packet",
             shop.uncovered(),
             Traffic::hold(service(10, true), 80).workers(8),
         ),
@@ -194,7 +194,7 @@ pub(crate) fn malformed_manifest(facts: &mut Facts, shop: &Shop) {
             await_status(shop, |status| {
                 !named.iter().any(|word| status.contains(word))
             })?;
-            Ok("nothing named".to_owned())
+            Ok("no problem left in status".to_owned())
         });
     }
 }

@@ -1,16 +1,18 @@
 //! Network policy: applied under traffic, told of, tried out, and in force without an agent.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::harness::{Agent, Answer, Flow, Place, Traffic, eventually};
+use tests::harness::{Agent, Flow, Place, Traffic, eventually};
 use tests::traffic::Report;
 
 use crate::facts::Facts;
 use crate::outage::no_operations;
 use crate::shop::{Shop, service};
+use crate::told::{ask, find_flow, show, summary};
 
 /// The policies of `examples/policy`, and the file of the lab that they go to.
 const ONLY_SHOPPER: &str = "web-only-shopper.yaml";
@@ -25,6 +27,8 @@ const LONG: usize = 8;
 const PATIENCE_MILLISECONDS: u64 = 250;
 /// How long a client that is allowed may wait on a busy machine.
 const ALLOWED_MILLISECONDS: u64 = 5000;
+/// The metric of what the audited policy would have dropped.
+const AUDITED: &str = r#"fairlead_policy_verdicts_total{kind="NetworkPolicy",namespace="shop",policy="web-only-shopper",direction="ingress",verdict="audited"}"#;
 /// Short connections that are made while no agent runs.
 const CONNECTIONS_WITHOUT_AGENT: u64 = 100;
 
@@ -68,10 +72,10 @@ fn under_traffic(facts: &mut Facts, shop: &Shop, policies: &Path) -> bool {
         || {
             let begun = Instant::now();
             apply(policies, shop, ONLY_SHOPPER, ONLY_SHOPPER)?;
-            until(&api(shop), is_closed)?;
+            let (_, closed) = until(&api(shop), is_closed)?;
             Ok(format!(
                 "closed on every node after {} ms",
-                begun.elapsed().as_millis()
+                closed.duration_since(begun).as_millis()
             ))
         },
     );
@@ -112,6 +116,7 @@ fn told(facts: &mut Facts, shop: &Shop) {
             "--last",
             "1",
         ],
+        2,
     );
 }
 
@@ -136,58 +141,60 @@ fn explained(facts: &mut Facts, shop: &Shop) {
 
 fn audited(facts: &mut Facts, shop: &Shop, policies: &Path) {
     facts.check(
-        "fairlead.io/policy-mode: audit lets api-1 pass again",
+        "annotated fairlead.io/policy-mode: audit, api-1 passes again",
         || {
             apply(policies, shop, AUDIT, ONLY_SHOPPER)?;
-            let report = until(&api(shop), Report::is_clean)?;
+            let (report, _) = until(&api(shop), Report::is_clean)?;
             Ok(format!("{} of {}", report.answered, report.attempts))
         },
     );
-    facts.check(
-            "flows and metrics: what it would have dropped",
-            || {
-                let asked = ["--verdict", "audit", "--pod", "shop/api-1"];
-                let flow = find_flow(shop, &asked, "NetworkPolicy", "shop/web-only-shopper")?;
-                let name = r#"fairlead_policy_verdicts_total{kind="NetworkPolicy",namespace="shop",policy="web-only-shopper",direction="ingress",verdict="audited"}"#;
-                let count = eventually("the metric counts", || {
-                    Ok(shop.agent("node1")?.metric(name)?.filter(|count| *count > 0.0))
-                })?;
-                Ok(format!("{count} connections on node1, as {}", summary(&flow)))
-            },
-        );
+    facts.check("flows and metrics: what it would have dropped", || {
+        let asked = ["--verdict", "audit", "--pod", "shop/api-1"];
+        let flow = find_flow(shop, &asked, "NetworkPolicy", "shop/web-only-shopper")?;
+        let count = eventually("the metric counts", || {
+            Ok(shop
+                .agent("node1")?
+                .metric(AUDITED)?
+                .filter(|count| *count > 0.0))
+        })?;
+        Ok(format!("{count} on node1: {}", summary(&flow)))
+    });
 }
 
 fn what_if(facts: &mut Facts, shop: &Shop, policies: &Path) {
     let file = policies.join(ONLY_SHOPPER);
     let file = file.display().to_string();
     facts.check(
-        "policy what-if: whom the policy in earnest would cut off",
+        "policy what-if FILE: whom the policy, enforced, would cut",
         || {
             let told = ["policy", "what-if", &file, "--output", "json"];
             let answer = shop.agent("node1")?.ask(&told)?;
             ensure!(answer.code == Some(3), "{answer:?}");
             let told: Value = serde_json::from_str(&answer.output)?;
             let cut = told["cut"].as_array().context("no list of what is cut")?;
-            let of = |name: &str| cut.iter().any(|row| row["peer_object"] == name);
-            ensure!(of("Pod shop/api-1"), "api-1 is not in {told}");
-            ensure!(!of("Pod shop/shopper"), "the shopper is in {told}");
-            Ok(format!(
-                "exit status 3: shop/api-1, {} of {} flows seen on node1",
-                cut.len(),
-                told["flows"]
-            ))
+            let clients: BTreeSet<_> = cut
+                .iter()
+                .filter_map(|row| row["peer_object"].as_str().or(row["peer"].as_str()))
+                .collect();
+            ensure!(
+                clients.contains("Pod shop/api-1") && !clients.contains("Pod shop/shopper"),
+                "{clients:?}"
+            );
+            let clients: Vec<_> = clients.into_iter().collect();
+            Ok(format!("exit status 3; {}", clients.join(", ")))
         },
     );
+    show(shop, &["policy", "what-if", &file], 5);
 }
 
 fn quarantined(facts: &mut Facts, shop: &Shop, policies: &Path) {
-    let shopper = Client::new(shop.lab.place("shopper"));
+    let shopper = shop.lab.place("shopper");
     facts.check(
-        "NetworkPolicy in earnest: open to the shopper alone",
+        "the NetworkPolicy enforced again: open to the shopper alone",
         || {
             apply(policies, shop, ONLY_SHOPPER, ONLY_SHOPPER)?;
             until(&api(shop), is_closed)?;
-            let report = shopper.look(ALLOWED_MILLISECONDS)?;
+            let report = look(shopper, ALLOWED_MILLISECONDS)?;
             clean(&report)?;
             Ok(format!(
                 "shopper {} of {}, api-1 none",
@@ -197,7 +204,7 @@ fn quarantined(facts: &mut Facts, shop: &Shop, policies: &Path) {
     );
     facts.check("its Deny beats the NetworkPolicy's allow", || {
         apply(policies, shop, QUARANTINE, QUARANTINE)?;
-        until(&shopper, is_closed)?;
+        until(shopper, is_closed)?;
         let asked = ["--verdict", "drop", "--pod", "shop/shopper"];
         let flow = find_flow(shop, &asked, "ClusterNetworkPolicy", "web-quarantine")?;
         ensure!(flow["policy"]["rule"] == 0, "{flow}");
@@ -214,17 +221,18 @@ fn quarantined(facts: &mut Facts, shop: &Shop, policies: &Path) {
             "--last",
             "1",
         ],
+        2,
     );
     facts.check("it is deleted: the shopper is back", || {
         shop.lab.manifests().remove(QUARANTINE)?;
-        let report = until(&shopper, Report::is_clean)?;
+        let (report, _) = until(shopper, Report::is_clean)?;
         Ok(format!("{} of {}", report.answered, report.attempts))
     });
 }
 
 fn without_agent(facts: &mut Facts, shop: &mut Shop) {
     facts.check(
-        "kill -9 of the agent on node1: still open to the shopper",
+        "kill -9 of node1's agent: still open to the shopper",
         || {
             if let Some(agent) = shop.agents.get_mut("node1") {
                 agent.process().kill()?;
@@ -241,7 +249,7 @@ fn without_agent(facts: &mut Facts, shop: &mut Shop) {
         },
     );
     facts.check("still closed to api-1", || {
-        let report = api(shop).look(PATIENCE_MILLISECONDS)?;
+        let report = look(&api(shop), PATIENCE_MILLISECONDS)?;
         ensure!(is_closed(&report), "{} answered", report.answered);
         Ok(format!("0 of {} answered", report.attempts))
     });
@@ -252,7 +260,7 @@ fn without_agent(facts: &mut Facts, shop: &mut Shop) {
         seen
     });
     facts.check("still closed to api-1 once it is ready", || {
-        let report = api(shop).look(PATIENCE_MILLISECONDS)?;
+        let report = look(&api(shop), PATIENCE_MILLISECONDS)?;
         ensure!(is_closed(&report), "{} answered", report.answered);
         Ok(format!("0 of {} answered", report.attempts))
     });
@@ -261,45 +269,32 @@ fn without_agent(facts: &mut Facts, shop: &mut Shop) {
 fn deleted(facts: &mut Facts, shop: &Shop) {
     facts.check("the NetworkPolicy is deleted: everybody is back", || {
         shop.lab.manifests().remove(ONLY_SHOPPER)?;
-        let report = until(&api(shop), Report::is_clean)?;
-        clean(&Client::new(shop.lab.place("shopper")).look(ALLOWED_MILLISECONDS)?)?;
+        let (report, _) = until(&api(shop), Report::is_clean)?;
+        clean(&look(shop.lab.place("shopper"), ALLOWED_MILLISECONDS)?)?;
         Ok(format!("api-1 {}", report.spread()))
     });
 }
 
-/// Who asks `web` for something.
-struct Client {
-    place: Place,
-}
-
-impl Client {
-    fn new(place: &Place) -> Self {
-        Self {
-            place: place.clone(),
-        }
-    }
-
-    /// Many short connections at a time.
-    fn look(&self, timeout_milliseconds: u64) -> Result<Report> {
-        let traffic = Traffic::connect(service(10, false), 80)
-            .workers(AT_A_TIME)
-            .count(1)
-            .timeout_milliseconds(timeout_milliseconds);
-        Flow::run(&self.place, &traffic)
-    }
+/// Many short connections to `web` at a time.
+fn look(from: &Place, timeout_milliseconds: u64) -> Result<Report> {
+    let traffic = Traffic::connect(service(10, false), 80)
+        .workers(AT_A_TIME)
+        .count(1)
+        .timeout_milliseconds(timeout_milliseconds);
+    Flow::run(from, &traffic)
 }
 
 /// The client that the policy does not name. Its TCP arrives as packets, so that a drop can name
 /// the Service as well.
-fn api(shop: &Shop) -> Client {
-    Client {
-        place: shop.uncovered(),
-    }
+fn api(shop: &Shop) -> Place {
+    shop.uncovered()
 }
 
-fn until(client: &Client, wanted: impl Fn(&Report) -> bool) -> Result<Report> {
+/// Looks until `wanted` likes what is seen; answers with that look and when it began.
+fn until(from: &Place, wanted: impl Fn(&Report) -> bool) -> Result<(Report, Instant)> {
     eventually("the change arrives", || {
-        let report = client.look(PATIENCE_MILLISECONDS)?;
+        let begun = Instant::now();
+        let report = look(from, PATIENCE_MILLISECONDS)?;
         ensure!(
             wanted(&report),
             "{} of {} answered, {:?}",
@@ -307,7 +302,7 @@ fn until(client: &Client, wanted: impl Fn(&Report) -> bool) -> Result<Report> {
             report.attempts,
             report.errors
         );
-        Ok(Some(report))
+        Ok(Some((report, begun)))
     })
 }
 
@@ -342,66 +337,4 @@ fn start_load(shop: &Shop) -> Result<(Vec<Flow>, Flow)> {
         .workers(LONG)
         .timeout_milliseconds(PATIENCE_MILLISECONDS);
     Ok((allowed, Flow::start(&shop.uncovered(), &forbidden)?))
-}
-
-fn ask(shop: &Shop, arguments: &[&str]) -> Result<Answer> {
-    let answer = shop.agent("node1")?.ask(arguments)?;
-    ensure!(
-        answer.code == Some(0),
-        "exit {:?}: {}",
-        answer.code,
-        answer.error.trim()
-    );
-    Ok(answer)
-}
-
-/// The newest of the flows of node1 that this policy decided; client and pod have their names.
-fn find_flow(shop: &Shop, asked: &[&str], kind: &str, name: &str) -> Result<Value> {
-    let asked = [&["flows", "-o", "json"], asked].concat();
-    eventually("the flow is told", || {
-        let output = ask(shop, &asked)?.output;
-        let flows: Vec<Value> = output
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?;
-        let found = flows.into_iter().rev().find(|flow| {
-            let policy = &flow["policy"];
-            let pods = ["source", "destination"].map(|end| flow[end]["pod"].is_string());
-            policy["kind"] == kind && policy["name"] == name && pods == [true, true]
-        });
-        Ok(Some(found.with_context(|| {
-            format!("{kind} {name} is not in {output}")
-        })?))
-    })
-}
-
-/// `shop/api-1 -> shop/web-1, Service shop/web, NetworkPolicy shop/web-only-shopper`
-fn summary(flow: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    let mut line = format!(
-        "{} -> {}",
-        text(&flow["source"]["pod"]),
-        text(&flow["destination"]["pod"])
-    );
-    if flow["service"].is_object() {
-        line += &format!(", Service {}", text(&flow["service"]["name"]));
-    }
-    let policy = &flow["policy"];
-    line += &format!(", {} {}", text(&policy["kind"]), text(&policy["name"]));
-    if policy["rule"].is_u64() {
-        line += &format!(" rule {}", policy["rule"]);
-    }
-    line
-}
-
-/// Prints a command and what it says.
-fn show(shop: &Shop, arguments: &[&str]) {
-    if let Ok(answer) = ask(shop, arguments) {
-        let said: String = answer
-            .output
-            .lines()
-            .map(|line| format!("      {line}\n"))
-            .collect();
-        anstream::print!("      $ fairlead-agent {}\n{said}", arguments.join(" "));
-    }
 }

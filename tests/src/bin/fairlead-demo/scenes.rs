@@ -63,7 +63,7 @@ pub(crate) fn cluster_ips(facts: &mut Facts, shop: &Shop) {
             });
         }
         facts.check(
-            &format!("{family} web: TCP that arrives as packets"),
+            &format!("{family} web: TCP balanced packet by packet"),
             || answered_by(&Flow::run(&shop.uncovered(), &tcp(10, 80))?, WEB),
         );
     }
@@ -143,7 +143,7 @@ pub(crate) fn rejects(facts: &mut Facts, shop: &Shop) {
         let cases: [(&str, &Place, &Traffic); 5] = [
             ("search: TCP from a pod", shop.lab.place("shopper"), &tcp),
             (
-                "search: TCP that arrives as packets",
+                "search: TCP balanced packet by packet",
                 &shop.uncovered(),
                 &tcp,
             ),

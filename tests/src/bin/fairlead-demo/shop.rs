@@ -14,6 +14,12 @@ use crate::LAB;
 use crate::facts::Facts;
 use crate::options;
 
+/// What there is, for who sees it for the first time.
+const CLUSTER: &str = "\
+Three nodes, and a client outside. In namespace shop: web (4 pods), api (3), db (1), dns (2), search
+(none), and the pod shopper. Each line below says what is tried, and what was seen.
+";
+
 #[derive(Debug)]
 pub(crate) struct Shop {
     // Agents first: fields are dropped in order, and a lab ends what runs in it.
@@ -30,6 +36,7 @@ impl Shop {
         dataplane: Option<&str>,
     ) -> Option<Self> {
         facts.section("A cluster of network namespaces");
+        anstream::println!("{CLUSTER}");
         let mut built = None;
         facts.check("build nodes, pods and an outside client", || {
             let started = Instant::now();
@@ -62,7 +69,7 @@ impl Shop {
             .collect();
         let mut load = None;
         facts.check(
-            "traffic through kube-proxy's kind of rules on node1",
+            "node1 still balances by kube-proxy's kind of rules: traffic",
             || {
                 load = Some(options::begin_with_another_proxy(&shop)?);
                 Ok("20 TCP connections, 5 UDP flows".to_owned())
