@@ -70,6 +70,55 @@ global! {
     }
 }
 
+/// Whether the packet is of a connection that was judged, and all is as it was then: most packets
+/// are. Asks what [`judge`] asks, in the caller's own frame, and writes nothing but a key; once a
+/// second a packet goes to [`judge`] all the same, which notes that it has come.
+#[inline(always)]
+pub(crate) fn is_settled(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch,
+    hook: Hook,
+    state: u32,
+    now: u64,
+) -> bool {
+    let from_pod = hook == Hook::WorkloadIngress;
+    let Scratch {
+        packet,
+        forward,
+        policy_key,
+        ..
+    } = scratch;
+    if packet.tuple.protocol == IPPROTO_TCP && packet.opens() {
+        return false;
+    }
+    let leaves = if state == TRANSLATED {
+        &forward.rewrite
+    } else {
+        &packet.tuple
+    };
+    let known = if from_pod {
+        POLICY_CONNECTIONS_V1.get_ptr_mut(&packet.tuple)
+    } else {
+        connections::reverse(leaves, policy_key);
+        POLICY_CONNECTIONS_V1.get_ptr_mut(&*policy_key)
+    };
+    let Some(known) = known.map(kernel::policy) else {
+        return false;
+    };
+    let is_answer = (known.flags & POLICY_CONNECTION_FROM_POD != 0) != from_pod;
+    let is_judged =
+        known.epoch == maps::policy_epoch() || (is_answer && known.epoch == EPOCH_NEVER);
+    let is_of_the_peer = is_answer
+        || !from_pod
+        || (same_address(&known.peer, &leaves.destination)
+            && known.peer_port == leaves.destination_port);
+    is_judged
+        && is_of_the_peer
+        && known.flags & POLICY_CONNECTION_CUT == 0
+        && (!from_pod || known.interface == kernel::interface(skb))
+        && now.saturating_sub(known.last_seen) < SECOND
+}
+
 /// `begins` says that the packet can be no answer, and is to be judged in any case.
 #[inline(always)]
 fn judge(
