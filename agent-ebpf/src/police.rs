@@ -70,6 +70,67 @@ global! {
     }
 }
 
+/// Whether the packet is of a connection that was judged, and all is as it was then: most packets
+/// are. Asks what [`judge`] asks, in the caller's own frame, and writes nothing but a key; once a
+/// second a packet goes to [`judge`] all the same, which notes that it has come.
+#[inline(always)]
+pub(crate) fn is_settled(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch,
+    hook: Hook,
+    state: u32,
+    now: u64,
+) -> bool {
+    let from_pod = hook == Hook::WorkloadIngress;
+    let Scratch {
+        packet,
+        forward,
+        policy_key,
+        ..
+    } = scratch;
+    if packet.tuple.protocol == IPPROTO_TCP && packet.opens() {
+        return false;
+    }
+    let is_translated = state == TRANSLATED;
+    let known = if from_pod {
+        POLICY_CONNECTIONS_V1.get_ptr_mut(&packet.tuple)
+    } else {
+        if is_translated {
+            connections::reverse(&forward.rewrite, policy_key);
+        } else {
+            connections::reverse(&packet.tuple, policy_key);
+        }
+        POLICY_CONNECTIONS_V1.get_ptr_mut(&*policy_key)
+    };
+    let Some(known) = known.map(kernel::policy) else {
+        return false;
+    };
+    if known.epoch != maps::policy_epoch()
+        || known.flags & POLICY_CONNECTION_CUT != 0
+        || now >= known.last_seen.wrapping_add(SECOND)
+    {
+        return false;
+    }
+    if !from_pod {
+        return true;
+    }
+    if known.interface != kernel::interface(skb) {
+        return false;
+    }
+    // One reference to either would be to bytes that nobody knows to be aligned.
+    known.flags & POLICY_CONNECTION_FROM_POD == 0
+        || if is_translated {
+            goes_to(known, &forward.rewrite)
+        } else {
+            goes_to(known, &packet.tuple)
+        }
+}
+
+#[inline(always)]
+fn goes_to(known: &PolicyConnectionV1, tuple: &TupleV1) -> bool {
+    same_address(&known.peer, &tuple.destination) && known.peer_port == tuple.destination_port
+}
+
 /// `begins` says that the packet can be no answer, and is to be judged in any case.
 #[inline(always)]
 fn judge(

@@ -136,7 +136,8 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     if let Some(connection) = connections::find(scratch, now) {
         connections::note(scratch, connection, now);
         scratch.forward = *connection;
-        if !may_pass::<POLICED>(skb, hook, police::TRANSLATED) {
+        let is_settled = POLICED && police::is_settled(skb, scratch, hook, police::TRANSLATED, now);
+        if !is_settled && !may_pass::<POLICED>(skb, hook, police::TRANSLATED) {
             return Ok(TC_ACT_SHOT);
         }
         return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
@@ -148,6 +149,9 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             .filter(|frontend| hook == Hook::Egress || frontend.flags & FRONTEND_LOOPBACK == 0)
     else {
         connections::make_way(packet, now);
+        if POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, now) {
+            return Ok(TC_ACT_UNSPEC);
+        }
         return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
     };
     let begins = tuple.protocol == IPPROTO_TCP && packet.opens();

@@ -2,6 +2,7 @@
 
 mod before;
 mod first_packet;
+mod identities;
 mod limits;
 mod paths;
 mod reach;

@@ -1,15 +1,16 @@
 //! The policy maps as a part of the kernel that follows `Desired`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_abi::policy::{NO_SET, VERDICTS_MAP};
+use agent_abi::policy::{IDENTITIES_MAP, NO_SET, VERDICTS_MAP};
 use model::Problem;
 use tokio::sync::watch;
 
-use super::image::{CLOSED, Image, Numbers, Op, Plan, Prefix, Room, RuleNames, plan, shown};
-use super::left_out::{LeftOut, problems};
+use super::image::{
+    CLOSED, Image, Lacking, Numbers, Op, Plan, Prefix, Room, RuleNames, plan, shown,
+};
+use super::left_out::{Effect, LeftOut, problems};
 use super::maps::Maps;
 use crate::applier::{Outcome, Pass};
 use crate::desired::Desired;
@@ -47,8 +48,8 @@ struct Known {
     numbers: Numbers,
     /// Of the tables that it was made from.
     revision: Option<u64>,
-    /// Sets of verdicts that there was no room for.
-    left_out: BTreeSet<u32>,
+    /// Sets that are not in force as they should be.
+    lacking: Lacking,
     /// The policies that are not in force for it.
     problems: Vec<Problem>,
 }
@@ -96,7 +97,7 @@ impl PolicyMaps {
             Ok(known) => {
                 outcome.usage = self.maps.usage(&known.image);
                 outcome.policy = known.revision;
-                outcome.error = does_not_fit(known.left_out.len());
+                outcome.error = does_not_fit(&known.lacking);
                 outcome.problems.clone_from(&known.problems);
                 self.known = Some(known);
             }
@@ -137,7 +138,7 @@ impl PolicyMaps {
                     image,
                     numbers,
                     revision: None,
-                    left_out: BTreeSet::new(),
+                    lacking: Lacking::default(),
                     problems: Vec::new(),
                 }
             }
@@ -146,17 +147,14 @@ impl PolicyMaps {
             return Ok(known);
         }
         let started = Instant::now();
-        let room = Room {
-            verdicts: self.maps.room(),
-            new_sets: true,
-        };
+        let room = self.maps.room();
         let operations = &mut outcome.operations;
         let mut followed = self.follow(&mut known, tables, room, operations);
         if followed.as_ref().is_err_and(|undone| undone.is_for_room()) {
             // What is there and what is to be do not fit beside each other. Pods whose rules
             // change are closed while what they had makes room.
             let smaller = Room {
-                new_sets: false,
+                new_ones: false,
                 ..room
             };
             followed = self
@@ -166,14 +164,17 @@ impl PolicyMaps {
         if let Err(undone) = followed {
             let pods = self.close(&known.image, &undone.ops, operations);
             let why = undone.error.to_string();
-            outcome.problems = problems(&LeftOut::Pods(&pods), tables, &known.numbers, &why);
+            outcome.problems = problems(
+                &LeftOut::Pods(&pods),
+                tables,
+                &known.numbers,
+                (Effect::Closed, &why),
+            );
             // Connections that go on are judged again, by what is closed.
             self.maps.advance()?;
             return Err(undone.error);
         }
-        let left_out = LeftOut::Sets(&known.left_out);
-        let why = format!("{VERDICTS_MAP} has no room for its rules");
-        known.problems = problems(&left_out, tables, &known.numbers, &why);
+        known.problems = lacks(&known.lacking, tables, &known.numbers);
         known.revision = Some(tables.revision());
         self.in_force
             .send_modify(|told| told.applies.observe(started.elapsed()));
@@ -191,7 +192,7 @@ impl PolicyMaps {
         let Plan {
             mut ops,
             numbers,
-            left_out,
+            lacking,
         } = plan(&known.image, &known.numbers, tables, room);
         // Before the first packet is judged by a rule, its name is known.
         self.in_force
@@ -218,7 +219,7 @@ impl PolicyMaps {
         }
         written.map_err(|error| Undone::of(error, ops.split_off(done)))?;
         known.numbers = numbers;
-        known.left_out = left_out;
+        known.lacking = lacking;
         Ok(())
     }
 
@@ -250,12 +251,37 @@ impl PolicyMaps {
 }
 
 /// What to do where a table is too small.
-const REMEDY: &str = "pods whose rules do not fit are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart";
+const REMEDY: &str = "pods that what does not fit would leave open are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart";
 
-fn does_not_fit(sets: usize) -> Option<String> {
-    let text =
-        || format!("network policy: {sets} sets of rules do not fit into {VERDICTS_MAP}; {REMEDY}");
-    (sets > 0).then(text)
+fn does_not_fit(lacking: &Lacking) -> Option<String> {
+    let sets = lacking.verdicts.len();
+    let of_peers = lacking.open.len() + lacking.narrow.len();
+    let mut what = Vec::new();
+    if sets > 0 {
+        what.push(format!(
+            "{sets} sets of rules do not fit into {VERDICTS_MAP}"
+        ));
+    }
+    if of_peers > 0 {
+        what.push(format!(
+            "peers of {of_peers} sets of rules do not fit into {IDENTITIES_MAP}"
+        ));
+    }
+    (!what.is_empty()).then(|| format!("network policy: {}; {REMEDY}", what.join(", ")))
+}
+
+/// The policies that are not in force, or not in full.
+fn lacks(lacking: &Lacking, tables: &PolicyTables, numbers: &Numbers) -> Vec<Problem> {
+    let no_rules = format!("{VERDICTS_MAP} has no room for its rules");
+    let no_peers = format!("{IDENTITIES_MAP} has no room for its peers");
+    [
+        (&lacking.verdicts, Effect::Closed, &no_rules),
+        (&lacking.open, Effect::Closed, &no_peers),
+        (&lacking.narrow, Effect::Strangers, &no_peers),
+    ]
+    .into_iter()
+    .flat_map(|(sets, effect, why)| problems(&LeftOut::Sets(sets), tables, numbers, (effect, why)))
+    .collect()
 }
 
 fn told(error: &TableError) -> String {

@@ -17,6 +17,7 @@
 //!
 //! Nothing here talks to the kernel.
 
+mod identities;
 mod lower;
 mod numbers;
 mod room;
@@ -35,7 +36,7 @@ use agent_abi::policy::{
 use crate::desired::policy::PolicyTables;
 
 pub use numbers::{Numbers, RuleNames};
-pub use room::{CLOSED, Room};
+pub use room::{CLOSED, Lacking, Room};
 
 /// Bits of the mapped address that count, and the address. Longer prefixes come later.
 pub type Prefix = (u32, Address);
@@ -103,8 +104,8 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// The numbers then.
     pub numbers: Numbers,
-    /// Sets that there is no room for; the pods that they go for are closed.
-    pub left_out: BTreeSet<u32>,
+    /// Sets that are not in force as they should be.
+    pub lacking: Lacking,
 }
 
 /// The way from `image` to what `tables` say, as far as there is room. `numbers` are those of
@@ -114,10 +115,10 @@ pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables, room: Room)
     next.give(tables);
     let lowered = |numbers: &Numbers| {
         let mut target = lower::lower(numbers, tables);
-        let left_out = room.fit(image, &mut target);
-        (target, left_out)
+        let lacking = room.fit(image, &mut target);
+        (target, lacking)
     };
-    let (mut target, mut left_out) = lowered(&next);
+    let (mut target, mut lacking) = lowered(&next);
     let flips = flips(image, &target);
     let leaves_set = leaving(image, &target);
     let mixed = !flips.is_empty() && !leaves_set.is_empty();
@@ -135,7 +136,7 @@ pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables, room: Room)
             .collect();
         if !joined.is_empty() {
             next.give_sets_anew(&joined);
-            (target, left_out) = lowered(&next);
+            (target, lacking) = lowered(&next);
         }
     }
     let leaves_set = leaving(image, &target);
@@ -195,7 +196,7 @@ pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables, room: Room)
     Plan {
         ops,
         numbers: next,
-        left_out,
+        lacking,
     }
 }
 

@@ -33,12 +33,21 @@ impl LeftOut<'_> {
     }
 }
 
-/// One for each policy, and direction of it, that is not in force.
+/// What becomes of the pods whose rules they are.
+#[derive(Clone, Copy)]
+pub(super) enum Effect {
+    /// They are closed.
+    Closed,
+    /// Some peers have no name for them.
+    Strangers,
+}
+
+/// One for each policy, and direction of it, that is not in force, or not in full.
 pub(super) fn problems(
     left_out: &LeftOut<'_>,
     tables: &PolicyTables,
     numbers: &Numbers,
-    why: &str,
+    (effect, why): (Effect, &str),
 ) -> Vec<Problem> {
     let mut found: BTreeMap<(Arc<PolicyRef>, Direction), BTreeSet<String>> = BTreeMap::new();
     if let LeftOut::Sets(sets) = left_out
@@ -55,7 +64,7 @@ pub(super) fn problems(
         }
     }
     let problem = |((policy, direction), pods): ((Arc<PolicyRef>, Direction), BTreeSet<_>)| {
-        problem(&policy, direction, &pods, why)
+        problem(&policy, direction, &pods, (effect, why))
     };
     found.into_iter().map(problem).collect()
 }
@@ -72,7 +81,7 @@ fn problem(
     policy: &PolicyRef,
     direction: Direction,
     pods: &BTreeSet<String>,
-    why: &str,
+    (effect, why): (Effect, &str),
 ) -> Problem {
     /// Pods that are named.
     const NAMED: usize = 3;
@@ -89,9 +98,13 @@ fn problem(
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let message = format!("is not in force: {why}");
+    let (degree, state) = match effect {
+        Effect::Closed => ("", "closed but to their node"),
+        Effect::Strangers => (" in full", "closed to some of the peers that it allows"),
+    };
+    let message = format!("is not in force{degree}: {why}");
     let effect = format!(
-        "closed but to their node: {}{more}; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart",
+        "{state}: {}{more}; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart",
         named.join(", ")
     );
     Problem::new(kind, policy.key.clone(), field, message, effect)

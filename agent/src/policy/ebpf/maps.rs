@@ -10,7 +10,7 @@ use agent_abi::policy::{
     NEXT_IDENTITY, NEXT_RULE, NEXT_SET, PolicyAddressV1, VERDICTS_MAP, VerdictKeyV1, VerdictV1,
 };
 
-use super::image::{Image, Op, Prefix};
+use super::image::{Image, Op, Prefix, Room};
 use crate::applier::Usage;
 use crate::sys::map::{List, TableError, Trie};
 
@@ -106,9 +106,14 @@ impl Maps {
             .try_for_each(|op| self.write(op))
     }
 
-    /// Verdicts there is room for.
-    pub fn room(&self) -> usize {
-        usize::try_from(self.verdicts.max()).unwrap_or(usize::MAX)
+    /// How much there is room for.
+    pub fn room(&self) -> Room {
+        let size = |max: u32| usize::try_from(max).unwrap_or(usize::MAX);
+        Room {
+            identities: size(self.identities.max()),
+            verdicts: size(self.verdicts.max()),
+            new_ones: true,
+        }
     }
 
     /// How full the maps are that hold `image`.

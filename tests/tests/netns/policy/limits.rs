@@ -7,7 +7,7 @@ use super::{POLICIES, app, await_all, expect_all, start, to_pod};
 use crate::cluster::Cluster;
 use crate::cluster::From::{Covered, Uncovered};
 
-fn policy(name: &str, of: &str, ingress: &Value) -> Value {
+pub(super) fn policy(name: &str, of: &str, ingress: &Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": name, "namespace": "lab"},
         "spec": {"podSelector": {"matchLabels": {"app": of}}, "policyTypes": ["Ingress"], "ingress": ingress}})
@@ -15,7 +15,7 @@ fn policy(name: &str, of: &str, ingress: &Value) -> Value {
 
 /// Waits for a problem whose fields have these beginnings.
 #[track_caller]
-fn await_problem(cluster: &mut Cluster, object: &str, field: &str, message: &str) {
+pub(super) fn await_problem(cluster: &mut Cluster, object: &str, field: &str, message: &str) {
     eventually("the problem is told", || {
         let status = cluster.agent("node1").status()?;
         let problems = status["problems"].as_array().cloned().unwrap_or_default();
@@ -27,6 +27,16 @@ fn await_problem(cluster: &mut Cluster, object: &str, field: &str, message: &str
                     .is_some_and(|text| text.contains(message))
         });
         anyhow::ensure!(found, "{problems:?}");
+        Ok(Some(()))
+    })
+    .unwrap();
+}
+
+#[track_caller]
+pub(super) fn await_no_problem(cluster: &mut Cluster) {
+    eventually("nothing is wrong any more", || {
+        let problems = cluster.agent("node1").status()?["problems"].to_string();
+        anyhow::ensure!(problems == "[]", "{problems}");
         Ok(Some(()))
     })
     .unwrap();
@@ -73,12 +83,7 @@ fn a_policy_that_does_not_fit_leaves_the_others_alone() {
     write(&cluster, &[small]);
     await_all(&cluster, Covered("pod-b"), &closed, true);
     expect_all(&cluster, Covered("pod-b"), &open, false);
-    eventually("nothing is wrong any more", || {
-        let problems = cluster.agent("node1").status()?["problems"].to_string();
-        anyhow::ensure!(problems == "[]", "{problems}");
-        Ok(Some(()))
-    })
-    .unwrap();
+    await_no_problem(&mut cluster);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Which sets of verdicts go into a table that is too small for all.
+//! Which sets of verdicts go into tables that are too small for all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
 
-use super::Image;
+use super::{Image, identities};
 
 /// An endpoint that may neither send nor receive.
 pub const CLOSED: EndpointV1 = EndpointV1 {
@@ -17,29 +17,46 @@ pub const CLOSED: EndpointV1 = EndpointV1 {
 /// How much may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
+    /// Identities there is room for.
+    pub identities: usize,
     /// Verdicts there is room for.
     pub verdicts: usize,
-    /// Whether sets are written that are not in the table as they should be. Old and new ones stand
-    /// beside each other for a moment, so of a table that is nearly full the old ones go first.
-    pub new_sets: bool,
+    /// Whether sets and identities are written that are not in the tables as they should be. Old and
+    /// new ones stand beside each other for a moment, so of a table that is nearly full the old ones
+    /// go first.
+    pub new_ones: bool,
+}
+
+/// Sets that are not in force as they should be, for want of room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// There is none for them; whom they go for is closed.
+    pub verdicts: BTreeSet<u32>,
+    /// There is none for peers that they forbid something; whom they go for is closed.
+    pub open: BTreeSet<u32>,
+    /// There is none for peers that they allow something; the rest of them is in force.
+    pub narrow: BTreeSet<u32>,
 }
 
 impl Room {
     /// Without bounds.
     pub const UNBOUNDED: Self = Self {
+        identities: usize::MAX,
         verdicts: usize::MAX,
-        new_sets: true,
+        new_ones: true,
     };
 
-    /// Takes out what there is no room for, the largest sets first, and closes whom they go for.
-    /// Answers with the sets.
-    pub(super) fn fit(self, image: &Image, target: &mut Image) -> BTreeSet<u32> {
+    /// Takes out what there is no room for, the largest sets first, and closes whom it cannot do
+    /// without.
+    pub(super) fn fit(self, image: &Image, target: &mut Image) -> Lacking {
+        let identities::Unfit { open, mut narrow } =
+            identities::fit(self.identities, self.new_ones, image, target);
         let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
         for (key, _) in target.verdicts.keys() {
             *sizes.entry(key.set).or_default() += 1;
         }
-        let mut out = BTreeSet::new();
-        if !self.new_sets {
+        let mut out = open.clone();
+        if !self.new_ones {
             let verdicts = target.verdicts.iter();
             let missing =
                 verdicts.filter(|(key, verdict)| image.verdicts.get(key) != Some(verdict));
@@ -70,7 +87,13 @@ impl Room {
                 }
             }
         }
-        out
+        narrow.retain(|set| !out.contains(set));
+        out.retain(|set| !open.contains(set));
+        Lacking {
+            verdicts: out,
+            open,
+            narrow,
+        }
     }
 }
 
@@ -111,11 +134,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(verdicts: usize, new_sets: bool, before: &[(u32, u8)], expected: &[u32]) {
+    fn check(verdicts: usize, new_ones: bool, before: &[(u32, u8)], expected: &[u32]) {
         let sizes = [(1, 5), (2, 20), (3, 7)];
         let mut target = image(&sizes);
-        let room = Room { verdicts, new_sets };
-        let out = room.fit(&image(before), &mut target);
+        let room = Room {
+            verdicts,
+            new_ones,
+            ..Room::UNBOUNDED
+        };
+        let out = room.fit(&image(before), &mut target).verdicts;
         assert_eq!(out, expected.iter().copied().collect());
         for (set, size) in sizes {
             let found = target.verdicts.keys().filter(|(key, _)| key.set == set);
