@@ -45,7 +45,7 @@ fn peers_that_do_not_fit_are_strangers_and_pass_nowhere_they_should_not() {
     await_all(&cluster, Covered("pod-b"), &a2, false);
     await_all(&cluster, Covered("pod-c"), &a1, true);
     // Away and back, so that it is the last that is new.
-    write(&[small.clone()]);
+    write(std::slice::from_ref(&small));
     await_all(&cluster, Covered("pod-b"), &a1, true);
     let manifests = cluster.lab.manifests();
     manifests.write(STRANGERS, &strangers()).unwrap();
