@@ -21,7 +21,7 @@ pub fn tighten_heap() {
     }
 }
 
-/// Gives the pages back that hold nothing any more, and code that a start alone has run: some ten
+/// Gives the pages back that hold nothing any more, and code that a start alone has run: some four
 /// megabytes. For after a step that has used much.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
