@@ -58,7 +58,7 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Fullness of the tables.
     pub usage: Vec<Usage>,
-    /// Revision of the policy tables that are in force in full.
+    /// Revision of the policy tables that are in force; pods whose rules do not fit are closed.
     pub policy: Option<u64>,
     /// What is wrong with objects, as far as it shows only here.
     pub problems: Vec<Problem>,

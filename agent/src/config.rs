@@ -106,7 +106,7 @@ pub enum ConfigError {
     #[error("--{0}: 0 entries hold nothing; give at least 1")]
     Empty(&'static str),
     /// What goes with network policy, without it.
-    #[error("--{0} goes with --run-firewall; give both")]
+    #[error("--{0} means nothing with --run-firewall=false; take one of the two away")]
     WithoutFirewall(&'static str),
     /// A name that leads elsewhere.
     #[error("--cni-conf-name: `{0}` is not the name of a file; --cni-conf-dir says where it is")]

@@ -46,7 +46,7 @@ pub enum WhatIfError {
     NotSynced,
     /// Nothing is judged.
     #[error(
-        "network policy is off on this node, so nothing is cut; start the agent with --run-firewall"
+        "network policy is off on this node, so nothing is cut; start the agent without --run-firewall=false"
     )]
     NotPoliced,
     /// No such policy.
