@@ -1,0 +1,8 @@
+//! Configurations of edge proxies, rendered from the watched model.
+//!
+//! ```text
+//! cluster ─ edge::compile ─► EdgePlan ─ haproxy | nginx | templates ─► Rendered ─ apply ─► proxy
+//! ```
+
+pub mod edge;
+pub mod output;
