@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use model::k8s::Detail;
 use model_watch::{Source, kube_source};
 
 use crate::cni::conflist::PLUGIN;
@@ -210,7 +211,10 @@ impl Config {
         // As kubelet does it.
         let node_name: Arc<str> = name.trim().to_lowercase().into();
         let source = match manifests {
-            Some(directory) => Source::Manifests { directory },
+            Some(directory) => Source::Manifests {
+                directory,
+                detail: Detail::Dataplane,
+            },
             None => Source::Kube(kube_source::Options {
                 master,
                 kubeconfig,

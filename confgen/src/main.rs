@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use model::k8s::Detail;
 use model::{Cluster, Event, Kind, KindSet};
 use model_watch::{Source, kube_source};
 use tokio::sync::mpsc::{self, Receiver};
@@ -96,10 +97,14 @@ async fn model(arguments: ModelArguments) -> Result<()> {
         wait_seconds,
     } = arguments;
     let source = match manifests {
-        Some(directory) => Source::Manifests { directory },
+        Some(directory) => Source::Manifests {
+            directory,
+            detail: Detail::Edge,
+        },
         None => Source::Kube(kube_source::Options {
             master,
             kubeconfig,
+            detail: Detail::Edge,
             ..Default::default()
         }),
     };

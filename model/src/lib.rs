@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 mod cluster;
+mod edge;
 mod endpoints;
 mod event;
 mod key;
@@ -24,6 +25,9 @@ mod workload;
 pub mod k8s;
 
 pub use cluster::{ChangeSet, Cluster};
+pub use edge::{
+    Annotations, ContainerPort, PodEdge, PodProbe, ProbeAction, ProbePort, ServiceEdge,
+};
 pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, Placement};
 pub use event::{Event, Object, SourceState};
 pub use key::{Kind, KindSet, ObjectKey};

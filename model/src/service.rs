@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::{ObjectKey, PortName, Protocol};
+use crate::{ObjectKey, PortName, Protocol, ServiceEdge};
 
 /// `v1/Service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Service {
     pub publish_not_ready_addresses: bool,
     /// Label `service.kubernetes.io/service-proxy-name`: the Service belongs to another proxy.
     pub proxy_name: Option<Arc<str>>,
+    /// What only edge proxies read, where it is asked for.
+    pub edge: Option<Box<ServiceEdge>>,
 }
 
 /// `spec.type`.

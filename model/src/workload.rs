@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use crate::{ObjectKey, PortName, Protocol};
+use crate::{Annotations, ObjectKey, PodEdge, PortName, Protocol};
 
 /// Labels of an object.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
@@ -32,6 +32,8 @@ pub struct Pod {
     pub host_ports: Vec<HostPort>,
     /// `metadata.creationTimestamp` in seconds since 1970, 0 where absent.
     pub created_unix_seconds: i64,
+    /// What only edge proxies read, where it is asked for.
+    pub edge: Option<Box<PodEdge>>,
 }
 
 /// One entry of `spec.containers[].ports` with a `hostPort`.
@@ -54,6 +56,10 @@ pub struct Namespace {
     pub key: ObjectKey,
     /// `metadata.labels`.
     pub labels: Labels,
+    /// `metadata.annotations`, where they are asked for.
+    pub annotations: Option<Box<Annotations>>,
+    /// `metadata.creationTimestamp` in seconds since 1970, 0 where absent.
+    pub created_unix_seconds: i64,
 }
 
 /// `v1/Secret`.
@@ -84,5 +90,7 @@ pub struct EndpointsAnnotations {
     /// Namespace and name, those of the Service.
     pub key: ObjectKey,
     /// `metadata.annotations`.
-    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    pub annotations: Annotations,
+    /// `metadata.creationTimestamp` in seconds since 1970, 0 where absent.
+    pub created_unix_seconds: i64,
 }

@@ -41,6 +41,9 @@ pub(crate) struct Claims {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpClaim {
     pub(crate) listen: Listen,
+    /// The namespace that has the host if this claim wins it: its claims alone are served there.
+    /// Routes of a Gateway share the Gateway's.
+    pub(crate) owner: Arc<str>,
     /// Whether the host is served in TLS there: it then needs a [`TlsClaim`] as well.
     pub(crate) is_tls: bool,
     pub(crate) host: HostMatch,
@@ -53,6 +56,7 @@ pub(crate) struct HttpClaim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsClaim {
     pub(crate) listen: Listen,
+    pub(crate) owner: Arc<str>,
     pub(crate) host: HostMatch,
     pub(crate) tls: HostTls,
 }
@@ -61,6 +65,7 @@ pub(crate) struct TlsClaim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SniClaim {
     pub(crate) listen: Listen,
+    pub(crate) owner: Arc<str>,
     pub(crate) host: HostMatch,
     pub(crate) forward: Forward,
     pub(crate) origin: Origin,
@@ -88,12 +93,9 @@ pub(crate) enum Members {
     /// Endpoints of a Service's port, from its EndpointSlices.
     Endpoints {
         service: ObjectKey,
-        port: PortName,
-        /// The pod's readiness does not count.
-        with_not_ready: bool,
+        /// Its name; `None` is each slice's first.
+        port: Option<PortName>,
     },
-    /// Endpoints of every port of a Service, as pyconfd takes them.
-    AnyEndpoints { service: ObjectKey },
     /// Nodes, at a port that each of them has.
     Nodes { node_port: NonZeroU16 },
     /// These pods.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use model::LabelSelector;
 
+use super::name_template::NameTemplate;
 use super::plan::{Balance, Listen, Unknown};
 use super::value::{HeaderName, Hostname, UrlPath};
 
@@ -67,6 +68,22 @@ pub struct Defaults {
     pub certificate_secret: Option<model::ObjectKey>,
 }
 
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            unknown_host: Unknown::Close,
+            unknown_path: Unknown::Status(404),
+            status_path: None,
+            balance: Balance::default(),
+            connect_timeout: Duration::from_secs(5),
+            server_timeout: Duration::from_secs(60),
+            client_timeout: Duration::from_secs(60),
+            max_body_bytes: None,
+            certificate_secret: None,
+        }
+    }
+}
+
 /// Annotations `domain` and `proto` of Endpoints and Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointsConvention {
@@ -79,8 +96,8 @@ pub struct EndpointsConvention {
 /// NodePort and LoadBalancer Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicesConvention {
-    /// Templates of server names, in Go's syntax (`{{ .Service.Name }}`) or minijinja's.
-    pub server_name_templates: Vec<Arc<str>>,
+    /// Templates of server names.
+    pub server_name_templates: Vec<NameTemplate>,
     /// `.Domain` of the templates.
     pub domain: Hostname,
     /// Where Services listen that have no `loadBalancerIP`.
@@ -114,6 +131,8 @@ pub struct PodsConvention {
     pub key_header: HeaderName,
     /// The header's value is the key in base64, as the original compares.
     pub key_is_base64: bool,
+    /// What becomes of requests where the Secret or its key is missing.
+    pub missing_key: MissingKey,
     /// Whether probes become health checks.
     pub health_checks: bool,
     /// In clear text.
@@ -122,6 +141,16 @@ pub struct PodsConvention {
     pub https: Option<Listen>,
     /// What a known host's other paths get.
     pub unknown_path: Unknown,
+}
+
+/// What becomes of requests to a namespace that has no key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingKey {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They need none, as in the original: deleting the Secret opens the namespace.
+    Allow,
 }
 
 /// Ingress v1.

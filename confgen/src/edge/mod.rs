@@ -8,15 +8,28 @@
 //! A convention reads its own kinds and knows no other convention; who wins a host, and who may
 //! have it at all, is decided in one place for all of them.
 
+pub mod certificate;
 pub(crate) mod claim;
+mod compile;
 mod config;
+mod convention;
+mod host_claims;
+mod members;
+mod name_template;
 mod plan;
+mod precedence;
+mod resolve;
+mod simulate;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
+pub use compile::{Compiler, compile, kinds};
 pub use config::{
     DefaultListeners, Defaults, EdgeConfig, EndpointsConvention, GatewayConvention, HostClaimRule,
-    IngressConvention, PodsConvention, ServicesConvention,
+    IngressConvention, MissingKey, PodsConvention, ServicesConvention,
 };
+pub use name_template::NameTemplate;
 pub use plan::{
     Access, Action, Backend, BackendProtocol, BackendTls, Balance, Certificate, ClientCertificates,
     Domain, EdgePlan, Filter, Forward, HeaderChange, HealthCheck, HostTls, HttpListener, HttpRule,
@@ -24,3 +37,4 @@ pub use plan::{
     ServerState, ServiceInformation, SniRoute, StickyCookie, TcpListener, Timeouts, TlsListener,
     Unknown, ValueMatch, Views, VirtualHost,
 };
+pub use simulate::{Answer, Request, simulate};

@@ -484,8 +484,6 @@ pub struct Views {
 pub struct Domain {
     /// `proto`: `http`, `https`, or a word that a template looks for.
     pub protocol: HeaderName,
-    /// The first port.
-    pub port: Option<NonZeroU16>,
     /// The backend that has its servers, in [`EdgePlan::backends`].
     pub backend: Id,
     /// Who asked for it.

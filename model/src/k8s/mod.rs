@@ -4,6 +4,7 @@
 //! cost the whole object. What makes no sense is left out alone, and reported with its path.
 
 mod cluster_network_policy;
+mod edge;
 mod endpoint_slice;
 mod network_policy;
 mod node;
@@ -32,8 +33,23 @@ pub struct Reduced {
     pub problems: Vec<Problem>,
 }
 
-/// Reduces `object`, which is of `kind`.
+/// How much of an object is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// What a node's dataplane uses.
+    #[default]
+    Dataplane,
+    /// What edge proxies use as well: annotations, probes, states of pods.
+    Edge,
+}
+
+/// Reduces `object`, which is of `kind`, to what a node's dataplane uses.
 pub fn reduce(kind: Kind, object: &Value) -> Reduced {
+    reduce_to(Detail::Dataplane, kind, object)
+}
+
+/// Reduces `object`, which is of `kind`.
+pub fn reduce_to(detail: Detail, kind: Kind, object: &Value) -> Reduced {
     let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
     let name = text("/metadata/name").unwrap_or_default();
     let key = if kind.is_namespaced() {
@@ -44,18 +60,33 @@ pub fn reduce(kind: Kind, object: &Value) -> Reduced {
     let reader = Reader::new(kind, key.clone(), object);
     Reduced {
         key,
-        object: has_name(&reader).then(|| of_kind(&reader)).flatten(),
+        object: has_name(&reader)
+            .then(|| of_kind(detail, &reader))
+            .flatten(),
         problems: reader.into_problems(),
     }
 }
 
-fn of_kind(reader: &Reader<'_>) -> Option<Object> {
+fn of_kind(detail: Detail, reader: &Reader<'_>) -> Option<Object> {
+    let is_for_edge = detail == Detail::Edge;
     Some(match reader.kind {
-        Kind::Service => Object::Service(service::reduce(reader)?.into()),
+        Kind::Service => {
+            let mut service = service::reduce(reader)?;
+            service.edge = is_for_edge.then(|| edge::service(reader).into());
+            Object::Service(service.into())
+        }
         Kind::EndpointSlice => Object::EndpointSlice(endpoint_slice::reduce(reader)?.into()),
         Kind::Node => Object::Node(node::reduce(reader).into()),
-        Kind::Pod => Object::Pod(workload::pod(reader).into()),
-        Kind::Namespace => Object::Namespace(workload::namespace(reader).into()),
+        Kind::Pod => {
+            let mut pod = workload::pod(reader);
+            pod.edge = is_for_edge.then(|| edge::pod(reader).into());
+            Object::Pod(pod.into())
+        }
+        Kind::Namespace => {
+            let mut namespace = workload::namespace(reader);
+            namespace.annotations = is_for_edge.then(|| edge::annotations(reader).into());
+            Object::Namespace(namespace.into())
+        }
         Kind::NetworkPolicy => Object::NetworkPolicy(network_policy::reduce(reader)?.into()),
         Kind::ClusterNetworkPolicy => {
             Object::ClusterNetworkPolicy(cluster_network_policy::reduce(reader)?.into())

@@ -53,6 +53,7 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<Service> {
         proxy_name: reader
             .label(PROXY_NAME_LABEL, "the Service counts as nobody else's")
             .map(Into::into),
+        edge: None,
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
+use super::edge;
 use super::read::{Field, Reader};
 use crate::{EndpointsAnnotations, HostPort, Namespace, Pod, PortName, Protocol, Secret};
 
@@ -44,6 +45,7 @@ pub(super) fn pod(reader: &Reader<'_>) -> Pod {
         ports: ports(reader, &spec),
         host_ports: host_ports(reader, &spec),
         created_unix_seconds: reader.created(),
+        edge: None,
     }
 }
 
@@ -100,6 +102,8 @@ pub(super) fn namespace(reader: &Reader<'_>) -> Namespace {
     Namespace {
         key: reader.key.clone(),
         labels,
+        annotations: None,
+        created_unix_seconds: reader.created(),
     }
 }
 
@@ -140,9 +144,9 @@ fn secret_bytes(reader: &Reader<'_>, field: &Field<'_>, is_encoded: bool) -> Opt
 }
 
 pub(super) fn endpoints(reader: &Reader<'_>) -> EndpointsAnnotations {
-    let metadata = reader.section("metadata");
     EndpointsAnnotations {
         key: reader.key.clone(),
-        annotations: reader.strings(&metadata, "annotations", "the annotation is ignored"),
+        annotations: edge::annotations(reader),
+        created_unix_seconds: reader.created(),
     }
 }

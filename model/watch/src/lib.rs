@@ -9,6 +9,7 @@ pub mod manifests;
 
 use std::path::PathBuf;
 
+use model::k8s::Detail;
 use model::{Event, KindSet};
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ pub enum Source {
     Manifests {
         /// The directory.
         directory: PathBuf,
+        /// How much of each object is kept.
+        detail: Detail,
     },
 }
 
@@ -50,8 +53,8 @@ pub async fn run(
 ) -> Result<(), SourceError> {
     match source {
         Source::Kube(options) => Ok(kube_source::run(options, kinds, events, cancel).await?),
-        Source::Manifests { directory } => {
-            Ok(manifests::run(directory, kinds, events, cancel).await?)
+        Source::Manifests { directory, detail } => {
+            Ok(manifests::run(directory, detail, kinds, events, cancel).await?)
         }
     }
 }

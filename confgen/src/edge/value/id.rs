@@ -1,6 +1,8 @@
 //! Names that outputs use.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ring::digest;
@@ -13,37 +15,51 @@ pub struct Id(Arc<str>);
 impl Id {
     /// HAProxy's names are bounded by its line length only; people read them.
     const READABLE_CHARS: usize = 40;
+    /// 48 bits: with 100,000 names, two are equal once in 56,000 clusters.
+    const HASH_BYTES: usize = 6;
 
     /// A name made of `parts`; `a` and `b/c` differ from `a/b` and `c`.
     pub fn of(parts: &[&str]) -> Self {
+        Self::made(&parts.join("_"), parts.iter().map(|part| part.as_bytes()))
+    }
+
+    /// The name of a content: equal contents have equal names.
+    pub fn of_content(readable: &str, parts: &[&[u8]]) -> Self {
+        Self::made(readable, parts.iter().copied())
+    }
+
+    fn made(readable: &str, parts: impl Iterator<Item = impl AsRef<[u8]>>) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);
         for part in parts {
+            let part = part.as_ref();
             // The length keeps parts apart, whatever is in them.
             hash.update(&part.len().to_be_bytes());
-            hash.update(part.as_bytes());
+            hash.update(part);
         }
-        let readable: String = parts
-            .join("_")
+        let safe = |c: char| match c {
+            'A'..='Z' => c.to_ascii_lowercase(),
+            'a'..='z' | '0'..='9' => c,
+            _ => '_',
+        };
+        let mut name: String = readable
             .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '_'
-                }
-            })
+            .map(safe)
             .take(Self::READABLE_CHARS)
             .collect();
-        let short = hash
-            .finish()
-            .as_ref()
-            .iter()
-            .take(6)
-            .fold(String::new(), |mut text, byte| {
-                text.push_str(&format!("{byte:02x}"));
-                text
-            });
-        Self(format!("{readable}_{short}").into())
+        name.push('_');
+        for byte in hash.finish().as_ref().iter().take(Self::HASH_BYTES) {
+            for digit in [byte >> 4, byte & 15] {
+                name.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+            }
+        }
+        Self(name.into())
+    }
+
+    /// The name of a server: an address and port make it unique within its backend, and people
+    /// find the pod by it.
+    pub fn of_server(address: IpAddr, port: NonZeroU16) -> Self {
+        let address = address.to_string().replace(['.', ':'], "_");
+        Self(format!("s_{address}_{port}").into())
     }
 
     /// As text.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::k8s::{Reduced, reduce};
+use model::k8s::{Reduced, reduce_to};
 use model::{Event, Kind, SourceState};
 use serde_json::Value;
 use tokio::sync::mpsc::Sender;
@@ -73,7 +73,7 @@ impl Follower {
         } = *options;
         Self {
             kind,
-            collection: Collection::of(kind, options.pods_of_node.as_deref()),
+            collection: Collection::of(kind, options.pods_of_node.as_deref(), options.detail),
             servers,
             events,
             timing,
@@ -267,7 +267,7 @@ impl Follower {
             key,
             object,
             problems,
-        } = reduce(self.kind, json);
+        } = reduce_to(self.collection.detail, self.kind, json);
         let news = self.known.applied(&key, version_of(json));
         if news == News::Fresh {
             self.send(Event::Applied {
@@ -282,7 +282,7 @@ impl Follower {
     }
 
     async fn deleted(&mut self, json: &Value) -> Result<News, Closed> {
-        let Reduced { key, .. } = reduce(self.kind, json);
+        let Reduced { key, .. } = reduce_to(self.collection.detail, self.kind, json);
         let news = self.known.deleted(&key, version_of(json));
         if news == News::Fresh {
             self.send(Event::Deleted {

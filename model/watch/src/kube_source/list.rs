@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::ListParams;
 use kube::core::Request;
-use model::k8s::{Reduced, reduce};
+use model::k8s::{Detail, Reduced, reduce_to};
 use model::{Kind, Object, ObjectKey, Problem};
 use serde::Deserialize;
 use serde_json::Value;
@@ -82,7 +82,7 @@ async fn in_pages(
             .ask(|client| fetch(client, &collection.path, &params, answer))
             .await?;
         for item in page.items.unwrap_or_default() {
-            listed.push(kind, &item);
+            listed.push(collection.detail, kind, &item);
         }
         listed.version = page.metadata.resource_version;
         if page.metadata.continue_token.is_empty() {
@@ -110,12 +110,12 @@ async fn fetch(
 }
 
 impl Listed {
-    fn push(&mut self, kind: Kind, item: &Value) {
+    fn push(&mut self, detail: Detail, kind: Kind, item: &Value) {
         let Reduced {
             key,
             object,
             problems,
-        } = reduce(kind, item);
+        } = reduce_to(detail, kind, item);
         self.keys.push((key, version_of(item)));
         self.objects.extend(object);
         self.problems.extend(problems);

@@ -20,6 +20,7 @@ impl Options {
             learned,
             config_sync_period: _,
             pods_of_node: _,
+            detail: _,
             timing,
         } = self;
         let base = match kubeconfig {

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::k8s::Detail;
 use model::{Event, KindSet};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
@@ -54,6 +55,8 @@ pub struct Options {
     pub config_sync_period: Duration,
     /// Of pods, only those of this node; without it all.
     pub pods_of_node: Option<Arc<str>>,
+    /// How much of each object is kept.
+    pub detail: Detail,
     /// Time-outs and pauses.
     pub timing: Timing,
 }
@@ -67,6 +70,7 @@ impl Default for Options {
             learned: Vec::new(),
             config_sync_period: Duration::from_secs(60),
             pods_of_node: None,
+            detail: Detail::default(),
             timing: Timing::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! Where the API server serves each kind, and what RBAC calls it.
 
 use model::Kind;
+use model::k8s::Detail;
 
 /// All objects of a kind, or those that are asked for.
 #[derive(Clone, Debug)]
@@ -9,15 +10,18 @@ pub(super) struct Collection {
     pub(super) path: String,
     /// `fieldSelector` of lists and watches.
     pub(super) selector: Option<String>,
+    /// How much of each object is kept.
+    pub(super) detail: Detail,
 }
 
 impl Collection {
     /// Every object of a kind; of pods, those of the node where one is given.
-    pub(super) fn of(kind: Kind, pods_of_node: Option<&str>) -> Self {
+    pub(super) fn of(kind: Kind, pods_of_node: Option<&str>, detail: Detail) -> Self {
         let node = pods_of_node.filter(|_| kind == Kind::Pod);
         Self {
             path: Resource::of(kind).path(),
             selector: node.map(|node| format!("spec.nodeName={node}")),
+            detail,
         }
     }
 }

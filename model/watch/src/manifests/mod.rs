@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::k8s::Detail;
 use model::{Event, KindSet};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
@@ -57,6 +58,7 @@ enum Change {
 
 pub(crate) async fn run(
     directory: PathBuf,
+    detail: Detail,
     kinds: KindSet,
     events: mpsc::Sender<Event>,
     cancel: CancellationToken,
@@ -68,7 +70,7 @@ pub(crate) async fn run(
     let (sender, mut changes) = mpsc::channel(CHANGED_FILES);
     // Watched before it is read, so that no change falls between the two.
     let _watcher = watch(&directory, sender)?;
-    let mut store = Store::new(kinds);
+    let mut store = Store::new(detail, kinds);
     let files = list(&directory).map_err(unreadable)?;
     let first = store.start(files.into_iter().collect(), read);
     if hand_on(&events, first).await.is_err() {

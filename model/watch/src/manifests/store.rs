@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::k8s::{Reduced, reduce};
+use model::k8s::{Detail, Reduced, reduce_to};
 use model::{Event, Kind, KindSet, Object, ObjectKey, Problem, Reason, SourceState, in_parallel};
 
 use super::documents::parse;
@@ -20,6 +20,7 @@ type File = Arc<OsStr>;
 /// change, not to the directory.
 #[derive(Debug)]
 pub(super) struct Store {
+    detail: Detail,
     kinds: KindSet,
     files: BTreeMap<File, Contents>,
     /// The files an object stands in, in order; it is the first one's. A list, since most objects
@@ -35,8 +36,9 @@ struct Contents {
 }
 
 impl Store {
-    pub(super) fn new(kinds: KindSet) -> Self {
+    pub(super) fn new(detail: Detail, kinds: KindSet) -> Self {
         Self {
+            detail,
             kinds,
             files: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -138,7 +140,7 @@ impl Store {
         let mut objects: BTreeMap<Name, Reduced> = BTreeMap::new();
         let broken = parse(text, |kind, value| {
             if self.kinds.contains(&kind) {
-                let reduced = reduce(kind, &value);
+                let reduced = reduce_to(self.detail, kind, &value);
                 objects.insert((kind, reduced.key.clone()), reduced);
             }
         });
@@ -248,7 +250,10 @@ mod tests {
     }
 
     fn store(files: &[(&str, String)]) -> (Store, Cluster) {
-        let mut store = Store::new(KindSet::from([Kind::Service, Kind::Node]));
+        let mut store = Store::new(
+            Detail::default(),
+            KindSet::from([Kind::Service, Kind::Node]),
+        );
         let mut cluster = Cluster::default();
         let text_of = |path: &Path| {
             let found = files.iter().find(|(name, _)| Path::new(name) == path);

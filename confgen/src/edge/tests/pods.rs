@@ -1,0 +1,252 @@
+use expect_test::{Expect, expect};
+use model::LabelSelector;
+use model::Requirement;
+
+use super::{cluster, config, listen, shown};
+use crate::edge::value::HeaderName;
+use crate::edge::{EdgeConfig, MissingKey, PodsConvention, Unknown, compile};
+
+fn convention(name: &str) -> PodsConvention {
+    PodsConvention {
+        name: name.into(),
+        selector: LabelSelector {
+            requirements: vec![Requirement::In("routable".into(), vec!["true".into()])],
+        },
+        hosts_annotation: "hosts".into(),
+        paths_annotation: "paths".into(),
+        secret_name: "routing".into(),
+        key_field: "api-key".into(),
+        key_header: HeaderName::parse("X-Routing-Api-Key").unwrap(),
+        key_is_base64: true,
+        missing_key: MissingKey::Refuse,
+        health_checks: true,
+        http: listen("0.0.0.0:80"),
+        https: Some(listen("0.0.0.0:443")),
+        unknown_path: Unknown::Status(404),
+    }
+}
+
+fn config_of(convention: PodsConvention) -> EdgeConfig {
+    EdgeConfig {
+        pods: vec![convention],
+        ..config()
+    }
+}
+
+#[track_caller]
+fn check(yaml: &str, expected: Expect) {
+    let config = config_of(convention("public"));
+    expected.assert_eq(&shown(&compile(&cluster(yaml), &config)));
+}
+
+fn namespace(name: &str, hosts: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {name}, labels: {{routable: 'true'}}, annotations: {{hosts: '{hosts}'}}}}
+---
+"
+    )
+}
+
+fn pod(key: (&str, &str), paths: &str, address: &str, more: &str) -> String {
+    let (namespace, name) = key;
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{namespace: {namespace}, name: {name}, labels: {{routable: 'true'}}, annotations: {{paths: '{paths}'}}{more}}}
+spec: {{containers: [{{name: c, ports: [{{name: web, containerPort: 8080}}, {{containerPort: 443}}], readinessProbe: {{httpGet: {{path: /ready, port: web}}, periodSeconds: 3}}}}]}}
+status: {{phase: Running, podIP: '{address}', conditions: [{{type: Ready, status: 'True'}}]}}
+---
+"
+    )
+}
+
+fn secret(namespace: &str, fields: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {{namespace: {namespace}, name: routing}}
+stringData: {{{fields}}}
+---
+"
+    )
+}
+
+const WEB: &str = r#"[{"basePath": "/", "containerPort": "8080"}]"#;
+
+#[test]
+fn hosts_paths_weights_targets_and_keys() {
+    let yaml = [
+        namespace("shop", r#"{"api.example": {}, "192.0.2.9": {}}"#),
+        secret("shop", "api-key: open-sesame"),
+        pod(("shop", "a"), WEB, "10.0.0.1", ""),
+        pod(
+            ("shop", "b"),
+            r#"[{"basePath": "/users", "containerPort": 443, "targetPath": "/v2", "weight": 3}]"#,
+            "2001:db8::2",
+            "",
+        ),
+    ];
+    check(
+        &yaml.concat(),
+        expect![[r#"
+            0.0.0.0:80 192.0.2.9 /users with 1 of x-routing-api-key RewritePath(Prefix(UrlPath("/v2"))) -> [[2001:db8::2]:443*3] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } Some(8080)
+            0.0.0.0:80 192.0.2.9 / with 1 of x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+            0.0.0.0:80 api.example /users with 1 of x-routing-api-key RewritePath(Prefix(UrlPath("/v2"))) -> [[2001:db8::2]:443*3] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } Some(8080)
+            0.0.0.0:80 api.example / with 1 of x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+        "#]],
+    );
+}
+
+/// In the original a Secret's deletion, or any change of another one, let everybody in.
+#[test]
+fn a_missing_key_lets_nobody_in() {
+    let of = |secret: &str| {
+        let yaml = [
+            namespace("shop", r#"{"api.example": {}}"#),
+            secret.to_owned(),
+            pod(("shop", "a"), WEB, "10.0.0.1", ""),
+        ];
+        let plan = compile(&cluster(&yaml.concat()), &config_of(convention("public")));
+        shown(&plan)
+    };
+    for secret in [
+        String::new(),
+        secret("shop", "other: x"),
+        secret("shop", "api-key: ''"),
+    ] {
+        assert!(
+            of(&secret).contains("with 0 of x-routing-api-key"),
+            "{}",
+            of(&secret)
+        );
+    }
+}
+
+/// In the original two pods of one name in two namespaces replaced each other.
+#[test]
+fn pods_of_one_name_in_two_namespaces_are_two() {
+    let yaml = [
+        namespace("a", r#"{"a.example": {}}"#),
+        namespace("b", r#"{"b.example": {}}"#),
+        pod(("a", "web-0"), WEB, "10.0.0.1", ""),
+        pod(("b", "web-0"), WEB, "10.0.0.2", ""),
+    ];
+    let text = shown(&compile(
+        &cluster(&yaml.concat()),
+        &config_of(convention("p")),
+    ));
+    let servers: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once("-> "))
+        .collect();
+    assert_eq!(servers.len(), 2, "{text}");
+    assert!(servers[0].1.starts_with("[10.0.0.1:8080]"), "{text}");
+    assert!(servers[1].1.starts_with("[10.0.0.2:8080]"), "{text}");
+}
+
+/// In the original an ssl object without all of its members ended the process, and a missing
+/// Secret dropped the host without a word.
+#[test]
+fn tls_that_cannot_be_had_closes_the_host_and_says_why() {
+    let reference =
+        |key: &str| format!(r#"{{"valueFrom": {{"secretKeyRef": {{"key": "{key}"}}}}}}"#);
+    let (certificate, key) = (reference("crt"), reference("key"));
+    let tls = format!(r#"{{"ssl": {{"certificate": {certificate}, "certificateKey": {key}}}}}"#);
+    let hosts = format!(
+        r#"{{"half.example": {{"ssl": {{"certificate": {certificate}}}}}, "tls.example": {tls}}}"#
+    );
+    let yaml = [
+        namespace("shop", &hosts),
+        secret("shop", "api-key: k, crt: junk, key: junk"),
+        pod(("shop", "a"), WEB, "10.0.0.1", ""),
+    ];
+    check(
+        &yaml.concat(),
+        expect![[r#"
+            ! Namespace shop: metadata.annotations.hosts["half.example"] makes no sense: missing field `certificateKey`; this host is not served
+            ! Secret shop/routing: data.crt holds no certificate in PEM; host tls.example is not served
+        "#]],
+    );
+}
+
+#[test]
+fn a_certificate_and_its_key_serve_the_host_in_tls_alone() {
+    let made = rcgen::generate_simple_self_signed(vec!["tls.example".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["tls.example".to_owned()]).unwrap();
+    let reference =
+        |key: &str| format!(r#"{{"valueFrom": {{"secretKeyRef": {{"key": "{key}"}}}}}}"#);
+    let (crt, key) = (reference("crt"), reference("key"));
+    let tls = format!(
+        r#"{{"tls.example": {{"ssl": {{"certificate": {crt}, "certificateKey": {key}, "clientCertificate": {crt}}}}}}}"#
+    );
+    let of = |pem: String| {
+        let yaml = [
+            namespace("shop", &tls),
+            secret(
+                "shop",
+                &format!("api-key: k, crt: {:?}, key: {pem:?}", made.cert.pem()),
+            ),
+            pod(("shop", "a"), WEB, "10.0.0.1", ""),
+        ];
+        shown(&compile(
+            &cluster(&yaml.concat()),
+            &config_of(convention("p")),
+        ))
+    };
+    expect![[r#"
+        0.0.0.0:443 tls tls.example: certificate of shop/routing, clients too
+        0.0.0.0:443 tls tls.example / with 1 of x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+    "#]]
+    .assert_eq(&of(made.signing_key.serialize_pem()));
+    expect![[r#"
+        ! Secret shop/routing: data.crt holds a key that is not the certificate's; host tls.example is not served
+    "#]]
+    .assert_eq(&of(other.signing_key.serialize_pem()));
+}
+
+/// In the original not ready and ending pods got traffic, one bad entry dropped all of a pod's
+/// paths, and a path could be any text.
+#[test]
+fn entries_and_pods_count_one_by_one() {
+    let yaml = [
+        namespace("shop", r#"{"api.example": {}, "not a host": {}}"#),
+        secret("shop", "api-key: k"),
+        pod(
+            ("shop", "a"),
+            r#"[{"basePath": "/ok", "containerPort": "8080"}, {"basePath": "/a { return 200; } location /b", "containerPort": "8080"}, {"basePath": "/port", "containerPort": "9"}, {"basePath": "/w", "containerPort": "8080", "weight": -1}]"#,
+            "10.0.0.1",
+            "",
+        ),
+        pod(
+            ("shop", "b"),
+            r#"[{"basePath": "/ok", "containerPort": "8080", "targetPath": "/x"}]"#,
+            "10.0.0.2",
+            ", deletionTimestamp: '2024-01-01T00:00:00Z', creationTimestamp: '2024-01-01T00:00:00Z'",
+        ),
+        pod(
+            ("shop", "c"),
+            r#"[{"basePath": "/ok", "containerPort": "8080"}]"#,
+            "10.0.0.3",
+            "",
+        )
+        .replace("'True'", "'False'"),
+        pod(("shop", "d"), "junk", "10.0.0.4", ""),
+    ];
+    check(
+        &yaml.concat(),
+        expect![[r#"
+            0.0.0.0:80 api.example /ok with 1 of x-routing-api-key -> [10.0.0.1:8080, 10.0.0.2:8080 draining] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+            ! Namespace shop: metadata.annotations.hosts["not a host"] "not a host" is not a DNS name; this host is not served
+            ! Pod shop/a: metadata.annotations.paths[1].basePath "/a { return 200; } location /b" is not a path of letters, digits and -._~!+,=:@/%; this path is not served by the pod
+            ! Pod shop/a: metadata.annotations.paths[2].containerPort is 9, which no container of the pod declares; this path is not served by the pod
+            ! Pod shop/a: metadata.annotations.paths[3].weight is not a number from 1 to 256; this path is not served by the pod
+            ! Pod shop/d: metadata.annotations.paths is not a JSON list of paths: expected value at line 1 column 1; the pod serves no path
+            ! Pod shop/b: metadata.annotations.paths[0].targetPath differs from that of an older pod which serves /ok; the older one's holds
+        "#]],
+    );
+}
