@@ -4,5 +4,6 @@
 //! cluster ─ edge::compile ─► EdgePlan ─ haproxy | nginx | templates ─► Rendered ─ apply ─► proxy
 //! ```
 
+pub mod config;
 pub mod edge;
 pub mod output;

@@ -1,0 +1,82 @@
+//! What the file comes to, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::k8s::Detail;
+use model_watch::{Source, kube_source};
+
+use super::outputs::{Apply, Haproxy, Nginx, Template};
+use crate::edge::EdgeConfig;
+use crate::output::Grammar;
+
+/// Everything that was said.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where objects come from.
+    pub cluster: ClusterSource,
+    /// What the plan is compiled by.
+    pub edge: EdgeConfig,
+    /// What is written, of which kind; checked as far as it can be without the files.
+    pub outputs: Outputs,
+    /// How changes are applied.
+    pub apply: Apply,
+    /// Where health, readiness, metrics and status are served.
+    pub status: Option<SocketAddr>,
+}
+
+/// What is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outputs {
+    /// A whole configuration of HAProxy.
+    pub haproxy: Option<Haproxy>,
+    /// A whole configuration of nginx.
+    pub nginx: Option<Nginx>,
+    /// Files made by the operator's own templates.
+    pub templates: Vec<(Template, Grammar)>,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterSource {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// API servers.
+    Kube {
+        /// URLs, tried in order.
+        servers: Vec<String>,
+        /// Credentials.
+        kubeconfig: Option<PathBuf>,
+        /// How often a kind is listed whose watch is refused.
+        resync: Option<Duration>,
+    },
+}
+
+impl ClusterSource {
+    /// As `model-watch` takes it.
+    pub fn source(&self) -> Source {
+        match self {
+            Self::Manifests(directory) => Source::Manifests {
+                directory: directory.clone(),
+                detail: Detail::Edge,
+            },
+            Self::Kube {
+                servers,
+                kubeconfig,
+                resync,
+            } => {
+                let mut options = kube_source::Options {
+                    master: servers.clone(),
+                    kubeconfig: kubeconfig.clone(),
+                    detail: Detail::Edge,
+                    ..Default::default()
+                };
+                if let Some(resync) = resync {
+                    options.config_sync_period = *resync;
+                }
+                Source::Kube(options)
+            }
+        }
+    }
+}
