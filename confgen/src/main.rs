@@ -201,7 +201,7 @@ mod tests {
         for (value, expected) in [
             ("Service", Ok(vec![Kind::Service])),
             ("service,Secret", Ok(vec![Kind::Service, Kind::Secret])),
-            ("Ingress", Err("kinds: Service, EndpointSlice")),
+            ("Ingres", Err("kinds: Service, EndpointSlice")),
         ] {
             let parsed = Arguments::try_parse_from(["fairlead-confgen", "model", "--kind", value]);
             match (parsed, expected) {

@@ -143,6 +143,8 @@ fn count(cluster: &Cluster, kind: Kind) -> usize {
         Kind::ClusterNetworkPolicy => cluster.cluster_network_policies().count(),
         Kind::Secret => cluster.secrets().count(),
         Kind::Endpoints => cluster.endpoints().count(),
+        Kind::Ingress => cluster.ingresses().count(),
+        Kind::IngressClass => cluster.ingress_classes().count(),
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use crate::{
-    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Event, Kind, KindSet, Namespace,
-    NetworkPolicy, Node, Object, ObjectKey, Pod, Problem, Secret, Service, SourceState,
+    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Event, Ingress, IngressClass, Kind,
+    KindSet, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod, Problem, Secret, Service,
+    SourceState,
 };
 
 type Objects = RedBlackTreeMapSync<ObjectKey, Object>;
@@ -99,6 +100,8 @@ impl Cluster {
     );
     kind!(secrets, secret, Secret, Secret);
     kind!(endpoints, endpoints_of, Endpoints, EndpointsAnnotations);
+    kind!(ingresses, ingress, Ingress, Ingress);
+    kind!(ingress_classes, ingress_class, IngressClass, IngressClass);
 }
 
 impl Cluster {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Kind, Namespace, NetworkPolicy,
-    Node, ObjectKey, Pod, Problem, Secret, Service,
+    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Ingress, IngressClass, Kind,
+    Namespace, NetworkPolicy, Node, ObjectKey, Pod, Problem, Secret, Service,
 };
 
 /// One object of any kind, reduced. Variants share the object, never copy it.
@@ -28,6 +28,10 @@ pub enum Object {
     Secret(Arc<Secret>),
     /// Annotations of an Endpoints object.
     Endpoints(Arc<EndpointsAnnotations>),
+    /// An Ingress.
+    Ingress(Arc<Ingress>),
+    /// An IngressClass.
+    IngressClass(Arc<IngressClass>),
 }
 
 impl Object {
@@ -43,6 +47,8 @@ impl Object {
             Self::ClusterNetworkPolicy(object) => &object.key,
             Self::Secret(object) => &object.key,
             Self::Endpoints(object) => &object.key,
+            Self::Ingress(object) => &object.key,
+            Self::IngressClass(object) => &object.key,
         }
     }
 }

@@ -89,11 +89,15 @@ pub enum Kind {
     Secret,
     /// `v1/Endpoints`, of which only the annotations matter (confgen)
     Endpoints,
+    /// `networking.k8s.io/v1/Ingress` (confgen)
+    Ingress,
+    /// `networking.k8s.io/v1/IngressClass` (confgen)
+    IngressClass,
 }
 
 impl Kind {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Node,
@@ -103,13 +107,15 @@ impl Kind {
         Self::ClusterNetworkPolicy,
         Self::Secret,
         Self::Endpoints,
+        Self::Ingress,
+        Self::IngressClass,
     ];
 
     /// Whether its objects live in namespaces.
     pub fn is_namespaced(self) -> bool {
         !matches!(
             self,
-            Self::Node | Self::Namespace | Self::ClusterNetworkPolicy
+            Self::Node | Self::Namespace | Self::ClusterNetworkPolicy | Self::IngressClass
         )
     }
 
@@ -130,6 +136,8 @@ impl Kind {
             Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::Secret => "Secret",
             Self::Endpoints => "Endpoints",
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
         }
     }
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod edge;
 mod endpoints;
 mod event;
+mod ingress;
 mod key;
 mod net;
 mod node;
@@ -30,6 +31,10 @@ pub use edge::{
 };
 pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, Placement};
 pub use event::{Event, Object, SourceState};
+pub use ingress::{
+    Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, PathType,
+    ServicePortRef,
+};
 pub use key::{Kind, KindSet, ObjectKey};
 pub use net::{IpFamily, PortName, Protocol};
 pub use node::{Node, NodeAddress, NodeAddressType};

@@ -47,7 +47,9 @@ impl Reason {
             | Kind::Pod
             | Kind::Namespace
             | Kind::Secret
-            | Kind::Endpoints => Self::InvalidObject,
+            | Kind::Endpoints
+            | Kind::Ingress
+            | Kind::IngressClass => Self::InvalidObject,
         }
     }
 

@@ -6,6 +6,7 @@
 mod cluster_network_policy;
 mod edge;
 mod endpoint_slice;
+mod ingress;
 mod network_policy;
 mod node;
 mod read;
@@ -93,6 +94,8 @@ fn of_kind(detail: Detail, reader: &Reader<'_>) -> Option<Object> {
         }
         Kind::Secret => Object::Secret(workload::secret(reader).into()),
         Kind::Endpoints => Object::Endpoints(workload::endpoints(reader).into()),
+        Kind::Ingress => Object::Ingress(ingress::ingress(reader).into()),
+        Kind::IngressClass => Object::IngressClass(ingress::class(reader).into()),
     })
 }
 

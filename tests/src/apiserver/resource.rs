@@ -35,7 +35,7 @@ impl Collection {
 pub(super) fn api_version(kind: Kind) -> &'static str {
     match kind {
         Kind::EndpointSlice => "discovery.k8s.io/v1",
-        Kind::NetworkPolicy => "networking.k8s.io/v1",
+        Kind::NetworkPolicy | Kind::Ingress | Kind::IngressClass => "networking.k8s.io/v1",
         Kind::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
         Kind::Service
         | Kind::Node
@@ -58,12 +58,14 @@ pub(super) fn plural(kind: Kind) -> &'static str {
         Kind::ClusterNetworkPolicy => "clusternetworkpolicies",
         Kind::Secret => "secrets",
         Kind::Endpoints => "endpoints",
+        Kind::Ingress => "ingresses",
+        Kind::IngressClass => "ingressclasses",
     }
 }
 
 pub(super) fn is_namespaced(kind: Kind) -> bool {
     !matches!(
         kind,
-        Kind::Node | Kind::Namespace | Kind::ClusterNetworkPolicy
+        Kind::Node | Kind::Namespace | Kind::ClusterNetworkPolicy | Kind::IngressClass
     )
 }

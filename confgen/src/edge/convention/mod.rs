@@ -1,6 +1,7 @@
 //! How objects say what they want of the edge. One file a convention.
 
 mod endpoints;
+mod ingress;
 mod pods;
 mod services;
 mod target;
@@ -20,6 +21,9 @@ pub(super) fn claims(cluster: &Cluster, config: &EdgeConfig) -> Claims {
     if let Some(convention) = &config.services {
         claims.extend(services::claims(cluster, convention));
     }
+    if let Some(convention) = &config.ingress {
+        claims.extend(ingress::claims(cluster, convention, config));
+    }
     for convention in &config.pods {
         claims.extend(pods::claims(cluster, convention, config));
     }
@@ -34,6 +38,15 @@ pub(super) fn kinds(config: &EdgeConfig) -> KindSet {
     }
     if config.services.is_some() {
         kinds.extend([Kind::Service, Kind::EndpointSlice, Kind::Node]);
+    }
+    if config.ingress.is_some() {
+        kinds.extend([
+            Kind::Ingress,
+            Kind::IngressClass,
+            Kind::Service,
+            Kind::EndpointSlice,
+            Kind::Secret,
+        ]);
     }
     if !config.pods.is_empty() {
         kinds.extend([Kind::Namespace, Kind::Pod, Kind::Secret]);

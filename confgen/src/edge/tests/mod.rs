@@ -3,6 +3,7 @@
 mod conflicts;
 mod endpoints;
 mod incremental;
+mod ingress;
 mod pods;
 mod services;
 

@@ -67,7 +67,7 @@ fn samples() -> Vec<(Kind, Value)> {
         ),
         (
             Kind::Namespace,
-            json!({"metadata": {"name": "shop", "labels": {"a": "b"}}}),
+            json!({"metadata": {"name": "shop", "labels": {"a": "b"}, "creationTimestamp": "2026-01-02T03:04:05Z"}}),
         ),
         (
             Kind::NetworkPolicy,
@@ -107,6 +107,26 @@ fn samples() -> Vec<(Kind, Value)> {
         (
             Kind::Endpoints,
             json!({"metadata": {"namespace": "shop", "name": "web", "annotations": {"a": "b"}}}),
+        ),
+        (
+            Kind::Ingress,
+            json!({
+                "metadata": {"namespace": "shop", "name": "web", "annotations": {"a": "b"},
+                    "creationTimestamp": "2026-01-02T03:04:05Z"},
+                "spec": {"ingressClassName": "edge",
+                    "defaultBackend": {"service": {"name": "web", "port": {"number": 80}}},
+                    "tls": [{"hosts": ["shop.example"], "secretName": "cert"}],
+                    "rules": [{"host": "shop.example", "http": {"paths": [{"path": "/", "pathType": "Prefix",
+                        "backend": {"service": {"name": "web", "port": {"name": "http"}}}}]}}]},
+            }),
+        ),
+        (
+            Kind::IngressClass,
+            json!({
+                "metadata": {"name": "edge",
+                    "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}},
+                "spec": {"controller": "fairlead.io/edge"},
+            }),
         ),
     ]
 }

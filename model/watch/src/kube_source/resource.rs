@@ -48,7 +48,9 @@ impl Resource {
             | Kind::Namespace
             | Kind::NetworkPolicy
             | Kind::Secret
-            | Kind::Endpoints => "v1",
+            | Kind::Endpoints
+            | Kind::Ingress
+            | Kind::IngressClass => "v1",
         };
         let (group, plural) = match kind {
             Kind::Service => ("", "services"),
@@ -60,6 +62,8 @@ impl Resource {
             Kind::ClusterNetworkPolicy => ("policy.networking.k8s.io", "clusternetworkpolicies"),
             Kind::Secret => ("", "secrets"),
             Kind::Endpoints => ("", "endpoints"),
+            Kind::Ingress => ("networking.k8s.io", "ingresses"),
+            Kind::IngressClass => ("networking.k8s.io", "ingressclasses"),
         };
         Self {
             group,
