@@ -71,18 +71,24 @@ const PREFIX: &str = "path: /a, pathType: Prefix";
 
 #[test]
 fn the_class_says_whose_an_ingress_is() {
-    check(&ingress("own", OURS, "", PREFIX), expect![[r#"
+    check(
+        &ingress("own", OURS, "", PREFIX),
+        expect![[r#"
         0.0.0.0:80 shop.example /a -> [10.0.0.1:8080]
-    "#]]);
+    "#]],
+    );
     check(
         &ingress("other", "ingressClassName: other", "", PREFIX),
         expect![""],
     );
     check(&ingress("none", "", "", PREFIX), expect![""]);
     let old = "kubernetes.io/ingress.class: edge";
-    check(&ingress("old", "", old, PREFIX), expect![[r#"
+    check(
+        &ingress("old", "", old, PREFIX),
+        expect![[r#"
         0.0.0.0:80 shop.example /a -> [10.0.0.1:8080]
-    "#]]);
+    "#]],
+    );
     let class = "
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
@@ -113,9 +119,13 @@ fn annotated(annotations: &[(&str, &str)]) -> String {
 #[test]
 fn rewrites_in_the_forms_that_people_use() {
     for (target, path, expected) in [
-        ("/", "path: /a, pathType: Prefix", expect![[r#"
+        (
+            "/",
+            "path: /a, pathType: Prefix",
+            expect![[r#"
             0.0.0.0:80 shop.example /a RewritePath(Full(UrlPath("/"))) -> [10.0.0.1:8080]
-        "#]]),
+        "#]],
+        ),
         (
             "/$2",
             r"path: '/a(/|$)(.*)', pathType: ImplementationSpecific",
@@ -147,18 +157,27 @@ fn rewrites_in_the_forms_that_people_use() {
 #[test]
 fn what_would_open_something_closes_it() {
     for (annotations, expected) in [
-        (vec![("auth-url", "http://auth")], expect![[r#"
+        (
+            vec![("auth-url", "http://auth")],
+            expect![[r#"
             0.0.0.0:80 shop.example /a Respond(503)
             ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/auth-url is not done by this edge; the Ingress answers 503: serving it without would open it
-        "#]]),
-        (vec![("auth-tls-secret", "other/ca")], expect![[r#"
+        "#]],
+        ),
+        (
+            vec![("auth-tls-secret", "other/ca")],
+            expect![[r#"
             0.0.0.0:80 shop.example /a Respond(503)
             ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/auth-tls-secret is not a Secret of the Ingress's namespace; the Ingress answers 503: serving it without would open it
-        "#]]),
-        (vec![("whitelist-source-range", "everywhere")], expect![[r#"
+        "#]],
+        ),
+        (
+            vec![("whitelist-source-range", "everywhere")],
+            expect![[r#"
             0.0.0.0:80 shop.example /a Respond(503)
             ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/whitelist-source-range has "everywhere", which is no network; the Ingress is served without it
-        "#]]),
+        "#]],
+        ),
         (
             vec![("auth-type", "basic"), ("auth-secret", "missing")],
             expect![[r#"
@@ -183,14 +202,17 @@ fn snippets_and_unknown_ones_are_told() {
         ("proxy-read-timeout", "soon"),
         ("permanent-redirect", "https://x/\nfoo"),
     ]);
-    check(&ingress("web", OURS, &annotations, PREFIX), expect![[r#"
+    check(
+        &ingress("web", OURS, &annotations, PREFIX),
+        expect![[r#"
         0.0.0.0:80 shop.example /a -> [10.0.0.1:8080]
         ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/configuration-snippet is raw text for a configuration, which no tenant can give; the Ingress is served without it
         ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/enable-cors is not translated; the Ingress is served without it
         ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/permanent-redirect "/\nfoo" is not a path of letters, digits and -._~!+,=:@/%; the Ingress is served without it
         ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/proxy-read-timeout is "soon", not a number of seconds; the Ingress is served without it
         ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/server-snippet is raw text for a configuration, which no tenant can give; the Ingress is served without it
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -202,20 +224,26 @@ fn canaries_take_a_share_or_a_header() {
         ingress("canary-share", OURS, &share, PREFIX),
         ingress("canary-header", OURS, &header, PREFIX),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         0.0.0.0:80 shop.example /a -> [10.0.0.2:8080]
         0.0.0.0:80 shop.example /a -> [10.0.0.1:8080] x80 or -> [10.0.0.2:8080] x20
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_host_with_tls_sends_clear_text_there_even_when_its_secret_is_broken() {
     let tls = format!("{OURS}\n  tls: [{{hosts: [shop.example], secretName: cert}}]");
-    check(&ingress("web", &tls, "", PREFIX), expect![[r#"
+    check(
+        &ingress("web", &tls, "", PREFIX),
+        expect![[r#"
         0.0.0.0:80 shop.example /a Redirect(Redirect { to_https: Some(true), host: None, port: None, path: None, status: 308 })
         0.0.0.0:443 tls shop.example /a -> [10.0.0.1:8080]
         ! Ingress shop/web: spec.tls[0].secretName is Secret shop/cert, which is not there; the hosts are not served in TLS with it
-    "#]]);
+    "#]],
+    );
     let made = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
     let (crt, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let secret = format!(
@@ -256,8 +284,11 @@ fn paths_that_are_none_and_services_that_are_missing() {
         "#]],
     );
     let yaml = ingress("web", OURS, "", PREFIX).replace("number: 80", "number: 81");
-    check(&yaml, expect![[r#"
+    check(
+        &yaml,
+        expect![[r#"
         0.0.0.0:80 shop.example /a -> []
         ! Ingress shop/web: spec.rules[0].http.paths[0].backend is Service shop/web port 81, which is not there; requests are answered with 503
-    "#]]);
+    "#]],
+    );
 }

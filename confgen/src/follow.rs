@@ -1,0 +1,43 @@
+//! The cluster as the source tells of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Cluster, Event, KindSet, Problem};
+use tokio::sync::mpsc::Receiver;
+
+use crate::edge::EdgePlan;
+
+/// A list of thousands of objects is one event; more than these wait in the source.
+pub const EVENTS: usize = 256;
+
+/// Applies events until every kind has been listed, or the source has ended.
+pub async fn complete(cluster: &mut Cluster, kinds: &KindSet, events: &mut Receiver<Event>) {
+    while !cluster.is_synced(kinds) {
+        match events.recv().await {
+            Some(event) => cluster.apply(event),
+            None => return,
+        }
+    }
+}
+
+/// Applies the next events, up to a pause; whether there were any.
+pub async fn settle(cluster: &mut Cluster, events: &mut Receiver<Event>, quiet: Duration) -> bool {
+    let Some(event) = events.recv().await else {
+        return false;
+    };
+    cluster.apply(event);
+    while let Ok(Some(event)) = tokio::time::timeout(quiet, events.recv()).await {
+        cluster.apply(event);
+    }
+    true
+}
+
+/// Objects that could not be read at all are the plan's problems too.
+pub fn with_problems_of(cluster: &Cluster, plan: &mut EdgePlan) {
+    let mut problems: Vec<Problem> = cluster.problems().cloned().collect();
+    if !problems.is_empty() {
+        problems.extend(plan.problems.iter().cloned());
+        plan.problems = Arc::new(problems);
+    }
+}
