@@ -5,6 +5,7 @@ mod explain;
 mod model;
 mod settings;
 mod show;
+mod test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Command {
     Explain(explain::Explain),
     /// Print the objects of the model, their counts and what is wrong with them
     Model(model::Model),
+    /// Check what a configuration must do, as *.test.toml files say it
+    Test(test::Test),
     /// Start with pyconfd's flags or environment
     Pyconfd(compat::Compat),
     /// Start with kube2lb's flags
@@ -50,6 +53,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Explain(explain) => explain.run().await,
         Command::Model(model) => model.run().await,
+        Command::Test(test) => test.run().await,
         Command::Pyconfd(compat) => compat.run(compat::Original::Pyconfd).await,
         Command::Kube2lb(compat) => compat.run(compat::Original::Kube2lb).await,
         Command::Dispatcher(compat) => compat.run(compat::Original::Dispatcher).await,

@@ -1,6 +1,6 @@
 //! The configuration file of a command, and the cluster it is about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -61,6 +61,17 @@ impl Common {
         follow::with_problems_of(&cluster, &mut plan);
         Ok((settings, plan))
     }
+}
+
+/// The plan of a configuration file and a directory of manifests.
+pub(super) async fn planned(config: &Path, manifests: &Path) -> Result<EdgePlan> {
+    let common = Common {
+        config: config.to_owned(),
+        manifests: Some(manifests.to_owned()),
+        wait_seconds: 30,
+    };
+    let (_, plan) = common.plan().await?;
+    Ok(plan)
 }
 
 /// The cluster, once every kind has been listed.
