@@ -69,18 +69,20 @@ pub fn table(report: &Report) -> String {
     let mut text = String::new();
     let is_wrong = |found: &&Finding| found.remedy.is_some();
     for found in report.findings.iter().filter(is_wrong) {
-        let lines = [
-            ("", Some(&found.found)),
-            ("affects", found.affects.as_ref()),
-            ("remedy", found.remedy.as_ref()),
-        ];
+        let Finding {
+            check,
+            verdict,
+            found,
+            affects,
+            remedy,
+        } = found;
         writeln_to(
             &mut text,
-            &format!("{}  {}", found.verdict.as_str(), found.check),
+            &format!("{}  {check}: {found}", verdict.as_str()),
         );
-        for (name, line) in lines {
+        for (name, line) in [("affects", affects), ("remedy", remedy)] {
             if let Some(line) = line {
-                writeln_to(&mut text, &format!("  {name:<8} {line}"));
+                writeln_to(&mut text, &format!("         {name:<8} {line}"));
             }
         }
         text.push('\n');

@@ -2,12 +2,9 @@
 
 use ipnet::IpNet;
 
-use crate::doctor::facts::{Facts, Seen, Unseen};
-use crate::doctor::finding::{Said, could_not_tell, failure, fine, or_fine, warning};
+use crate::doctor::facts::{Facts, Seen};
+use crate::doctor::finding::{Said, failure, fine, or_fine, warning};
 use crate::sys::links::{Link, LinkKind};
-
-/// An agent that does not run is started so.
-const START: &str = "start fairlead-agent, or name its socket with --socket";
 
 pub(super) fn pod_networks(facts: &Facts) -> Seen<Vec<Said>> {
     let network = facts.network()?;
@@ -108,10 +105,7 @@ pub(super) fn api_server(facts: &Facts) -> Seen<Vec<Said>> {
 }
 
 pub(super) fn agent(facts: &Facts) -> Seen<Vec<Said>> {
-    let agent = match &facts.agent {
-        Ok(agent) => agent,
-        Err(Unseen(why)) => return Ok(vec![could_not_tell(format!("{why}; {START}"))]),
-    };
+    let agent = facts.agent()?;
     let status = &agent.status;
     let mut wrong = Vec::new();
     let ours = env!("CARGO_PKG_VERSION");

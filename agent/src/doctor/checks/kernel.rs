@@ -32,12 +32,12 @@ pub(super) fn ebpf(facts: &Facts) -> Seen<Vec<Said>> {
         Mode::Clsact => "attached as filters of clsact, before Linux 6.6",
     };
     let btf = if facts.btf {
-        "with its type information"
+        "has its type information (BTF)"
     } else {
-        "without type information, which is not needed"
+        "has no type information (BTF), which is not needed"
     };
     Ok(vec![fine(format!(
-        "programs are {attached}; the kernel is {btf}"
+        "programs are {attached}; the kernel {btf}"
     ))])
 }
 

@@ -44,7 +44,7 @@ pub(super) fn forwarding(facts: &Facts) -> Seen<Vec<Said>> {
             wrong.push(failure(
                 format!("{name} is 0: what comes in there is not forwarded"),
                 format!(
-                    "sysctl -w {name}=1; with systemd-networkd, IPForward=yes in its .network file"
+                    "sysctl -w {name}=1, and with systemd-networkd IPForward=yes in its .network file"
                 ),
             ));
         }
