@@ -119,8 +119,6 @@ pub struct Path {
     pub to: IpAddr,
     /// The interface by which it was tried.
     pub device: String,
-    /// Whether that is the overlay's.
-    pub overlay: bool,
     /// Largest packet that should get through, in bytes.
     pub size: u32,
     /// What did.

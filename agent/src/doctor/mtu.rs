@@ -95,7 +95,6 @@ mod tests {
     fn the_largest_size_that_passes_is_found_whatever_is_lost_once() {
         let question = |last: u8, size| Question {
             to: [10, 0, 0, last].into(),
-            device: None,
             size,
         };
         let questions = [

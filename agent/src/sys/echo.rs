@@ -1,12 +1,8 @@
 //! Echo requests of a given size that nobody on the way may cut into pieces.
-#![expect(
-    unsafe_code,
-    reason = "SO_BINDTODEVICE, which has no safe wrapper in rustix"
-)]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{
@@ -30,8 +26,6 @@ const SLICE: Duration = Duration::from_millis(10);
 pub struct Question {
     /// Whom to ask.
     pub to: IpAddr,
-    /// The interface to leave by, whatever the routes say.
-    pub device: Option<String>,
     /// Size of the packet with its IP header in bytes.
     pub size: u32,
 }
@@ -103,15 +97,10 @@ impl Echo {
 
     fn send(&self, question: &Question, sequence: u16) -> io::Result<()> {
         let v6 = question.to.is_ipv6();
-        let own;
-        let socket = match (&question.device, v6) {
-            (Some(device), _) => {
-                own = open(v6)?;
-                leave_by(&own, device)?;
-                &own
-            }
-            (None, false) => &self.v4,
-            (None, true) => self.v6.as_ref().ok_or(io::ErrorKind::Unsupported)?,
+        let socket = if v6 {
+            self.v6.as_ref().ok_or(io::ErrorKind::Unsupported)?
+        } else {
+            &self.v4
         };
         let packet = request(question.size, v6, self.identifier, sequence);
         let to = SocketAddr::new(question.to, 0);
@@ -140,26 +129,6 @@ fn open(v6: bool) -> io::Result<OwnedFd> {
     }
     set_socket_timeout(&socket, Timeout::Recv, Some(SLICE))?;
     Ok(socket)
-}
-
-fn leave_by(socket: &OwnedFd, device: &str) -> io::Result<()> {
-    let length = libc::socklen_t::try_from(device.len()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open, and `device` is readable for the `length` bytes that are said
-    // while the call lasts; the kernel needs no end of the text.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            device.as_ptr().cast(),
-            length,
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// An echo request; the kernel puts the IP header before it, and the checksum of ICMPv6 into it.

@@ -19,25 +19,20 @@ pub(super) fn mtu(facts: &Facts) -> Seen<Vec<Said>> {
             node,
             to,
             device,
-            overlay,
             size,
             passed,
         } = path;
         match passed {
             Passed::All => passing += 1,
             Passed::Nothing => {}
-            // What is too large outside of the overlay is so in it, and mended with it.
-            Passed::UpTo(_) if *overlay && is_short(paths, path) => {}
-            Passed::UpTo(most) => {
-                let found = format!(
+            Passed::UpTo(most) => wrong.push(failure(
+                format!(
                     "packets of {size} bytes by {device} do not reach {node} ({to}); {most} bytes do"
-                );
-                wrong.push(if *overlay {
-                    failure(found, "give the interface that the overlay leaves by an MTU that gets through; see the nodes' own ways with --only mtu on each")
-                } else {
-                    failure(found, format!("ip link set {device} mtu {most}, for good in the node's network configuration; or raise the MTU of what lies between"))
-                });
-            }
+                ),
+                format!(
+                    "ip link set {device} mtu {most}, for good in the node's network configuration; or raise the MTU of what lies between"
+                ),
+            )),
         }
     }
     if wrong.is_empty() && passing == 0 {
@@ -51,46 +46,23 @@ pub(super) fn mtu(facts: &Facts) -> Seen<Vec<Said>> {
     ))
 }
 
-/// Whether the same node is not reached in full size outside of the overlay.
-fn is_short(paths: &[Path], overlay: &Path) -> bool {
-    let mut others = paths
-        .iter()
-        .filter(|path| !path.overlay && path.node == overlay.node);
-    others.any(|path| matches!(path.passed, Passed::UpTo(_)))
-}
-
 pub(super) fn reach(facts: &Facts) -> Seen<Vec<Said>> {
     let paths = paths(facts)?;
     if paths.is_empty() {
         return Ok(vec![not_applicable("there is no other node")]);
     }
-    let silent: Vec<&Path> = paths
-        .iter()
-        .filter(|path| path.passed == Passed::Nothing)
-        .collect();
-    let outside = |node: &str| silent.iter().any(|path| !path.overlay && path.node == node);
-    let mut wrong = Vec::new();
-    for path in &silent {
+    let silent = paths.iter().filter(|path| path.passed == Passed::Nothing);
+    let wrong = silent.map(|path| {
         let Path {
             node, to, device, ..
         } = path;
-        if path.overlay && outside(node) {
-            continue;
-        }
-        wrong.push(if path.overlay {
-            failure(
-                format!("{node} ({to}) answers outside of the overlay and not through {device}"),
-                "let the overlay's packets in there and on the way (by default UDP port 4789), and see that its agent runs with the same --overlay-* flags",
-            )
-        } else {
-            warning(
-                format!("{node} ({to}) does not answer echo requests by {device}"),
-                "see whether the node is up, and whether ICMP is let through: path MTU discovery needs it too",
-            )
-        });
-    }
+        warning(
+            format!("{node} ({to}) does not answer echo requests by {device}"),
+            "see whether the node is up, and whether ICMP is let through: path MTU discovery needs it too",
+        )
+    });
     Ok(or_fine(
-        wrong,
+        wrong.collect(),
         format!("{} ways, all answered", paths.len()),
     ))
 }

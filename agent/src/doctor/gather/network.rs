@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{seen, what};
 use crate::control::network::Network;
-use crate::doctor::facts::{Agent, Path, Seen, Unseen};
+use crate::doctor::facts::{Agent, Passed, Path, Seen, Unseen};
 use crate::doctor::mtu::probe;
 use crate::sys::echo::{Echo, Question};
 use crate::sys::links::Link;
@@ -31,7 +31,6 @@ pub(super) fn paths(agent: &Seen<Agent>, links: &[&Link]) -> Seen<Vec<Path>> {
         .iter()
         .map(|way| Question {
             to: way.to,
-            device: way.overlay.then(|| way.device.clone()),
             size: way.size,
         })
         .collect();
@@ -45,16 +44,9 @@ pub(super) fn paths(agent: &Seen<Agent>, links: &[&Link]) -> Seen<Vec<Path>> {
 }
 
 /// Every way that should let full size through: by the interface that this node's address of the
-/// family is on, and by the overlay.
+/// family is on. Not through the overlay: its devices have no address, so a node takes nothing there
+/// that is for itself.
 fn ways(network: &Network, own: &str, links: &[&Link]) -> Vec<Path> {
-    let way = |node: &str, to: IpAddr, device: &str, overlay: bool, size: u32| Path {
-        node: node.to_owned(),
-        to,
-        device: device.to_owned(),
-        overlay,
-        size,
-        passed: crate::doctor::facts::Passed::Nothing,
-    };
     let mine = network.nodes.iter().find(|node| node.name == own);
     let mut ways = Vec::new();
     for node in network.nodes.iter().filter(|node| node.name != own) {
@@ -66,11 +58,13 @@ fn ways(network: &Network, own: &str, links: &[&Link]) -> Vec<Path> {
                 .iter()
                 .find(|link| address.is_some_and(|address| link.addresses.contains(address)));
             if let Some(uplink) = uplink {
-                ways.push(way(&node.name, *to, &uplink.name, false, uplink.mtu));
-            }
-            let overlay = network.overlay.as_ref();
-            if let Some(overlay) = overlay.filter(|overlay| overlay.peers.contains(to)) {
-                ways.push(way(&node.name, *to, &overlay.device, true, overlay.mtu));
+                ways.push(Path {
+                    node: node.name.clone(),
+                    to: *to,
+                    device: uplink.name.clone(),
+                    size: uplink.mtu,
+                    passed: Passed::Nothing,
+                });
             }
         }
     }
