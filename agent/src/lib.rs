@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod desired;
 pub mod devices;
+pub mod doctor;
 pub mod explain;
 pub mod flows;
 pub mod handover;

@@ -3,6 +3,7 @@
 //! `docs/flags.md` is made from this table, and a test compares the two.
 
 mod compatibility;
+mod doctor;
 mod policy;
 mod router;
 
@@ -20,6 +21,7 @@ use super::{Paths, duration};
 use crate::explain::ask::{Destination, Sender};
 use crate::flows::filter::Filter;
 use compatibility::Compatibility;
+pub use doctor::DoctorArguments;
 pub use policy::{PolicyArguments, PolicyCommand};
 pub use router::{OverlayEncap, OverlayType, RouterArguments};
 
@@ -31,7 +33,18 @@ Examples:
   fairlead-agent services shop/web                          one Service, as the kernel has it
   fairlead-agent explain --from shop/cart --to shop/web     where a pod's connections go, and why
   fairlead-agent flows --follow                             what is dropped, and why
+  fairlead-agent doctor                                     what on this node stands in the way
   fairlead-agent --cleanup-config --dry-run                 what a removal would remove";
+
+const OF_DOCTOR: &str = "\
+Changes nothing. Exit status 1 where a check fails. Without a running agent, what only it knows is
+told as such. docs/doctor.md lists the checks.
+
+Examples:
+  fairlead-agent doctor                                     all checks
+  fairlead-agent doctor --only mtu,reach                    packets of full size to the other nodes
+  fairlead-agent doctor --kubeconfig FILE                   before installing, with the API server
+  fairlead-agent doctor --no-probe -o json                  for machines, with no packet sent";
 
 const OF_FLOWS: &str = "\
 Of each pod and reason, 10 events are told of at once and then 10 a second; what is left out is
@@ -265,6 +278,10 @@ pub enum Command {
         #[command(flatten)]
         view: View,
     },
+    /// Check what on this node stands in the way, before installing and while the agent runs, each
+    /// with what to do about it
+    #[command(after_help = OF_DOCTOR)]
+    Doctor(Box<DoctorArguments>),
     /// Ask about network policies
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -11,6 +11,7 @@ pub mod health;
 pub mod health_check;
 pub mod kernel;
 pub mod metrics;
+pub mod network;
 mod page;
 pub mod pod_interface;
 mod policy;

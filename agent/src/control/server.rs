@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::collect::Watched;
 use super::flows::flows;
+use super::network::Network;
 use super::pod_interface;
 use super::report::{Services, Status};
 use crate::config::arguments::Transport;
@@ -90,6 +91,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/services", get(services))
+        .route("/v1/network", get(network))
         .route("/v1/explain", get(explain))
         .route("/v1/flows", get(flows))
         .route("/v1/policy/what-if", post(what_if))
@@ -115,6 +117,10 @@ async fn status(State(watched): State<Watched>) -> Result<Json<Status>, (StatusC
     answer
         .map(Json)
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+async fn network(State(watched): State<Watched>) -> Json<Network> {
+    Json(watched.network())
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,6 +12,7 @@ use super::flows::Asked;
 use super::report::{Services, Status};
 use super::table;
 use crate::config::arguments::{Command, Output, PolicyCommand, View};
+use crate::doctor;
 use crate::explain::Explanation;
 use crate::whatif::answer::Answer;
 use crate::whatif::read::{self, FileError};
@@ -35,6 +36,11 @@ pub enum ViewError {
         /// Who was asked.
         socket: PathBuf,
     },
+    /// A check that is asked for is not there.
+    #[error(
+        "--only: there is no check `{0}`; `fairlead-agent doctor --list` lists those there are"
+    )]
+    NoCheck(String),
     /// A file is no policy.
     #[error(transparent)]
     File(#[from] FileError),
@@ -53,6 +59,7 @@ pub fn show(command: &Command) -> Result<ExitCode, ViewError> {
             let status: Status = client::ask(socket, "/v1/status")?;
             print(*output, &status, table::status)?;
         }
+        Command::Doctor(arguments) => return doctor::show(arguments),
         Command::Services {
             name,
             view: View { socket, output },
@@ -138,7 +145,11 @@ fn text_of(path: &Path) -> Result<String, FileError> {
     })
 }
 
-fn print<T: Serialize>(
+/// Prints a report as it is asked for.
+///
+/// # Errors
+/// Where it cannot be printed.
+pub(crate) fn print<T: Serialize>(
     output: Output,
     report: &T,
     table: impl FnOnce(&T) -> String,

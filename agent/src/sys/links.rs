@@ -118,18 +118,23 @@ pub async fn follow(
     }
 }
 
+/// All interfaces as they are now.
+///
+/// # Errors
+/// Where netlink fails.
+pub async fn now() -> Result<Vec<Link>, LinksError> {
+    let (connection, handle, _news) = new_connection()?;
+    let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    Ok(list(&handle).await?)
+}
+
 /// Names of all interfaces.
 ///
 /// # Errors
 /// Where netlink fails.
 pub async fn names() -> Result<Vec<String>, LinksError> {
-    let (connection, handle, _news) = new_connection()?;
-    let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-    Ok(list(&handle)
-        .await?
-        .into_iter()
-        .map(|link| link.name)
-        .collect())
+    let links = now().await?.into_iter();
+    Ok(links.map(|link| link.name).collect())
 }
 
 async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cni;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod options;
 
 use std::collections::BTreeMap;

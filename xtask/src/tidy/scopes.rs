@@ -10,7 +10,7 @@ struct Scope {
     message: &'static str,
 }
 
-const SCOPES: [Scope; 6] = [
+const SCOPES: [Scope; 7] = [
     Scope {
         rule: "pure",
         is_in: is_pure,
@@ -35,6 +35,25 @@ const SCOPES: [Scope; 6] = [
             "rtnetlink",
         ],
         message: "this part decides over values; acting belongs into an adapter",
+    },
+    Scope {
+        rule: "pure",
+        is_in: |path| path.starts_with("agent/src/doctor/checks/"),
+        must_not_name: &[
+            "tokio",
+            "std::fs",
+            "fs::",
+            "std::env",
+            "std::process",
+            "std::thread",
+            "SystemTime",
+            "Instant::now",
+            "rustix",
+            "rtnetlink",
+            "client::",
+            "gather",
+        ],
+        message: "checks decide over facts; `gather` reads them",
     },
     Scope {
         rule: "model",

@@ -71,7 +71,13 @@ pub(super) fn delete(original: &Tuple) -> Option<Vec<u8>> {
     Some(message(DELETE, NLM_F_ACK, family(original)?, &attributes))
 }
 
-fn message(kind: u16, flags: u16, family: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+/// A request.
+pub(in crate::sys) fn message(
+    kind: u16,
+    flags: u16,
+    family: u8,
+    attributes: &[Vec<u8>],
+) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     // `struct nfgenmsg`: family, version 0, resource 0.
     let body = [&[family, 0, 0, 0][..], &attributes.concat()].concat();

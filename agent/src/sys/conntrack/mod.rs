@@ -7,9 +7,9 @@
 //! `encode` and `decode` are pure functions over bytes; `socket` talks to the kernel. Nothing here
 //! decides which flows there should be.
 
-mod attribute;
+pub(in crate::sys) mod attribute;
 mod decode;
-mod encode;
+pub(in crate::sys) mod encode;
 mod flow;
 mod socket;
 

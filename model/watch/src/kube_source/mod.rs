@@ -106,6 +106,31 @@ impl Default for Timing {
     }
 }
 
+/// Asks each API server for its version: its address, and the version or why there is none.
+///
+/// # Errors
+/// Where the configuration is unusable.
+pub async fn reach(options: &Options) -> Result<Vec<(String, Result<String, String>)>, Error> {
+    let mut reached = Vec::new();
+    for server in options.load().await? {
+        let asked = server.client.apiserver_version();
+        let answer = match tokio::time::timeout(options.timing.answer, asked).await {
+            Ok(Ok(version)) => Ok(version.git_version),
+            Ok(Err(error)) => Err(causes(&error)),
+            Err(_) => Err(format!("no answer in {:?}", options.timing.answer)),
+        };
+        reached.push((server.url, answer));
+    }
+    Ok(reached)
+}
+
+/// An error with what caused it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
 /// Follows `kinds` until `cancel`, or until nobody reads `events`. Ends with an error only where
 /// going on makes no sense: an unusable configuration, or a bug in a task.
 pub(crate) async fn run(
