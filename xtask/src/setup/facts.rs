@@ -39,13 +39,17 @@ pub(super) fn facts(has_fresh_lists: bool) -> Facts {
 }
 
 /// Whether the programs search path, or where Debian keeps administrators' programs, has it.
-/// Where distributions keep programs that are not in everybody's PATH; the last three have CNI plugins.
-const FURTHER: [&str; 5] = [
+/// Where distributions keep programs that are not in everybody's PATH; after administrators'
+/// programs, CNI plugins and modules of nginx.
+const FURTHER: [&str; 8] = [
     "/usr/sbin",
     "/sbin",
     "/usr/lib/cni",
     "/usr/libexec/cni",
     "/opt/cni/bin",
+    "/usr/lib/nginx/modules",
+    "/usr/lib64/nginx/modules",
+    "/usr/share/nginx/modules",
 ];
 
 fn is_program(name: &str) -> bool {

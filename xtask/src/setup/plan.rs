@@ -35,7 +35,7 @@ pub(super) struct Package {
     reason: &'static str,
 }
 
-pub(super) const PACKAGES: [Package; 8] = [
+pub(super) const PACKAGES: [Package; 11] = [
     Package {
         names: Names {
             debian: "build-essential",
@@ -116,6 +116,36 @@ pub(super) const PACKAGES: [Package; 8] = [
         // Not `bridge`: iproute2 has a program of that name.
         tools: &["portmap", "host-local"],
         reason: "CNI plugins that ours is chained with in tests, and compared with",
+    },
+    Package {
+        names: Names {
+            debian: "haproxy",
+            fedora: "haproxy",
+            suse: "haproxy",
+            arch: "haproxy",
+        },
+        tools: &["haproxy"],
+        reason: "the proxy that confgen's configurations are checked by and served with",
+    },
+    Package {
+        names: Names {
+            debian: "nginx",
+            fedora: "nginx",
+            suse: "nginx",
+            arch: "nginx",
+        },
+        tools: &["nginx"],
+        reason: "the other one",
+    },
+    Package {
+        names: Names {
+            debian: "libnginx-mod-stream",
+            fedora: "nginx-mod-stream",
+            suse: "nginx",
+            arch: "nginx-mod-stream",
+        },
+        tools: &["ngx_stream_module.so"],
+        reason: "hosts whose TLS nginx passes through",
     },
 ];
 

@@ -8,6 +8,7 @@ pub(super) enum Lane {
     Unit,
     Bpf,
     Netns,
+    Edge,
     Chaos,
 }
 
@@ -23,7 +24,7 @@ pub(super) enum Check {
     Tidy,
 }
 
-const LANES: [Lane; 4] = [Lane::Unit, Lane::Bpf, Lane::Netns, Lane::Chaos];
+const LANES: [Lane; 5] = [Lane::Unit, Lane::Bpf, Lane::Netns, Lane::Edge, Lane::Chaos];
 
 /// The lanes of these names in the order they run; for none, all but those that only take longer.
 pub(super) fn select(names: &[String]) -> Result<Vec<Lane>> {
@@ -51,6 +52,7 @@ impl Lane {
             Self::Unit => "unit",
             Self::Bpf => "bpf",
             Self::Netns => "netns",
+            Self::Edge => "edge",
             Self::Chaos => "chaos",
         }
     }
@@ -60,6 +62,7 @@ impl Lane {
             Self::Unit => "format, lints, tidy, and everything tested on values",
             Self::Bpf => "the eBPF programs on this kernel, packet by packet",
             Self::Netns => "agents, the CNI plugin and real traffic between network namespaces",
+            Self::Edge => "HAProxy and nginx with confgen's configurations, under load",
             Self::Chaos => {
                 "2,000 flows while agents are killed and upgraded 100 times; policy with 20 million packets and 10,000 policies; 500 pods while CNI plugins are killed"
             }
@@ -69,7 +72,7 @@ impl Lane {
     pub(super) fn needs_root(self) -> bool {
         match self {
             Self::Unit => false,
-            Self::Bpf | Self::Netns | Self::Chaos => true,
+            Self::Bpf | Self::Netns | Self::Edge | Self::Chaos => true,
         }
     }
 
@@ -88,7 +91,7 @@ impl Lane {
                 ("FAIRLEAD_POLICY_SCALE", "10000"),
                 ("FAIRLEAD_CNI_STORM", "500"),
             ],
-            Self::Unit | Self::Bpf | Self::Netns => &[],
+            Self::Unit | Self::Bpf | Self::Netns | Self::Edge => &[],
         }
     }
 
@@ -113,6 +116,7 @@ impl Lane {
                 Check::Cargo(&["test", "-p", "tests", "--test", "netns"]),
                 Check::Cargo(&["test", "-p", "tests", "--test", "cni"]),
             ],
+            Self::Edge => &[Check::Cargo(&["test", "-p", "tests", "--test", "edge"])],
             Self::Chaos => &[
                 Check::Cargo(&[
                     "test",
@@ -159,9 +163,12 @@ mod tests {
 
     #[test]
     fn lanes_are_selected_by_name() {
-        check(&[], Ok(&["unit", "bpf", "netns"]));
+        check(&[], Ok(&["unit", "bpf", "netns", "edge"]));
         check(&["netns", "unit", "unit"], Ok(&["unit", "netns"]));
         check(&["chaos", "bpf"], Ok(&["bpf", "chaos"]));
-        check(&["vm"], Err("no lane vm; lanes: unit, bpf, netns, chaos"));
+        check(
+            &["vm"],
+            Err("no lane vm; lanes: unit, bpf, netns, edge, chaos"),
+        );
     }
 }
