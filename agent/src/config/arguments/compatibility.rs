@@ -42,9 +42,6 @@ pub struct Compatibility {
     /// Ports of a Service's address that no Service has are not answered
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ipvs_permit_all: Option<bool>,
-    /// IPVS: nothing of others is touched
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub excluded_cidrs: Vec<IpNet>,
     /// Direct server return needs no container runtime
     #[arg(long, value_name = "PATH")]
     pub runtime_endpoint: Option<String>,
@@ -73,7 +70,6 @@ impl Compatibility {
             ipvs_graceful_termination,
             ipvs_graceful_period,
             ipvs_permit_all,
-            excluded_cidrs,
             runtime_endpoint,
             service_cluster_ip_range,
             service_node_port_range,
@@ -95,7 +91,6 @@ impl Compatibility {
             ),
             ("--ipvs-graceful-period", ipvs_graceful_period.is_some()),
             ("--ipvs-permit-all", *ipvs_permit_all == Some(false)),
-            ("--excluded-cidrs", !excluded_cidrs.is_empty()),
             ("--runtime-endpoint", runtime_endpoint.is_some()),
             (
                 "--service-cluster-ip-range",
