@@ -7,15 +7,16 @@
 //! A pair begins in `OPENING_V2` and moves to `CONNECTIONS_V2` when both sides have sent, so that
 //! nobody who cannot receive drives out a connection that works.
 
-use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{
     CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL,
     ConnectionV2, TupleV1,
 };
 use agent_abi::counters::Counter;
+use agent_abi::egress;
 use agent_abi::service::{
     BACKEND_LOCAL, BackendV2, FRONTEND_DIRECT_RETURN, FRONTEND_SOURCE_RANGES, FrontendV2,
 };
+use agent_abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST};
 
 use crate::kernel;
@@ -281,7 +282,7 @@ fn aim(
 /// Inserts the reply's entry. Where its key is taken by another connection (one backend behind two
 /// Services, or a port of the node in use), other source ports are tried.
 #[inline(never)]
-fn reserve(
+pub(crate) fn reserve(
     forward: &mut ConnectionV2,
     reply: &ConnectionV2,
     key: &mut TupleV1,
@@ -290,7 +291,7 @@ fn reserve(
 ) -> Result<(), Counter> {
     let settings = maps::settings().ok_or(Counter::DropFailed)?;
     let closing_lifetime = u64::from(settings.tcp_closing_seconds) * SECOND;
-    let lifetime = u64::from(if reply.rewrite.protocol == agent_abi::IPPROTO_UDP {
+    let lifetime = u64::from(if is_brief(reply.rewrite.protocol) {
         settings.udp_seconds
     } else {
         settings.tcp_seconds
@@ -340,7 +341,7 @@ fn reserve(
 
 /// Whether there was room, and no such entry.
 #[inline(always)]
-fn insert_opening(key: &TupleV1, connection: &ConnectionV2) -> bool {
+pub(crate) fn insert_opening(key: &TupleV1, connection: &ConnectionV2) -> bool {
     let inserted = OPENING_V2.insert(key, connection, u64::from(BPF_NOEXIST));
     inserted.is_ok()
 }
@@ -350,11 +351,18 @@ fn must_reopen(packet: &Packet, connection: &ConnectionV2, now: u64) -> bool {
     if expired(&packet.tuple, connection, now) || connection.flags & CONNECTION_CLOSING != 0 {
         return true;
     }
-    let gone = services::backend(connection.backend).is_none();
+    let gone =
+        egress::has_backends(connection.service) && services::backend(connection.backend).is_none();
     if gone && packet.tuple.protocol != IPPROTO_TCP {
         count(Counter::FlowsRebalanced);
     }
     gone
+}
+
+/// Whether connections of a protocol have no end that is seen, and are forgotten soon.
+#[inline(always)]
+fn is_brief(protocol: u8) -> bool {
+    matches!(protocol, IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_ICMPV6)
 }
 
 #[inline(always)]
@@ -362,7 +370,7 @@ fn expired(key: &TupleV1, connection: &ConnectionV2, now: u64) -> bool {
     let Some(settings) = maps::settings() else {
         return false;
     };
-    let seconds = if key.protocol == agent_abi::IPPROTO_UDP {
+    let seconds = if is_brief(key.protocol) {
         settings.udp_seconds
     } else if connection.flags & CONNECTION_CLOSING != 0 {
         settings.tcp_closing_seconds
@@ -390,7 +398,7 @@ fn remove(key: &TupleV1) {
 }
 
 #[inline(always)]
-fn remove_opening(key: &TupleV1) {
+pub(crate) fn remove_opening(key: &TupleV1) {
     let _removed = OPENING_V2.remove(key);
 }
 
@@ -408,7 +416,7 @@ pub(crate) fn reverse(tuple: &TupleV1, answer: &mut TupleV1) {
 
 /// Equality without a call to `memcmp`, which the BPF target does not have.
 #[inline(always)]
-fn same(a: &TupleV1, b: &TupleV1) -> bool {
+pub(crate) fn same(a: &TupleV1, b: &TupleV1) -> bool {
     same_address(&a.source, &b.source)
         && same_address(&a.destination, &b.destination)
         && a.source_port == b.source_port

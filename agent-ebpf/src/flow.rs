@@ -9,6 +9,7 @@ use agent_abi::flow::{
     LIMIT_BURST, LIMIT_INTERVAL, LimitV1,
 };
 use agent_abi::policy::RuleKeyV1;
+use aya_ebpf::bindings::__sk_buff;
 
 use crate::global::global;
 use crate::maps::{self, FLOW_LIMITS_V1, FLOWS_V1, Scratch, count};
@@ -58,6 +59,12 @@ pub(crate) fn is_noted() -> bool {
 }
 
 global! {
+    /// Index of the interface the packet is at. Where a program asks several times, LLVM computes the
+    /// field's address once, and the verifier takes no address in the context but its beginning.
+    fn interface_of(skb: *mut __sk_buff) -> i32 {
+        kernel::interface(skb) as i32
+    }
+
     /// Tells of the drop that was noted, if one was. The answer says nothing.
     fn tell_drop(place: u32, interface: u32) -> i32 {
         if let Some(scratch) = maps::scratch() {

@@ -13,12 +13,14 @@ use crate::forward::forward;
 use crate::global::{global, verdict};
 use crate::kernel;
 use crate::maps::{self, Scratch, count};
-use crate::packet::{Family, Hook, Packet, Parsed, parse_at, same_address};
+use crate::packet::{Family, Hook, Packet, Parsed, is_icmp, parse_at, same_address};
 use crate::rewrite::{ports, v4_addresses, v6_difference};
-use crate::{connections, services, tunnel};
+use crate::{connections, egress, services, tunnel};
 
 const ICMP_HEADER: u32 = 8;
 const PORTS: u32 = 4;
+/// Where the identifier of an echo is (RFC 792, RFC 4443 §4.1).
+pub(crate) const IDENTIFIER: u32 = 4;
 
 global! {
     /// Translates an error that concerns a connection; the answer is the verdict, or
@@ -46,8 +48,9 @@ fn translate(
     } = scratch;
     let at = packet.transport + ICMP_HEADER;
     let parsed = parse_at(skb, at, packet.family, inner);
+    let is_echo = parsed.is_none() && egress::is_echo(skb, inner);
     // Bytes behind the error's own end are no part of what it quotes, nor of its checksum.
-    if parsed != Some(Parsed::Transport)
+    if (parsed != Some(Parsed::Transport) && !is_echo)
         || inner.transport + PORTS > packet.transport + packet.length
     {
         return Ok(TC_ACT_UNSPEC);
@@ -144,6 +147,13 @@ fn write(
             kernel::store(skb, outer.network + 8, &to.source)?;
             kernel::store(skb, outer.network + 24, &to.destination)?;
         }
+    }
+    if is_icmp(inner.tuple.protocol) {
+        return kernel::store(
+            skb,
+            inner.transport + IDENTIFIER,
+            &egress::identifier(quoted),
+        );
     }
     kernel::store(skb, inner.transport, &ports(quoted))
 }

@@ -20,6 +20,7 @@ mod connect;
 mod connections;
 #[cfg(feature = "debug")]
 mod debug;
+mod egress;
 mod error;
 mod flow;
 mod forward;

@@ -6,6 +6,7 @@ use agent_abi::Address;
 use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
+use agent_abi::egress::{EgressAddressV1, EgressSourceV1};
 use agent_abi::flow::{FLOWS_BYTES, LimitKeyV1, LimitV1};
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
 use agent_abi::policy::{
@@ -99,6 +100,16 @@ static COUNTERS_V2: PerCpuArray<u64> = PerCpuArray::pinned(COUNTERS.len() as u32
 
 #[map]
 static TRAFFIC_V2: PerCpuHashMap<u32, TrafficV1> = PerCpuHashMap::pinned(1024, BPF_F_NO_PREALLOC);
+
+/// Written by the agent.
+#[map]
+pub(crate) static EGRESS_V1: LpmTrie<EgressAddressV1, u32> =
+    LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
+
+/// Written by the agent. No node has more uplinks.
+#[map]
+pub(crate) static EGRESS_SOURCES_V1: HashMap<u32, EgressSourceV1> =
+    HashMap::pinned(256, BPF_F_NO_PREALLOC);
 
 #[map]
 pub(crate) static POLICY_IDENTITIES_V1: LpmTrie<PolicyAddressV1, u32> =

@@ -292,7 +292,7 @@ pub(crate) fn parse_at(
     }
     let is_error = match packet.tuple.protocol {
         IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP => false,
-        IPPROTO_ICMP | IPPROTO_ICMPV6 => true,
+        protocol if is_icmp(protocol) => true,
         IPPROTO_IPIP | IPPROTO_IPV6 => return Some(Parsed::Tunnel),
         _ => return None,
     };
@@ -322,6 +322,12 @@ fn can_have_ports(packet: &Packet) -> bool {
         ROUTING | AUTHENTICATION | DESTINATION_OPTIONS => packet.family == Family::V6,
         _ => false,
     }
+}
+
+/// Whether a protocol is one of the two that ICMP is.
+#[inline(always)]
+pub(crate) fn is_icmp(protocol: u8) -> bool {
+    protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6
 }
 
 /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 792, RFC 4443).

@@ -15,7 +15,7 @@ use agent_abi::policy::{
     PolicyConnectionV1,
 };
 use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
-use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP};
+use agent_abi::{Address, IPPROTO_ICMPV6, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
 use crate::connections;
@@ -24,7 +24,7 @@ use crate::fragment;
 use crate::global::{global, verdict};
 use crate::kernel;
 use crate::maps::{self, Decided, POLICY_CONNECTIONS_V1, Scratch, count};
-use crate::packet::{Family, Hook, Packet, UNREADABLE, parse_at, same_address};
+use crate::packet::{Family, Hook, Packet, UNREADABLE, is_icmp, parse_at, same_address};
 use crate::policy::{Decision, decide, traffic};
 use crate::source_check::source_may_come;
 
@@ -427,11 +427,6 @@ fn judge_error(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
         }
     }
     judge(skb, scratch, from_pod, WITHOUT_PORTS, true)
-}
-
-#[inline(always)]
-fn is_icmp(protocol: u8) -> bool {
-    protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6
 }
 
 /// Neighbour discovery and multicast listeners (RFC 4861, RFC 2710, RFC 3810), to or from addresses

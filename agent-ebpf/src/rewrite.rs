@@ -78,7 +78,11 @@ fn write(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), i64> 
 }
 
 #[inline(always)]
-fn write_addresses(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), i64> {
+pub(crate) fn write_addresses(
+    skb: *mut __sk_buff,
+    packet: &Packet,
+    to: &TupleV1,
+) -> Result<(), i64> {
     match packet.family {
         Family::V4 => {
             let bytes = v4_bytes::<10>(packet, to);

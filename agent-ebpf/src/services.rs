@@ -249,7 +249,7 @@ pub(crate) fn backend(id: u32) -> Option<&'static BackendV2> {
 
 #[expect(unsafe_code, reason = "map values are raw pointers")]
 #[inline(always)]
-fn read<T>(value: Option<*const T>) -> Option<&'static T> {
+pub(crate) fn read<T>(value: Option<*const T>) -> Option<&'static T> {
     // SAFETY: the pointer comes from a lookup of this program run in a map that is not
     // preallocated, so its memory is not reused before the run ends (RCU); the agent replaces
     // elements whole and the programs do not write them.

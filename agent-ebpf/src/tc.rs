@@ -17,7 +17,7 @@ use crate::packet::{Hook, Parsed};
 use crate::police::{self, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
-use crate::{flow, global, icmp, kernel, packet, services, tunnel};
+use crate::{egress, flow, global, icmp, kernel, packet, services, tunnel};
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
@@ -60,7 +60,7 @@ const WITHOUT_POLICY: bool = false;
 fn verdict<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> i32 {
     let verdict = global::verdict(process::<POLICED>(skb, hook));
     if verdict == TC_ACT_SHOT {
-        flow::tell_drop(flow::place(hook, POLICED), kernel::interface(skb));
+        flow::tell_drop(flow::place(hook, POLICED), flow::interface_of(skb) as u32);
     }
     #[cfg(feature = "debug")]
     crate::debug::say_verdict(skb, flow::place(hook, POLICED), verdict);
@@ -127,7 +127,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         return Ok(if POLICED {
             police_other(skb, hook as u32)
         } else {
-            TC_ACT_UNSPEC
+            egress::other(skb, hook)
         });
     }
     if POLICED && in_order && scratch.packet.is_first_fragment() {
@@ -149,6 +149,12 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             .filter(|frontend| hook == Hook::Egress || frontend.flags & FRONTEND_LOOPBACK == 0)
     else {
         connections::make_way(packet, now);
+        if !POLICED && egress::concerns(hook, packet) {
+            return Ok(match egress::egress_open(skb, hook as u32) {
+                egress::OPENED => translate(skb, hook as u32),
+                verdict => verdict,
+            });
+        }
         if POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, now) {
             return Ok(TC_ACT_UNSPEC);
         }
@@ -166,14 +172,14 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         }
         OPENED => {
             if !POLICED {
-                flow::tell_opened(hook as u32, kernel::interface(skb));
+                flow::tell_opened(hook as u32, flow::interface_of(skb) as u32);
             }
             Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)))
         }
         REFUSED if !may_pass::<POLICED>(skb, hook, police::REFUSED) => Ok(TC_ACT_SHOT),
         REFUSED => {
             flow::note(Counter::PacketsRejected);
-            flow::tell_drop(flow::place(hook, POLICED), kernel::interface(skb));
+            flow::tell_drop(flow::place(hook, POLICED), flow::interface_of(skb) as u32);
             Ok(reject(skb, hook as u32))
         }
         verdict => Ok(verdict),
@@ -229,7 +235,7 @@ fn account_begun(connection: &ConnectionV2, begun: u64) {
 
 /// Counts a packet for its Service, and the connections that it begins.
 #[inline(always)]
-fn account(skb: *mut __sk_buff, connection: &ConnectionV2, begun: u64) {
+pub(crate) fn account(skb: *mut __sk_buff, connection: &ConnectionV2, begun: u64) {
     let Some(traffic) = maps::traffic(connection.service) else {
         return;
     };

@@ -20,6 +20,7 @@ use crate::cni::conflist::PLUGIN;
 use crate::cni::install::Places;
 use crate::desired::node::{Exposure, NodePortAddresses};
 use crate::desired::route::{Encapsulation, OverlayUse, RouterOptions};
+use crate::egress::excluded::Given;
 use crate::lb::ebpf::facility::{Timeouts, Translation};
 use crate::lb::ebpf::programs::{Limits, PolicyLimits};
 use arguments::{
@@ -72,6 +73,8 @@ pub struct RouterConfig {
     pub sync_period: Duration,
     /// Where the CNI plugin is installed, if it is.
     pub cni: Option<Places>,
+    /// What keeps the pods' addresses, where what leaves the cluster is translated.
+    pub egress: Option<Given>,
 }
 
 /// Where things are kept.
@@ -123,7 +126,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first flag that makes no sense.
     pub fn new(arguments: Arguments) -> Result<Self, ConfigError> {
-        let without_effect = arguments.compatibility.given();
+        let mut without_effect = arguments.compatibility.given();
+        without_effect.extend(arguments.router.without_effect());
         let Arguments {
             command: _,
             master,
@@ -234,6 +238,7 @@ impl Config {
                 external_ranges: service_external_ip_range,
                 any_external: !strict_external_ip_validation,
             }),
+            router: router_of(router, &cluster_cidr, &paths.socket)?,
             translation: Translation {
                 masquerade_all,
                 keep_connections: netpol_keep_connections,
@@ -253,7 +258,6 @@ impl Config {
                 }),
             },
             default_deny: netpol_default_deny,
-            router: router_of(router, &paths.socket)?,
             devices,
             xdp_devices,
             config_sync_period,
@@ -269,6 +273,7 @@ impl Config {
 /// The pod network, where it is kept. The plugin asks the agent at `socket`.
 fn router_of(
     arguments: RouterArguments,
+    cluster_cidrs: &[IpNet],
     socket: &Path,
 ) -> Result<Option<RouterConfig>, ConfigError> {
     let RouterArguments {
@@ -285,6 +290,9 @@ fn router_of(
         cni_bin_dir,
         cni_plugin,
         cni_state_dir,
+        enable_pod_egress,
+        egress_excluded_cidrs,
+        egress_excluded_cidrs_file,
     } = arguments;
     if cni_conf_name.is_empty() || cni_conf_name.contains('/') {
         return Err(ConfigError::ConfName(cni_conf_name));
@@ -313,6 +321,11 @@ fn router_of(
             source: cni_plugin,
             socket: socket.to_owned(),
             state_dir: cni_state_dir,
+        }),
+        egress: enable_pod_egress.then(|| Given {
+            cluster_cidrs: cluster_cidrs.to_vec(),
+            excluded: egress_excluded_cidrs,
+            file: egress_excluded_cidrs_file,
         }),
     }))
 }

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::applier::{Applied, with_causes};
 use crate::desired::Desired;
 use crate::desired::policy::PolicyTables;
+use crate::egress::maps::SourceMap;
+use crate::egress::source;
 use crate::handover::Handover;
 use crate::lb::ebpf::attach::{AttachError, Attachments, Mode, Side, Target};
 use crate::lb::ebpf::programs::Programs;
@@ -113,6 +115,8 @@ pub struct Devices {
     pub mode: Mode,
     /// Who may send from behind interfaces, where network policy is on.
     pub interfaces: Option<Interfaces>,
+    /// Under which addresses pods' connections leave the cluster.
+    pub sources: SourceMap,
 }
 
 /// What is known of interfaces and of the pods behind them.
@@ -136,6 +140,7 @@ pub fn run(
         mut ownership,
         mode,
         mut interfaces,
+        mut sources,
     }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
@@ -172,6 +177,7 @@ pub fn run(
                 .map(|link| (link, role(link, node, &uplinks, &pods)))
                 .collect();
             failing = !limit_sources(interfaces.as_mut(), &wanted.policy, &roles);
+            failing |= !leave_by(&mut sources, &roles, &wanted);
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
             if mode == Mode::Clsact {
                 record_qdiscs(&mut ownership, &targets, attachments.attached());
@@ -233,6 +239,21 @@ fn limit_sources(
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, cause = with_causes(&error), "sources of packets are not checked everywhere; tried again in a while");
+            false
+        }
+    }
+}
+
+/// Brings the table of addresses that pods' connections leave under up to date; whether that succeeded.
+fn leave_by(map: &mut SourceMap, roles: &[(&Link, Role)], wanted: &Desired) -> bool {
+    let sources = match &wanted.egress {
+        Some(_) => source::sources(roles, &wanted.node.addresses),
+        None => source::Sources::new(),
+    };
+    match map.follow(sources) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, cause = with_causes(&error), "what pods send out of the cluster may leave under an address of before; tried again in a while");
             false
         }
     }
@@ -327,6 +348,7 @@ mod tests {
             kind,
             ethernet: kind != LinkKind::Loopback,
             addresses,
+            sources: Vec::new(),
             networks: Default::default(),
             default_route,
             routes: BTreeSet::new(),

@@ -9,6 +9,7 @@ pub mod control;
 pub mod desired;
 pub mod devices;
 pub mod doctor;
+pub mod egress;
 pub mod explain;
 pub mod flows;
 pub mod handover;

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use crate::applier::{Divergences, Facility, Outcome, Pass};
+use crate::applier::{Divergences, Facility, Outcome, Pass, with_causes};
 use crate::desired::Desired;
+use crate::egress::image::entries;
+use crate::egress::maps::EgressMap;
 use crate::lb::ebpf::facility::ServiceMaps;
 use crate::policy::ebpf::facility::PolicyMaps;
 use crate::policy::ebpf::maps::Maps;
@@ -17,6 +19,8 @@ pub struct NodeTables {
     pub services: ServiceMaps,
     /// Those of network policy, where it is on.
     pub policy: Option<PolicyMaps>,
+    /// That of what leaves the cluster.
+    pub egress: EgressMap,
 }
 
 /// The policy tables pinned in `pins`, where network policy is on. Where it is not, they are emptied,
@@ -32,9 +36,25 @@ pub fn policy_maps(pins: &Path, wanted: bool) -> Result<Option<PolicyMaps>, Tabl
     Ok(None)
 }
 
+/// Why an apply ended early, of two parts.
+fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
+    let errors: Vec<String> = one.into_iter().chain(other).collect();
+    (!errors.is_empty()).then(|| errors.join("; "))
+}
+
 impl Facility for NodeTables {
     fn apply(&mut self, desired: &Desired, pass: Pass) -> Outcome {
         let mut outcome = self.services.apply(desired, pass);
+        if pass == Pass::Everything {
+            self.egress.forget();
+        }
+        match self.egress.follow(entries(desired.egress.as_deref())) {
+            Ok(writes) => outcome.operations += writes,
+            Err(error) => outcome.error = joined(outcome.error, Some(with_causes(&error))),
+        }
+        if desired.egress.is_some() {
+            outcome.usage.extend(self.egress.usage());
+        }
         if let Some(policy) = &mut self.policy {
             let Outcome {
                 operations,
@@ -49,8 +69,7 @@ impl Facility for NodeTables {
             outcome.usage.extend(usage);
             outcome.policy = revision;
             outcome.problems.extend(problems);
-            let errors: Vec<String> = outcome.error.into_iter().chain(error).collect();
-            outcome.error = (!errors.is_empty()).then(|| errors.join("; "));
+            outcome.error = joined(outcome.error, error);
         }
         outcome
     }

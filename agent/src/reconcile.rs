@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap;
 use crate::desired::Desired;
+use crate::desired::egress::EgressOptions;
 use crate::desired::node::{self, Exposure, NodeContext};
 use crate::desired::route::RouterOptions;
 use crate::histogram::Histogram;
@@ -78,6 +79,8 @@ pub struct Place {
     pub default_deny: bool,
     /// How pods of other nodes are reached, where routes are kept.
     pub router: Option<RouterOptions>,
+    /// What keeps the pods' addresses, where others are translated.
+    pub egress: watch::Receiver<Option<Arc<EgressOptions>>>,
     /// Interfaces of the node.
     pub links: watch::Receiver<Option<Vec<Link>>>,
 }
@@ -100,14 +103,19 @@ impl Place {
         NodeContext {
             default_deny: self.default_deny,
             router: self.router,
+            egress: self.egress.borrow().clone(),
             networks,
             ..NodeContext::of(cluster, &self.node_name, &self.exposure, &own, mtu)
         }
     }
 
-    /// Waits for a change of the interfaces.
+    /// Waits for a change of the interfaces, or of the operator's list.
     async fn changed(&mut self) {
-        if self.links.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = self.links.changed() => changed,
+            Ok(()) = self.egress.changed() => Ok(()),
+        };
+        if changed.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -34,6 +34,8 @@ use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, pod_interface, server};
 use crate::devices;
+use crate::egress::excluded::Given;
+use crate::egress::maps::{EgressMap, SourceMap};
 use crate::flows;
 use crate::flows::log::Log;
 use crate::flows::names::{Names, Sources};
@@ -150,7 +152,9 @@ pub async fn run(config: Config) -> Result<()> {
     let tables = NodeTables {
         services: ServiceMaps::open(pins.clone(), translation)?,
         policy: policy_maps(&pins, limits.policy.is_some())?,
+        egress: EgressMap::open(&pins)?,
     };
+    let sources = SourceMap::open(&pins)?;
     let log = Log::open(&pins)?;
     let in_force = tables.policy.as_ref().map(PolicyMaps::in_force);
     let mut interfaces = Interfaces::open(&pins)?;
@@ -183,6 +187,8 @@ pub async fn run(config: Config) -> Result<()> {
     let (latency_tx, latencies) = watch::channel(Histogram::default());
     let (kept_tx, kept) = watch::channel(Kept::default());
     let (installed_tx, installed) = watch::channel(Installed::default());
+    let egress = router.as_ref().and_then(|router| router.egress.clone());
+    let (excluded_tx, excluded) = watch::channel(egress.as_ref().map(Given::read));
     let (questions, asked) = mpsc::channel(flows::log::QUESTIONS);
     let watched = Watched {
         started: Instant::now(),
@@ -249,6 +255,7 @@ pub async fn run(config: Config) -> Result<()> {
         exposure,
         default_deny,
         router: router.as_ref().map(|router| router.options),
+        egress: excluded,
         links: links.clone(),
     };
     let published = Published {
@@ -282,6 +289,13 @@ pub async fn run(config: Config) -> Result<()> {
             tracing::error!(%error, "flows cannot be read; the agent ends, and can be started again");
         }
     })?;
+    if let Some(egress) = egress {
+        let token = cancel.clone();
+        tasks.spawn(async move {
+            egress.follow(excluded_tx, token).await;
+            Ok(())
+        });
+    }
     if let Some(router) = router {
         let (token, wanted, seen) = (cancel.clone(), desired.clone(), links.clone());
         let period = router.sync_period;
@@ -322,6 +336,7 @@ pub async fn run(config: Config) -> Result<()> {
         ownership,
         mode,
         interfaces,
+        sources,
     };
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {

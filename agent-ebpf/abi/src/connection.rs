@@ -83,7 +83,8 @@ pub struct ConnectionV2 {
     pub host_mac: [u8; 6],
     /// Zero.
     pub _pad: [u8; CONNECTION_PAD],
-    /// Service the connection was made to; 0 where that is not known.
+    /// Service the connection was made to; 0 where that is not known. Past every Service:
+    /// `agent_abi::egress`.
     pub service: u32,
     /// `CLOCK_MONOTONIC` nanoseconds of the last packet that was noted (at most one a second is).
     pub last_seen: u64,

@@ -53,5 +53,7 @@ pub const HANDING_BACK: u32 = 2;
 pub const SETTING_MASQUERADE_ALL: u32 = 1;
 /// `--netpol-keep-connections`: what network policy has let through stays so, whatever it says later.
 pub const SETTING_KEEP_CONNECTIONS: u32 = 2;
+/// `--enable-pod-egress`: what pods send out of the cluster leaves under the node's address.
+pub const SETTING_POD_EGRESS: u32 = 4;
 
 const _: () = assert!(size_of::<SettingsV2>() == 96 && offset_of!(SettingsV2, flags) == 72);

@@ -99,7 +99,7 @@ pub struct Arguments {
         require_equals = true, action = ArgAction::Set, help_heading = "Services")]
     pub masquerade_all: bool,
     /// Networks of the cluster's pods, one of a family: cluster IP traffic from elsewhere gets the
-    /// node's source address
+    /// node's source address, and what pods send there keeps theirs
     #[arg(long, value_name = "CIDR", value_delimiter = ',', num_args = 1..=2, help_heading = "Services")]
     pub cluster_cidr: Vec<IpNet>,
     /// Where node ports are served: `primary` for the Node's addresses, or networks whose addresses

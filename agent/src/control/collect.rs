@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use agent_abi::counters::TrafficV1;
 use agent_abi::service::{BackendV2, POOL_CLUSTER};
 use model::SourceState;
 use tokio::sync::{mpsc, watch};
 
+use super::egress;
 use super::kernel;
 use super::metrics::Measured;
 use super::policy;
 use super::report::{
-    Apply, BackendRow, DeviceRow, DivergenceRow, FrontendRow, NoteRow, ProblemRow, Routing,
-    ServiceRow, Services, SourceRow, Status, UnenforcedRow,
+    Apply, BackendRow, DeviceRow, DivergenceRow, EgressReport, FrontendRow, NoteRow, ProblemRow,
+    Routing, ServiceRow, Services, SourceRow, Status, UnenforcedRow,
 };
 use super::routing;
 use crate::applier::Applied;
@@ -95,6 +97,7 @@ impl Watched {
     pub fn told(&self) -> Status {
         Status {
             notes: self.notes(),
+            egress: self.egress(),
             ..self.known()
         }
     }
@@ -124,6 +127,7 @@ impl Watched {
             problems: self.problems.borrow().iter().map(problem).collect(),
             unenforced: self.unenforced.borrow().iter().map(unenforced).collect(),
             routing: self.routing(),
+            egress: None,
             notes: Vec::new(),
             flags_without_effect: self.without_effect.to_vec(),
         }
@@ -158,6 +162,10 @@ impl Watched {
             policy: self.policy.as_ref().map(|told| {
                 let told = told.borrow().clone();
                 policy::measure(&self.pins, told, desired.as_deref(), &view.cluster)
+            }),
+            egress: egress::traffic(&self.pins).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the traffic that leaves the cluster cannot be read; it is left out");
+                TrafficV1::default()
             }),
             kube_router: self.kube_router_metrics,
         }
@@ -263,6 +271,13 @@ impl Watched {
             error: applied.outcome.error.clone(),
             failures: applied.outcome.failures.iter().map(failure).collect(),
         }
+    }
+
+    fn egress(&self) -> Option<EgressReport> {
+        let desired = self.desired.borrow().clone()?;
+        let egress = desired.egress.as_ref()?;
+        let devices = self.devices.borrow().clone().unwrap_or_default();
+        Some(egress::report(&self.pins, egress, &devices))
     }
 
     fn routing(&self) -> Option<Routing> {

@@ -12,6 +12,7 @@ use agent_abi::connection::{
     CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, FragmentKeyV1, FragmentV2, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::{TRAFFIC_MAP, TrafficV1};
+use agent_abi::egress::EGRESS_SERVICE;
 use agent_abi::policy::{POLICY_CONNECTIONS_MAP, PolicyConnectionV1, RULES_MAP, RuleKeyV1};
 use agent_abi::service::{
     AFFINITY_MAP, AffinityKeyV1, AffinityV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV2,
@@ -142,7 +143,7 @@ pub fn traffic(pins: &Path, desired: &Desired) -> Result<Vec<TrafficRow>, TableE
     Ok(rows)
 }
 
-fn passed(pins: &Path) -> Result<Vec<(u32, TrafficV1)>, TableError> {
+pub(super) fn passed(pins: &Path) -> Result<Vec<(u32, TrafficV1)>, TableError> {
     let sums = per_cpu_sums_by_key::<u32, PARTS>(pins, TRAFFIC_MAP)?;
     let named = |(id, sums): (u32, [u64; PARTS])| {
         let [connections, packets_in, bytes_in, packets_out, bytes_out] = sums;
@@ -214,7 +215,7 @@ fn forget_departed(pins: &Path) -> Result<usize, TableError> {
     let services = Table::<u32, ServiceV2>::open(pins, SERVICES_MAP)?;
     let mut departed = Vec::new();
     for (id, _) in counted {
-        if services.get(id)?.is_none() {
+        if id != EGRESS_SERVICE && services.get(id)?.is_none() {
             departed.push(id);
         }
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use agent_abi::counters::TrafficV1;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
@@ -45,6 +46,8 @@ pub struct Measured {
     pub compiles: Histogram,
     /// Network policy, where it is on.
     pub policy: Option<Policy>,
+    /// What left the cluster.
+    pub egress: TrafficV1,
     /// Whether traffic is shown under kube-router's names too.
     pub kube_router: bool,
 }
@@ -258,6 +261,9 @@ impl Collector for Measured {
         if let Some(routing) = &self.status.routing {
             super::routing::write(routing, &mut page)?;
         }
+        if let Some(report) = &self.status.egress {
+            super::egress::write(report, &self.egress, &mut page)?;
+        }
         if let Some(policy) = &self.policy {
             policy.write(&mut page)?;
         }
@@ -279,6 +285,9 @@ fn counted(name: &str) -> String {
         "tunnel_sent" => "Packets sent to the endpoint's node as they are",
         "tunnel_received" => "Packets received from the node they first came to",
         "connections_established" => "Connections that both sides have sent for",
+        "egress_connections" => {
+            "Connections of pods that left the cluster under the node's address"
+        }
         "policy_audited" => "Connections that an audited policy would drop",
         "flows_lost" => "Events of single connections that came faster than they were read",
         "xdp_sent" => "Packets sent to the endpoint's node before the stack saw them",

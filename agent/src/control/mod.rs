@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod collect;
+mod egress;
 mod flow_view;
 pub mod flows;
 pub mod health;

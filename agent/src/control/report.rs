@@ -1,5 +1,7 @@
 //! Answers to `status` and `services`, as they travel and as `--output json` prints them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Answer to `status`.
@@ -37,6 +39,9 @@ pub struct Status {
     /// Pod routes, where they are kept.
     #[serde(default)]
     pub routing: Option<Routing>,
+    /// What leaves the cluster, where that is masqueraded.
+    #[serde(default)]
+    pub egress: Option<EgressReport>,
     /// How something that was asked for is done.
     #[serde(default)]
     pub notes: Vec<NoteRow>,
@@ -73,6 +78,30 @@ pub struct Routing {
     pub cni: Option<String>,
     /// What is wrong with that, and what to do.
     pub cni_error: Option<String>,
+}
+
+/// What leaves the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressReport {
+    /// Whose packets are looked at.
+    pub pod_networks: Vec<String>,
+    /// What they leave as, by uplink.
+    pub sources: BTreeMap<String, Vec<String>>,
+    /// Networks that know pods by their own addresses, the first thousand of them.
+    pub kept: Vec<EgressRow>,
+    /// All of them.
+    pub kept_total: usize,
+    /// Those there is no room for.
+    pub left_out: usize,
+}
+
+/// A network where packets keep the pod's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressRow {
+    /// The network.
+    pub network: String,
+    /// Why.
+    pub why: String,
 }
 
 /// The way to a pod network.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use super::report::{Routing, ServiceRow, Services, Status};
+use super::report::{EgressReport, Routing, ServiceRow, Services, Status};
 use crate::explain::Explanation;
 
 /// `status`.
@@ -126,6 +126,9 @@ pub fn status(status: &Status) -> String {
     if let Some(routing) = &status.routing {
         text += &routes(routing);
     }
+    if let Some(egress) = &status.egress {
+        text += &leaving(egress);
+    }
     let problems = status.problems.iter();
     let problems = problems.map(|row| {
         vec![
@@ -202,6 +205,29 @@ fn routes(routing: &Routing) -> String {
         &["NETWORK", "NODE", "WAY", "WHY", "ERROR"],
         rows,
     )
+}
+
+fn leaving(egress: &EgressReport) -> String {
+    /// What fits a screen; `--output json` has more.
+    const SHOWN: usize = 30;
+    let mut facts = vec![vec!["pods of".to_owned(), egress.pod_networks.join(", ")]];
+    facts.extend(egress.sources.iter().map(|(uplink, addresses)| {
+        let addresses = match addresses.as_slice() {
+            [] => "their own address: the uplink has none".to_owned(),
+            addresses => addresses.join(", "),
+        };
+        vec![format!("leave by {uplink} as"), addresses]
+    }));
+    let mut text = section("Leaving the cluster (masquerade)", &[], facts.into_iter());
+    let rows = egress.kept.iter().take(SHOWN);
+    let rows = rows.map(|row| vec![row.network.clone(), row.why.clone()]);
+    text += &section("Not masqueraded", &["TO", "WHY"], rows);
+    let shown = egress.kept.len().min(SHOWN);
+    if egress.kept_total > shown {
+        let more = egress.kept_total - shown;
+        writeln_to(&mut text, &format!("and {more} more; see --output json"));
+    }
+    text
 }
 
 /// `services`; with `detail`, their endpoints too.

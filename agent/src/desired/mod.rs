@@ -5,6 +5,7 @@
 //! heard in one piece or in a thousand, the result is the same.
 
 mod claims;
+pub mod egress;
 mod endpoints;
 mod frontends;
 mod host_port;
@@ -29,6 +30,7 @@ use model::{
 use rpds::RedBlackTreeMapSync;
 
 use claims::Claims;
+use egress::Egress;
 pub use node::NodeContext;
 use policy::PolicyTables;
 use route::Routes;
@@ -269,6 +271,8 @@ pub struct Desired {
     pub policy: PolicyTables,
     /// How pods of other nodes are reached, where routes are kept.
     pub routes: Option<Arc<Routes>>,
+    /// What of the pods' traffic leaves the cluster, where that is translated.
+    pub egress: Option<Arc<Egress>>,
     units: RedBlackTreeMapSync<Owner, Arc<service::Compiled>>,
     claims: Claims,
     conflicts: RedBlackTreeMapSync<LbServiceKey, Arc<[Problem]>>,
@@ -285,6 +289,7 @@ impl Desired {
             nodes: Arc::default(),
             policy: PolicyTables::default(),
             routes: None,
+            egress: None,
             units: RedBlackTreeMapSync::new_sync(),
             claims: Claims::default(),
             conflicts: RedBlackTreeMapSync::new_sync(),
@@ -298,6 +303,7 @@ impl Desired {
         desired.policy = PolicyTables::compile(cluster, &desired.node);
         desired.nodes = node::addresses_of_all(cluster);
         desired.routes = Routes::compile(cluster, &desired.node).map(Arc::new);
+        desired.egress = Egress::compile(cluster, &desired.node).map(Arc::new);
         desired.compile_all(cluster);
         // Everything differs from nothing, which needs no list: see `changed_since`.
         desired.generation = 1;
@@ -336,12 +342,17 @@ impl Desired {
             if routes != next.routes {
                 next.routes = routes;
             }
+            let egress = Egress::compile(cluster, &next.node).map(Arc::new);
+            if egress != next.egress {
+                next.egress = egress;
+            }
         }
         next.policy = self.policy.follow(cluster, changes, &next.node);
         let differing = next.recompile(cluster, touched);
         let others = next.node != self.node
             || next.nodes != self.nodes
             || next.routes != self.routes
+            || next.egress != self.egress
             || next.policy.revision() != self.policy.revision();
         if !differing.is_empty() || others {
             next.advance(differing);
@@ -375,6 +386,7 @@ impl Desired {
         own.chain(self.conflicts.values().flat_map(|problems| problems.iter()))
             .chain(self.policy.problems())
             .chain(self.routes.iter().flat_map(|routes| &routes.problems))
+            .chain(self.egress.iter().flat_map(|egress| &egress.problems))
     }
 
     /// The units that differ from those of an earlier generation.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::{Cluster, IpFamily, ObjectKey};
 
+use super::egress::EgressOptions;
 use super::route::RouterOptions;
 
 /// What the operator decides about addresses.
@@ -60,6 +61,8 @@ pub struct NodeContext {
     pub networks: BTreeSet<IpNet>,
     /// How pods of other nodes are reached, where routes are kept (`--run-router`).
     pub router: Option<RouterOptions>,
+    /// What pods send out of the cluster leaves under the node's address (`--enable-pod-egress`).
+    pub egress: Option<Arc<EgressOptions>>,
 }
 
 impl NodeContext {
@@ -99,6 +102,7 @@ impl NodeContext {
             mtu,
             networks: BTreeSet::new(),
             router: None,
+            egress: None,
         }
     }
 

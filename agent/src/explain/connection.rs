@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use agent_abi::connection::{
     CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2,
 };
+use agent_abi::egress::{DIRECT_SERVICE, EGRESS_SERVICE, has_backends};
 use agent_abi::settings::SettingsV2;
 use model::Protocol;
 
@@ -23,7 +24,15 @@ impl Existing {
         let result = format!("{packet} becomes {}", rewritten(&self.entry));
         Explanation {
             backends: self.backend.iter().map(ToString::to_string).collect(),
-            ..Explanation::new(steps, Verdict::Balanced, result)
+            ..Explanation::new(steps, self.verdict(), result)
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.entry.service {
+            EGRESS_SERVICE => Verdict::Masqueraded,
+            DIRECT_SERVICE => Verdict::Untouched,
+            _ => Verdict::Balanced,
         }
     }
 }
@@ -64,7 +73,8 @@ pub(super) fn find(
     } else if idle > u64::from(limit) {
         Some(format!("it has been silent for longer than {limit} s"))
     } else {
-        backend.is_none().then(|| "its backend is gone".to_owned())
+        let is_gone = has_backends(entry.service) && backend.is_none();
+        is_gone.then(|| "its backend is gone".to_owned())
     };
     let follows = match (&ended, packet.target.protocol) {
         (None, _) => "its packets become what the entry says; nothing is chosen".to_owned(),
@@ -74,10 +84,9 @@ pub(super) fn find(
         (Some(why), Protocol::Udp | Protocol::Sctp) => format!("{why}: the next packet opens anew"),
     };
     let found = format!(
-        "{}; backend {}, service {}, {}, silent for {idle} s",
+        "{}; {}, {}, silent for {idle} s",
         rewritten(&entry),
-        entry.backend,
-        entry.service,
+        towards(&entry),
         flags(&entry),
     );
     steps.push(Step::new(Topic::Connection, looked_at(map), found, follows));
@@ -95,6 +104,14 @@ fn lifetime(protocol: Protocol, entry: &ConnectionV2, settings: &SettingsV2) -> 
             settings.tcp_closing_seconds
         }
         Protocol::Tcp | Protocol::Sctp => settings.tcp_seconds,
+    }
+}
+
+fn towards(entry: &ConnectionV2) -> String {
+    match entry.service {
+        EGRESS_SERVICE => "out of the cluster".to_owned(),
+        DIRECT_SERVICE => "from outside to the pod's own address".to_owned(),
+        service => format!("backend {}, service {service}", entry.backend),
     }
 }
 

@@ -12,7 +12,7 @@ use super::source::{Hook, Translation, translation};
 use super::{Explanation, Packet, Step, Topic, Verdict, endpoint, ip, socket, some_of};
 
 /// Ports that translated sources get (`agent-ebpf`, `source`).
-const TRANSLATED_PORTS: &str = "a free port of 1024-29999";
+pub(super) const TRANSLATED_PORTS: &str = "a free port of 1024-29999";
 
 /// Where a packet for one backend goes.
 enum Landing {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use agent_abi::Address;
 use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
+use agent_abi::egress::{EGRESS_MAP, EGRESS_SOURCES_MAP, EgressAddressV1, EgressSourceV1};
 use agent_abi::service::{
     AFFINITY_MAP, AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, RingChunkV1,
     RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
@@ -13,10 +14,12 @@ use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::lb::ebpf::maps::Maps;
-use crate::sys::map::{List, Table, TableError};
+use crate::sys::map::{List, Table, TableError, Trie};
 
 /// Bits of a whole key of the map of sources.
 const WHOLE_SOURCE: u32 = 32 + 128;
+/// Bits of a whole address.
+const WHOLE_ADDRESS: u32 = 128;
 
 /// An entry, where there is one.
 pub type Looked<T> = Result<Option<T>, TableError>;
@@ -44,6 +47,16 @@ pub trait Lookups: fmt::Debug {
     /// # Errors
     /// Where the kernel refuses.
     fn is_source_allowed(&self, service: u32, address: Address) -> Result<bool, TableError>;
+    /// Bits of the longest prefix of `EGRESS_V1`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn egress(&self, address: Address) -> Looked<u32>;
+    /// The values of `EGRESS_SOURCES_V1`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn egress_sources(&self) -> Result<Vec<EgressSourceV1>, TableError>;
     /// `SETTINGS_V2`.
     ///
     /// # Errors
@@ -60,6 +73,8 @@ pub struct Kernel {
     affinity: Table<AffinityKeyV1, AffinityV1>,
     connections: Table<TupleV1, ConnectionV2>,
     opening: Table<TupleV1, ConnectionV2>,
+    egress: Trie<EgressAddressV1>,
+    sources: Table<u32, EgressSourceV1>,
     settings: List<SettingsV2>,
 }
 
@@ -74,6 +89,8 @@ impl Kernel {
             affinity: Table::open_lru(pins, AFFINITY_MAP)?,
             connections: Table::open_lru(pins, CONNECTIONS_MAP)?,
             opening: Table::open_lru(pins, OPENING_MAP)?,
+            egress: Trie::open(pins, EGRESS_MAP)?,
+            sources: Table::open(pins, EGRESS_SOURCES_MAP)?,
             settings: List::open(pins, SETTINGS_MAP)?,
         })
     }
@@ -115,6 +132,15 @@ impl Lookups for Kernel {
     fn is_source_allowed(&self, service: u32, address: Address) -> Result<bool, TableError> {
         let key = SourceKeyV1 { service, address };
         self.maps.sources.matches(WHOLE_SOURCE, key)
+    }
+
+    fn egress(&self, address: Address) -> Looked<u32> {
+        self.egress.get(WHOLE_ADDRESS, EgressAddressV1 { address })
+    }
+
+    fn egress_sources(&self) -> Result<Vec<EgressSourceV1>, TableError> {
+        let entries = self.sources.entries()?.into_iter();
+        Ok(entries.map(|(_, source)| source).collect())
     }
 
     fn settings(&self) -> Result<SettingsV2, TableError> {

@@ -9,6 +9,7 @@ mod beside;
 mod choice;
 mod client;
 mod connection;
+mod egress;
 mod frontend;
 mod landing;
 pub mod lookups;
@@ -136,6 +137,7 @@ pub fn explain(question: &Question, facts: &Facts<'_>) -> Result<Explanation, Ex
     steps.push(client.step());
     let packet = Packet { client, target };
     let explanation = balance(&packet, facts, steps)?;
+    let explanation = egress::leave(&packet, facts, explanation)?;
     Ok(policy::judge(&packet, facts, explanation))
 }
 

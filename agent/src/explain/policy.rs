@@ -23,7 +23,7 @@ pub(super) fn judge(
                 .filter_map(|backend| backend.parse().ok())
                 .collect()
         }
-        Verdict::Untouched => vec![packet.target.address],
+        Verdict::Untouched | Verdict::Masqueraded => vec![packet.target.address],
         Verdict::Rejected | Verdict::Dropped => return explanation,
     };
     let mut forbidden = Vec::new();

@@ -70,6 +70,8 @@ pub enum Topic {
     Source,
     /// Replies past this node.
     DirectReturn,
+    /// What leaves the cluster.
+    Egress,
     /// Who may send what to whom.
     Policy,
     /// What the tables hold beside what is wanted.
@@ -91,6 +93,7 @@ impl Topic {
             Self::Choice => "choice",
             Self::Source => "source address",
             Self::DirectReturn => "direct return",
+            Self::Egress => "leaving the cluster",
             Self::Policy => "network policy",
             Self::Tables => "tables",
         }
@@ -105,6 +108,8 @@ pub enum Verdict {
     Balanced,
     /// It is no business of the service proxy.
     Untouched,
+    /// It leaves the cluster under the node's address.
+    Masqueraded,
     /// The client is told at once.
     Rejected,
     /// The client is not told.
@@ -117,6 +122,7 @@ impl Verdict {
         match self {
             Self::Balanced => "balanced",
             Self::Untouched => "untouched",
+            Self::Masqueraded => "masqueraded",
             Self::Rejected => "rejected",
             Self::Dropped => "dropped",
         }

@@ -216,6 +216,64 @@ fn an_address_of_no_service_comes_with_what_is_near() {
 }
 
 #[test]
+fn a_connection_out_of_the_cluster_says_as_what_it_leaves_or_why_not() {
+    let scene = Scene::masquerading(&["192.0.2.0/24"]);
+    for (to, expected) in [
+        (
+            "198.51.100.9:443",
+            expect![[r#"
+             1. leaving the cluster
+                looked at   EGRESS_V1[198.51.100.9]
+                found       no network that knows pods by their own addresses
+                so          by an uplink the packet leaves as 172.31.0.1, a free port of 1024-29999 (--enable-pod-egress)
+
+            10.244.1.5 -> 198.51.100.9:443/tcp leaves the cluster as 172.31.0.1 (a free port of 1024-29999)
+        "#]],
+        ),
+        (
+            "192.0.2.7:443",
+            expect![[r#"
+             1. leaving the cluster
+                looked at   EGRESS_V1[192.0.2.7]
+                found       192.0.2.0/24: excluded
+                so          the packet keeps the pod's address
+
+            10.244.1.5 -> 192.0.2.7:443/tcp passes untouched
+        "#]],
+        ),
+        (
+            "172.31.0.2:6443",
+            expect![[r#"
+             1. leaving the cluster
+                looked at   EGRESS_V1[172.31.0.2]
+                found       172.31.0.2/32: an address of node2
+                so          the packet keeps the pod's address
+
+            10.244.1.5 -> 172.31.0.2:6443/tcp passes untouched
+        "#]],
+        ),
+        (
+            "[2001:db8::9]:443",
+            expect![[r#"
+             1. leaving the cluster
+                looked at   EGRESS_V1[2001:db8::9]
+                found       no network that knows pods by their own addresses
+                so          no uplink has an address of this family: the packet keeps the pod's
+
+            fd00:244:1::5 -> [2001:db8::9]:443/tcp passes untouched
+        "#]],
+        ),
+    ] {
+        scene.check_steps("shop/cart", to, &[Topic::Egress], expected);
+    }
+    scene.check_result(
+        "172.31.9.9",
+        "198.51.100.9:443",
+        expect!["untouched: 172.31.9.9 -> 198.51.100.9:443/tcp passes untouched"],
+    );
+}
+
+#[test]
 fn a_service_without_endpoints_says_why_it_has_none() {
     let scene = Scene::new();
     scene.check_steps(

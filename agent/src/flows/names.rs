@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent_abi::egress::has_backends;
 use agent_abi::flow::FlowV1;
 use agent_abi::service::{FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
 use model::{Cluster, ObjectKey};
@@ -98,9 +99,11 @@ impl Names {
             (self.pods, self.nodes) = addresses(&cluster);
             self.gathered = true;
         }
-        let unknown = events
-            .iter()
-            .any(|event| event.service != 0 && !self.services.contains_key(&event.service));
+        let unknown = events.iter().any(|event| {
+            event.service != 0
+                && has_backends(event.service)
+                && !self.services.contains_key(&event.service)
+        });
         let may_ask = self.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
         if unknown && may_ask {
             self.asked = Some(Instant::now());

@@ -12,7 +12,9 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
@@ -44,6 +46,9 @@ pub struct Link {
     pub ethernet: bool,
     /// Addresses.
     pub addresses: BTreeSet<IpAddr>,
+    /// Those that connections may leave under, in the kernel's order: none of the link, none that
+    /// depends on another, is about to go or is not checked yet.
+    pub sources: Vec<IpAddr>,
     /// What is behind it without a gateway, by the node's routes; no addresses of the link.
     pub routes: BTreeSet<IpNet>,
     /// Index of the bridge that it is a port of.
@@ -159,6 +164,9 @@ async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
         let networks = addresses.iter();
         link.networks
             .extend(networks.filter_map(|address| IpNet::new(*address, length).ok()));
+        if is_source(&message) {
+            link.sources.extend(addresses.iter().copied());
+        }
         link.addresses.extend(addresses);
     }
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
@@ -188,6 +196,7 @@ fn link(message: &LinkMessage) -> Link {
         kind: LinkKind::Other,
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         addresses: BTreeSet::new(),
+        sources: Vec::new(),
         routes: BTreeSet::new(),
         bridge: None,
         networks: BTreeSet::new(),
@@ -215,6 +224,16 @@ fn link(message: &LinkMessage) -> Link {
         link.kind = LinkKind::Loopback;
     }
     link
+}
+
+/// Whether connections may leave under an address. The header has the first eight of the flags: a
+/// temporary IPv6 address has that of a secondary IPv4 one.
+fn is_source(message: &AddressMessage) -> bool {
+    let unfit = AddressHeaderFlags::Secondary
+        | AddressHeaderFlags::Dadfailed
+        | AddressHeaderFlags::Deprecated
+        | AddressHeaderFlags::Tentative;
+    message.header.scope == AddressScope::Universe && !message.header.flags.intersects(unfit)
 }
 
 /// Interfaces by which a route leaves, if it is a default route. Of any table: where every uplink

@@ -18,6 +18,8 @@ mod debug;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod flows;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use ipnet::IpNet;
+
 use super::period;
 
 /// The pod network.
@@ -54,6 +56,40 @@ pub struct RouterArguments {
     /// Directory in which the plugin keeps who has which address
     #[arg(long, value_name = "DIR", default_value = "/run/fairlead/cni")]
     pub cni_state_dir: PathBuf,
+    /// Masquerade: what pods of this node send out of the cluster leaves under the node's address.
+    /// Part of --run-router: on with it unless turned off here, and off without it
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub enable_pod_egress: bool,
+    /// Networks outside of the cluster that know pods by their own addresses: what pods send there is
+    /// not masqueraded
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub egress_excluded_cidrs: Vec<IpNet>,
+    /// File with more of them, one a line, `#` before remarks; changes come into force within
+    /// seconds, and where a line makes no sense the list of before stays
+    #[arg(long, value_name = "FILE")]
+    pub egress_excluded_cidrs_file: Option<PathBuf>,
+}
+
+impl RouterArguments {
+    /// Flags that were given and change nothing, since nothing is masqueraded.
+    pub fn without_effect(&self) -> Vec<String> {
+        if self.run_router && self.enable_pod_egress {
+            return Vec::new();
+        }
+        let flags = [
+            (
+                "--egress-excluded-cidrs",
+                !self.egress_excluded_cidrs.is_empty(),
+            ),
+            (
+                "--egress-excluded-cidrs-file",
+                self.egress_excluded_cidrs_file.is_some(),
+            ),
+        ];
+        let given = flags.into_iter().filter(|(_, given)| *given);
+        given.map(|(flag, _)| flag.to_owned()).collect()
+    }
 }
 
 /// `--overlay-type`.

@@ -30,6 +30,7 @@ fn link(index: u32, kind: LinkKind, routes: &[&str]) -> Link {
         kind,
         ethernet: true,
         addresses: BTreeSet::new(),
+        sources: Vec::new(),
         routes: routes.iter().map(|route| route.parse().unwrap()).collect(),
         bridge: None,
         networks: Default::default(),

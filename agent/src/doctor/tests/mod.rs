@@ -33,6 +33,7 @@ fn link(name: &str, kind: LinkKind, networks: &[&str]) -> Link {
             .iter()
             .map(|net| net.split_once('/').unwrap().0.parse().unwrap())
             .collect(),
+        sources: Vec::new(),
         routes: [].into(),
         bridge: None,
         networks: networks.iter().map(|net| net.parse().unwrap()).collect(),

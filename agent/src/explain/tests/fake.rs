@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use agent_abi::Address;
 use agent_abi::connection::{ConnectionV2, TupleV1};
+use agent_abi::egress::EgressSourceV1;
 use agent_abi::service::{
     AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, NEXT_SERVICE, RingChunkV1,
     RingKeyV1, ServiceV2, SlotKeyV1,
@@ -15,8 +16,10 @@ use model::k8s::reduce;
 use model::{Cluster, Event};
 
 use super::cluster::objects;
+use crate::desired::egress::{Egress, EgressOptions};
 use crate::desired::node::Exposure;
 use crate::desired::{Desired, NodeContext};
+use crate::egress::image::entries;
 use crate::explain::lookups::{Looked, Lookups};
 use crate::lb::ebpf::facility::{Translation, settings};
 use crate::lb::ebpf::image::{Op, SourceRange, Tables, address, make};
@@ -41,11 +44,25 @@ pub(super) struct FakeTables {
     slots: BTreeMap<SlotKeyV1, u32>,
     rings: BTreeMap<RingKeyV1, RingChunkV1>,
     sources: Vec<SourceRange>,
+    egress: Option<Arc<Egress>>,
     settings: SettingsV2,
 }
 
 impl Scene {
     pub(super) fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// The same where what leaves the cluster is masqueraded, but for some networks.
+    pub(super) fn masquerading(excluded: &[&str]) -> Self {
+        let excluded = excluded.iter().map(|text| text.parse().unwrap()).collect();
+        Self::of(Some(EgressOptions {
+            excluded,
+            ..EgressOptions::default()
+        }))
+    }
+
+    fn of(egress: Option<EgressOptions>) -> Self {
         let mut cluster = Cluster::default();
         for (kind, object) in objects() {
             let reduced = reduce(kind, &object);
@@ -61,13 +78,14 @@ impl Scene {
             loopback: true,
             ..Exposure::default()
         };
-        let node = NodeContext::of(
+        let mut node = NodeContext::of(
             &cluster,
             &"node1".into(),
             &Arc::new(exposure),
             &BTreeSet::new(),
             1500,
         );
+        node.egress = egress.map(Arc::new);
         let desired = Desired::compile(&cluster, node);
         let tables = FakeTables::of(&desired);
         Self {
@@ -113,6 +131,7 @@ impl FakeTables {
             slots: BTreeMap::new(),
             rings: BTreeMap::new(),
             sources: Vec::new(),
+            egress: desired.egress.clone(),
             settings: settings(&desired.node, &Translation::default()),
         };
         let mut tables = Tables::new(1, 1, 1);
@@ -183,6 +202,24 @@ impl Lookups for FakeTables {
             let differing = u128::from_be_bytes(key.address) ^ address;
             key.service == service && differing.leading_zeros() >= bits - 32
         }))
+    }
+
+    fn egress(&self, at: Address) -> Looked<u32> {
+        let at = u128::from_be_bytes(at);
+        let entries = entries(self.egress.as_deref());
+        let holding = entries.iter().filter(|((bits, key), _)| {
+            (u128::from_be_bytes(key.address) ^ at).leading_zeros() >= *bits
+        });
+        let longest = holding.max_by_key(|((bits, _), _)| *bits);
+        Ok(longest.map(|(_, value)| *value))
+    }
+
+    fn egress_sources(&self) -> Result<Vec<EgressSourceV1>, TableError> {
+        let of = |text: &str| address(text.parse::<IpAddr>().unwrap());
+        Ok(vec![EgressSourceV1 {
+            v4: of("172.31.0.1"),
+            v6: [0; 16],
+        }])
     }
 
     fn settings(&self) -> Result<SettingsV2, TableError> {

@@ -9,7 +9,9 @@ use agent_abi::service::{
     ADDRESSES_MAP, BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
     SOURCES_MAP,
 };
-use agent_abi::settings::{SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SettingsV2};
+use agent_abi::settings::{
+    SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SETTING_POD_EGRESS, SettingsV2,
+};
 use ipnet::IpNet;
 use model::IpFamily;
 
@@ -343,7 +345,8 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV2 {
         cluster_v4_bits,
         cluster_v6_bits,
         flags: flag(translation.masquerade_all, SETTING_MASQUERADE_ALL)
-            | flag(translation.keep_connections, SETTING_KEEP_CONNECTIONS),
+            | flag(translation.keep_connections, SETTING_KEEP_CONNECTIONS)
+            | flag(node.egress.is_some(), SETTING_POD_EGRESS),
         tcp_seconds: seconds(timeouts.tcp),
         tcp_closing_seconds: seconds(timeouts.tcp_closing),
         udp_seconds: seconds(timeouts.udp),

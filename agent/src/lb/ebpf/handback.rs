@@ -13,6 +13,7 @@ use agent_abi::connection::{
     CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL,
     CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1,
 };
+use agent_abi::egress::has_backends;
 use agent_abi::service::BACKENDS_MAP;
 use agent_abi::service::BackendV2;
 use agent_abi::settings::{HANDING_BACK, SETTINGS_MAP, SettingsV2, TAKEOVER_MAP};
@@ -63,7 +64,7 @@ pub fn hand_back(pins: &Path) -> Result<HandedBack, TableError> {
     let now = clock::monotonic_nanoseconds();
     let mut answer = HandedBack::default();
     for (key, value) in connections(pins)? {
-        let there = backends.contains(&value.backend);
+        let there = !has_backends(value.service) || backends.contains(&value.backend);
         let (flow, result) = match lifetimes.fate(&key, &value, there, now) {
             None => continue,
             Some(Fate::Ended(original)) => {

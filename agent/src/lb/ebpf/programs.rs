@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 
 use super::kept::Kept;
 use super::shape;
+use crate::desired::egress::MOST_NETWORKS;
 use crate::sys::map::{List, TableError, max_entries};
 use crate::sys::program_log::ProgramLog;
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
+use agent_abi::egress::EGRESS_MAP;
 use agent_abi::policy::{
     ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, POLICY_CONNECTIONS_MAP, RULES_MAP, VERDICTS_MAP,
 };
@@ -65,6 +67,11 @@ const ENDPOINTS: u32 = 16_384;
 const RULES: u32 = 65_536;
 /// Addresses behind interfaces: of a pod, its two, and what goes for each family beside them.
 const INTERFACES: u32 = 2 * ENDPOINTS;
+
+/// Networks that know pods by their own addresses, and pod networks of this node; some are of one
+/// family and some of the other, so there is room for the roots of both.
+#[expect(clippy::cast_possible_truncation, reason = "it is a small number")]
+const EGRESS: u32 = 2 * MOST_NETWORKS as u32;
 
 /// Cut packets whose later fragments are awaited; they come within milliseconds.
 const FRAGMENTS: u32 = 8192;
@@ -200,6 +207,7 @@ impl Programs {
             .map_max_entries(INTERFACES_MAP, INTERFACES)
             .map_max_entries(POLICY_CONNECTIONS_MAP, limits.policed())
             .map_max_entries(RULES_MAP, RULES)
+            .map_max_entries(EGRESS_MAP, EGRESS)
             .load(object)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut table = Box::new([[[0; 256]; 4]; 16]);

@@ -17,6 +17,9 @@ use agent_abi::Address;
 use agent_abi::connection::{
     CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2, TupleV1,
 };
+use agent_abi::egress::{
+    EGRESS_KEEP, EGRESS_MAP, EGRESS_POD, EGRESS_SERVICE, EgressAddressV1, has_backends,
+};
 use agent_abi::service::{BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
 use agent_abi::settings::{TAKEOVER_MAP, TAKING_OVER};
 
@@ -25,7 +28,7 @@ use super::layout::{self, ConvertError};
 use super::maps::Maps;
 use crate::sys::clock;
 use crate::sys::conntrack::{self, Flow, Tuple};
-use crate::sys::map::{List, Table, TableError};
+use crate::sys::map::{List, Table, TableError, Trie};
 
 /// Why connections stay where they are.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,9 @@ pub enum TakeoverError {
 /// sequence numbers; without this it would no longer know the connection.
 pub const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 
+/// Bits of a whole key of the map of egress.
+const WHOLE_ADDRESS: u32 = 128;
+
 /// Lets packets of unknown connections pass to the kernel from now on.
 ///
 /// # Errors
@@ -50,7 +56,8 @@ pub fn begin(pins: &Path) -> Result<(), TableError> {
     List::<u32>::open(pins, TAKEOVER_MAP)?.set(0, TAKING_OVER)
 }
 
-/// Takes the kernel's connections to Services over, and ends what [`begin`] began. The answer is
+/// Takes the kernel's connections to Services over, and those of pods that left the cluster under the
+/// node's address, and ends what [`begin`] began. The answer is
 /// their number. `own` are the node's addresses.
 ///
 /// # Errors
@@ -67,17 +74,24 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
         Err(conntrack::Error::Unsupported(_)) => Vec::new(),
         flows => flows?,
     };
-    let translated = |flow: &&Flow| flow.has_dnat() && !own.contains(&flow.original.source.ip());
+    let translated =
+        |flow: &&Flow| flow.is_translated() && !own.contains(&flow.original.source.ip());
     let flows: Vec<&Flow> = flows.iter().filter(translated).collect();
     if flows.is_empty() {
         return Ok(0);
     }
     let targets = Targets::read(pins)?;
+    let egress = Trie::<EgressAddressV1>::open(pins, EGRESS_MAP)?;
     let now = clock::monotonic_nanoseconds();
     let mut connections: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, CONNECTIONS_MAP)?;
     let mut taken = 0;
     for flow in flows {
-        let Some(pair) = targets.pair(flow, now) else {
+        let pair = if flow.has_dnat() {
+            targets.pair(flow, now)
+        } else {
+            leaves(&egress, flow)?.then(|| pair_of(flow, 0, EGRESS_SERVICE, now))
+        };
+        let Some(pair) = pair else {
             continue;
         };
         // The reply's first: until its other half is there, the kernel goes on with the forward
@@ -88,6 +102,39 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
         taken += 1;
     }
     Ok(taken)
+}
+
+/// Whether a connection whose source alone was translated is a pod's that has left the cluster.
+fn leaves(egress: &Trie<EgressAddressV1>, flow: &Flow) -> Result<bool, TableError> {
+    let bits = |at: IpAddr| {
+        let key = EgressAddressV1 {
+            address: address(at),
+        };
+        Ok::<u32, TableError>(egress.get(WHOLE_ADDRESS, key)?.unwrap_or_default())
+    };
+    let (source, destination) = (flow.original.source.ip(), flow.original.destination.ip());
+    Ok(bits(source)? & EGRESS_POD != 0 && bits(destination)? & EGRESS_KEEP == 0)
+}
+
+/// The entries of a connection of the kernel's.
+fn pair_of(flow: &Flow, backend: u32, service: u32, now: u64) -> [(TupleV1, ConnectionV2); 2] {
+    let (original, reply) = (tuple(&flow.original), tuple(&flow.reply));
+    let forward = ConnectionV2 {
+        rewrite: reply.reversed(),
+        backend,
+        flags: CONNECTION_FORWARD | CONNECTION_ANSWERED,
+        host_interface: 0,
+        host_mac: [0; 6],
+        _pad: [0; CONNECTION_PAD],
+        service,
+        last_seen: now,
+    };
+    let back = ConnectionV2 {
+        rewrite: original.reversed(),
+        flags: CONNECTION_ANSWERED,
+        ..forward
+    };
+    [(original, forward), (reply, back)]
 }
 
 /// Copies the connections of other builds. The answer is their number.
@@ -129,6 +176,10 @@ impl Targets {
 
     /// An entry of another build, whose ids mean nothing here.
     pub(super) fn convert(&self, key: &TupleV1, value: ConnectionV2) -> ConnectionV2 {
+        // It has no ids.
+        if !has_backends(value.service) {
+            return value;
+        }
         // The tuple clients use, and the one the backend knows.
         let (client, backend) = if value.flags & CONNECTION_FORWARD != 0 {
             (*key, value.rewrite)
@@ -170,22 +221,7 @@ impl Targets {
         let backend = *self
             .backends
             .get(&(service, reply.source, reply.source_port))?;
-        let forward = ConnectionV2 {
-            rewrite: reply.reversed(),
-            backend,
-            flags: CONNECTION_FORWARD | CONNECTION_ANSWERED,
-            host_interface: 0,
-            host_mac: [0; 6],
-            _pad: [0; CONNECTION_PAD],
-            service,
-            last_seen: now,
-        };
-        let back = ConnectionV2 {
-            rewrite: original.reversed(),
-            flags: CONNECTION_ANSWERED,
-            ..forward
-        };
-        Some([(original, forward), (reply, back)])
+        Some(pair_of(flow, backend, service, now))
     }
 }
 
@@ -293,6 +329,21 @@ mod tests {
         assert_eq!(pair[1].0, tuple(&flow.reply));
         assert_eq!(pair[1].1.rewrite, tuple(&flow.original.reversed()));
         assert_eq!((pair[0].1.backend, pair[0].1.service), (9, 3));
+    }
+
+    #[test]
+    fn a_pods_connection_out_of_the_cluster_keeps_the_kernels_port_and_needs_no_ids() {
+        let flow = kernels(
+            ("10.244.1.5:4000", "198.51.100.9:443"),
+            ("198.51.100.9:443", "172.31.0.1:61000"),
+        );
+        let pair = pair_of(&flow, 0, EGRESS_SERVICE, 7);
+        assert_eq!(pair[0].0, tuple(&flow.original));
+        assert_eq!(pair[0].1.rewrite, tuple(&flow.reply.reversed()));
+        assert_eq!(pair[1].1.rewrite, tuple(&flow.original.reversed()));
+        for (key, value) in pair {
+            assert_eq!(Targets::default().convert(&key, value), value);
+        }
     }
 
     #[test]

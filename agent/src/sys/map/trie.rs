@@ -63,9 +63,17 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Trie<K, V> {
     /// # Errors
     /// Where the kernel refuses.
     pub fn matches(&self, bits: u32, key: K) -> Result<bool, TableError> {
+        Ok(self.get(bits, key)?.is_some())
+    }
+
+    /// The value under the longest key whose bits that count begin the first `bits` of `key`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn get(&self, bits: u32, key: K) -> Result<Option<V>, TableError> {
         match self.map.get(&Key::new(bits, Raw(key)), 0) {
-            Ok(_) => Ok(true),
-            Err(MapError::KeyNotFound) => Ok(false),
+            Ok(Raw(value)) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
             Err(source) => Err(self.failed("read", source)),
         }
     }
