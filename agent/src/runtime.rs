@@ -30,6 +30,7 @@ use crate::applier::{self, Applied};
 use crate::bootstrap;
 use crate::cleanup::{HOLDER, LINKS, MAPS, PROGRAMS};
 use crate::cni::install::{self, Installed};
+use crate::cni::reclaim;
 use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, pod_interface, server};
@@ -287,6 +288,11 @@ pub async fn run(config: Config) -> Result<()> {
         let period = router.sync_period;
         tasks.spawn(async move { Ok(keeper::run(wanted, seen, kept_tx, period, token).await?) });
         if let Some(places) = router.cni {
+            let (token, state_dir) = (cancel.clone(), places.state_dir.clone());
+            tasks.spawn(async move {
+                reclaim::run(&state_dir, token).await;
+                Ok(())
+            });
             let (token, wanted) = (cancel.clone(), desired.clone());
             tasks.spawn(async move {
                 install::run(places, wanted, installed_tx, token).await;

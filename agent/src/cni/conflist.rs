@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// The plugin's name, and that of its program.
 pub const PLUGIN: &str = "fairlead-cni";
 /// Name of the network; leases are kept by it.
-const NETWORK: &str = "fairlead";
+pub const NETWORK: &str = "fairlead";
 /// What runtimes of any age read; newer ones take the best of `cniVersions`.
 const VERSION: &str = "1.0.0";
 const VERSIONS: [&str; 2] = [VERSION, "1.1.0"];

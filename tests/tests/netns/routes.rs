@@ -5,6 +5,8 @@ mod cni;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod options;
 
 use std::collections::BTreeMap;
