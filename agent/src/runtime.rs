@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::applier::{self, Applied};
+use crate::applier::{self, Applied, with_causes};
 use crate::bootstrap;
 use crate::cleanup::{HOLDER, LINKS, MAPS, PROGRAMS};
 use crate::cni::install::{self, Installed};
@@ -283,6 +283,14 @@ pub async fn run(config: Config) -> Result<()> {
             tracing::error!(%error, "flows cannot be read; the agent ends, and can be started again");
         }
     })?;
+    if router.is_none()
+        && let Err(error) = keeper::remove().await
+    {
+        tracing::warn!(
+            error = with_causes(&error),
+            "what an earlier run with --run-router left is not removed"
+        );
+    }
     if let Some(router) = router {
         let (token, wanted, seen) = (cancel.clone(), desired.clone(), links.clone());
         let period = router.sync_period;
