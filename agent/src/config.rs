@@ -45,6 +45,8 @@ pub struct Config {
     pub default_deny: bool,
     /// The pod network, where it is kept.
     pub router: Option<RouterConfig>,
+    /// Largest packet of the network, where its interfaces say more.
+    pub mtu: Option<u32>,
     /// Interfaces that lead to other machines; found where empty.
     pub devices: Vec<String>,
     /// Uplinks that get the edge path.
@@ -123,7 +125,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first flag that makes no sense.
     pub fn new(arguments: Arguments) -> Result<Self, ConfigError> {
-        let without_effect = arguments.compatibility.given();
+        let mut without_effect = arguments.compatibility.given();
+        if arguments.router.overlay_encap == OverlayEncap::Fou {
+            without_effect.push("--overlay-encap fou (vxlan is used)".to_owned());
+        }
         let Arguments {
             command: _,
             master,
@@ -253,6 +258,7 @@ impl Config {
                 }),
             },
             default_deny: netpol_default_deny,
+            mtu: router.mtu,
             router: router_of(router, &paths.socket)?,
             devices,
             xdp_devices,
@@ -278,6 +284,8 @@ fn router_of(
         overlay_encap,
         overlay_encap_port,
         overlay_vni,
+        auto_mtu,
+        mtu: _,
         routes_sync_period,
         enable_cni,
         cni_conf_dir,
@@ -295,7 +303,7 @@ fn router_of(
         (true, OverlayType::Full) => OverlayUse::Full,
     };
     let encapsulation = match overlay_encap {
-        OverlayEncap::Vxlan => Encapsulation::Vxlan {
+        OverlayEncap::Vxlan | OverlayEncap::Fou => Encapsulation::Vxlan {
             vni: overlay_vni,
             port: overlay_encap_port,
         },
@@ -313,6 +321,7 @@ fn router_of(
             source: cni_plugin,
             socket: socket.to_owned(),
             state_dir: cni_state_dir,
+            auto_mtu,
         }),
     }))
 }

@@ -81,6 +81,7 @@ pub async fn run(config: Config) -> Result<()> {
         limits,
         default_deny,
         router,
+        mtu,
         devices: uplinks,
         xdp_devices,
         config_sync_period,
@@ -250,6 +251,7 @@ pub async fn run(config: Config) -> Result<()> {
         exposure,
         default_deny,
         router: router.as_ref().map(|router| router.options),
+        mtu,
         links: links.clone(),
     };
     let published = Published {
