@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use model::{Kind, KindSet};
+use model::{Kind, KindSet, ObjectKey};
 use model_watch::Source;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,7 +51,7 @@ use crate::ownership::Ownership;
 use crate::policy::ebpf::facility::PolicyMaps;
 use crate::policy::ebpf::interfaces::Interfaces;
 use crate::probe::Capabilities;
-use crate::problems::{self, Finders};
+use crate::problems::{self, Finders, OfNetwork};
 use crate::reconcile::{self, ClusterView, Debounce, Heard, Place, Published};
 use crate::route::keeper::{self, Kept};
 use crate::settings;
@@ -203,11 +203,11 @@ pub async fn run(config: Config) -> Result<()> {
         kube_router_metrics,
         policy: in_force.clone(),
         flows: questions,
-        routes: router.as_ref().map(|_| kept),
+        routes: router.as_ref().map(|_| kept.clone()),
         cni: router
             .as_ref()
             .and_then(|router| router.cni.as_ref())
-            .map(|_| installed),
+            .map(|_| installed.clone()),
     };
 
     let names = Names::new(Sources {
@@ -239,6 +239,11 @@ pub async fn run(config: Config) -> Result<()> {
         applied: applied.clone(),
         unenforced,
         unanswered,
+        network: OfNetwork {
+            node: ObjectKey::cluster_scoped(&node_name),
+            installed: installed.clone(),
+            kept: kept.clone(),
+        },
     };
     tasks.spawn(async move {
         problems::run(finders, problems_tx, token).await;
