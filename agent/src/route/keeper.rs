@@ -115,13 +115,10 @@ pub async fn run(
             let Some((message, _)) = heard else {
                 return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into());
             };
-            let matters = match &message.payload {
-                NetlinkPayload::InnerMessage(message) => concerns(message, &devices),
-                // What did not fit into the socket's buffer is lost, whatever it was about.
-                NetlinkPayload::Overrun(_) => true,
-                _ => false,
-            };
-            if matters {
+            // What did not fit into the socket's buffer is lost, whatever it was about.
+            let lost = matches!(message.payload, NetlinkPayload::Overrun(_));
+            let own = matches!(&message.payload, NetlinkPayload::InnerMessage(message) if concerns(message, &devices));
+            if lost || own {
                 let latest = Instant::now() + LONGEST;
                 let soon = || (Instant::now() + QUIET).min(latest);
                 while let Ok(Some(_)) = tokio::time::timeout_at(soon(), news.next()).await {}

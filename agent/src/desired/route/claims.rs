@@ -11,6 +11,8 @@ use rpds::RedBlackTreeMapSync;
 pub(super) struct Claims {
     by_network: RedBlackTreeMapSync<IpNet, BTreeSet<ObjectKey>>,
     by_node: RedBlackTreeMapSync<ObjectKey, BTreeSet<IpNet>>,
+    /// How many networks there are of each length; most clusters have one of each family.
+    lengths: RedBlackTreeMapSync<(bool, u8), usize>,
 }
 
 impl Claims {
@@ -34,9 +36,7 @@ impl Claims {
                 self.withdraw(key, network);
             }
             for network in now.difference(&before) {
-                let mut claimants = self.by_network.get(network).cloned().unwrap_or_default();
-                claimants.insert(key.clone());
-                self.by_network.insert_mut(*network, claimants);
+                self.enter(key, network);
             }
             if now.is_empty() {
                 self.by_node.remove_mut(key);
@@ -64,11 +64,28 @@ impl Claims {
         self.by_node.get(node)
     }
 
+    fn enter(&mut self, key: &ObjectKey, network: &IpNet) {
+        let known = self.by_network.get(network);
+        if known.is_none() {
+            let length = length(network);
+            let count = self.lengths.get(&length).copied().unwrap_or(0);
+            self.lengths.insert_mut(length, count + 1);
+        }
+        let mut claimants = known.cloned().unwrap_or_default();
+        claimants.insert(key.clone());
+        self.by_network.insert_mut(*network, claimants);
+    }
+
     fn withdraw(&mut self, key: &ObjectKey, network: &IpNet) {
         let mut claimants = self.by_network.get(network).cloned().unwrap_or_default();
         claimants.remove(key);
         if claimants.is_empty() {
             self.by_network.remove_mut(network);
+            let length = length(network);
+            match self.lengths.get(&length).copied() {
+                Some(count) if count > 1 => self.lengths.insert_mut(length, count - 1),
+                _ => _ = self.lengths.remove_mut(&length),
+            }
         } else {
             self.by_network.insert_mut(*network, claimants);
         }
@@ -76,8 +93,10 @@ impl Claims {
 
     /// Who says that a network is its own that holds this one, or is held by it.
     fn overlapping(&self, network: IpNet) -> impl Iterator<Item = &ObjectKey> {
-        let holding = (0..network.prefix_len()).filter_map(move |length| {
-            let larger = IpNet::new(network.addr(), length).ok()?.trunc();
+        let (v6, own) = length(&network);
+        let shorter = self.lengths.range((v6, 0)..(v6, own));
+        let holding = shorter.filter_map(move |((_, length), _)| {
+            let larger = IpNet::new(network.addr(), *length).ok()?.trunc();
             self.by_network.get(&larger)
         });
         // In the order of networks, what a network holds follows it.
@@ -87,6 +106,11 @@ impl Claims {
             .chain(held.map(|(_, claimants)| claimants))
             .flatten()
     }
+}
+
+/// Family and length.
+fn length(network: &IpNet) -> (bool, u8) {
+    (network.addr().is_ipv6(), network.prefix_len())
 }
 
 /// Of these nodes, those that are there, with the pod networks that are their own, the oldest first;
