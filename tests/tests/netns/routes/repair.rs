@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::harness::{Flow, Traffic, eventually};
+use tests::harness::eventually;
 
 use super::kernel::Kernel;
 use super::{Families, Network, OVERLAY};
@@ -83,28 +83,4 @@ fn what_others_take_away_is_back_within_a_second() {
         routes.contains("10.99.0.0/16") && routes.contains("10.244.3.0/24 via 172.31.0.1"),
         "{routes}"
     );
-}
-
-/// Programs are attached as links, which no qdisc holds: one that comes and goes takes none away.
-#[test]
-fn a_qdisc_that_others_make_and_remove_takes_no_program_away() {
-    let mut network = Network::build(Families::Both, 1500, &[]);
-    let service = crate::cluster::web().endpoints(&["b"]);
-    network.lab.apply(&service).unwrap();
-    network.start_ready("node1");
-    network.await_routes("node1", 4);
-    let traffic = || {
-        let traffic = Traffic::connect(service.ip(false), 80).count(5);
-        let traffic = traffic.timeout_milliseconds(1000);
-        Flow::run(network.lab.place("a"), &traffic).unwrap()
-    };
-    let report = traffic();
-    assert!(report.is_clean(), "{report:?}");
-    for interface in ["p-a", "eth0"] {
-        for verb in ["add", "del"] {
-            network.shown("tc", "node1", &["qdisc", verb, "dev", interface, "clsact"]);
-        }
-    }
-    let report = traffic();
-    assert!(report.is_clean(), "{report:?}");
 }
