@@ -4,6 +4,10 @@
 //! A pod has an address by the interface of its lease alone; both ends of the pair end together. So
 //! a lease without that interface is nobody's, but for the moment in which an ADD has its lease and
 //! makes the pair. That moment is what [`GRACE`] is for.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "netlink's attributes are an open set, of which a few matter here"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
