@@ -46,6 +46,8 @@ pub struct Config {
     pub default_deny: bool,
     /// The pod network, where it is kept.
     pub router: Option<RouterConfig>,
+    /// Largest packet of the network, where its interfaces say more.
+    pub mtu: Option<u32>,
     /// Interfaces that lead to other machines; found where empty.
     pub devices: Vec<String>,
     /// Uplinks that get the edge path.
@@ -128,6 +130,9 @@ impl Config {
     pub fn new(arguments: Arguments) -> Result<Self, ConfigError> {
         let mut without_effect = arguments.compatibility.given();
         without_effect.extend(arguments.router.without_effect());
+        if arguments.router.overlay_encap == OverlayEncap::Fou {
+            without_effect.push("--overlay-encap fou (vxlan is used)".to_owned());
+        }
         let Arguments {
             command: _,
             master,
@@ -238,6 +243,7 @@ impl Config {
                 external_ranges: service_external_ip_range,
                 any_external: !strict_external_ip_validation,
             }),
+            mtu: router.mtu,
             router: router_of(router, &cluster_cidr, &paths.socket)?,
             translation: Translation {
                 masquerade_all,
@@ -283,6 +289,8 @@ fn router_of(
         overlay_encap,
         overlay_encap_port,
         overlay_vni,
+        auto_mtu,
+        mtu: _,
         routes_sync_period,
         enable_cni,
         cni_conf_dir,
@@ -303,7 +311,7 @@ fn router_of(
         (true, OverlayType::Full) => OverlayUse::Full,
     };
     let encapsulation = match overlay_encap {
-        OverlayEncap::Vxlan => Encapsulation::Vxlan {
+        OverlayEncap::Vxlan | OverlayEncap::Fou => Encapsulation::Vxlan {
             vni: overlay_vni,
             port: overlay_encap_port,
         },
@@ -321,6 +329,7 @@ fn router_of(
             source: cni_plugin,
             socket: socket.to_owned(),
             state_dir: cni_state_dir,
+            auto_mtu,
         }),
         egress: enable_pod_egress.then(|| Given {
             cluster_cidrs: cluster_cidrs.to_vec(),

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::applier::Applied;
+use crate::cni::install::Installed;
 use crate::control::health_check::Unanswered;
 use crate::devices::pods::Unenforced;
 use crate::reconcile::ClusterView;
+use crate::route::keeper::Kept;
 
 /// A pod whose interface is not there for this long has a problem. A pod's interface comes before
 /// its address is told, and mostly goes before its end is; that passes in seconds.
@@ -31,6 +33,19 @@ pub struct Finders {
     pub unenforced: watch::Receiver<Vec<Unenforced>>,
     /// With ports for health checks.
     pub unanswered: watch::Receiver<Unanswered>,
+    /// With the pod network of this node.
+    pub network: OfNetwork,
+}
+
+/// What is wrong with the pod network of this node.
+#[derive(Debug)]
+pub struct OfNetwork {
+    /// Its Node.
+    pub node: ObjectKey,
+    /// With what container runtimes find.
+    pub installed: watch::Receiver<Installed>,
+    /// With the routes.
+    pub kept: watch::Receiver<Kept>,
 }
 
 /// Merges until `cancel`.
@@ -44,6 +59,7 @@ pub async fn run(
         mut applied,
         mut unenforced,
         mut unanswered,
+        mut network,
     } = finders;
     let mut since = BTreeMap::new();
     loop {
@@ -57,6 +73,7 @@ pub async fn run(
             .into_iter()
             .chain(of_ports)
             .chain(lasting)
+            .chain(network.problems())
             .collect();
         all.extend(own.iter().cloned());
         problems.send_if_modified(|before| {
@@ -81,12 +98,33 @@ pub async fn run(
             changed = unenforced.changed() => changed,
             changed = applied.changed() => changed,
             changed = unanswered.changed() => changed,
+            changed = network.installed.changed() => changed,
+            changed = network.kept.changed() => changed,
             () = again => Ok(()),
         };
         if changed.is_err() {
             // The others end too.
             return cancel.cancelled().await;
         }
+    }
+}
+
+impl OfNetwork {
+    fn problems(&mut self) -> Vec<Problem> {
+        let of_node = |message: &str, effect: &str| {
+            Problem::new(Kind::Node, self.node.clone(), "", message, effect)
+        };
+        let installed = self.installed.borrow_and_update();
+        let of_plugin = installed
+            .error
+            .iter()
+            .map(|error| of_node(error, "new pods of this node get no network"));
+        let kept = self.kept.borrow_and_update();
+        let of_routes = kept.failures.iter().map(|(network, why)| match network {
+            Some(network) => of_node(why, &format!("pods of {network} are not reached from here")),
+            None => of_node(why, "pods of other nodes may not be reached from here"),
+        });
+        of_plugin.chain(of_routes).collect()
     }
 }
 
@@ -131,6 +169,35 @@ fn problem(missed: &Unenforced) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_pod_network_is_the_nodes_problem() {
+        let installed = Installed {
+            state: "not installed".to_owned(),
+            error: Some("/etc/cni/net.d: cannot be written".to_owned()),
+        };
+        let kept = Kept {
+            failures: vec![
+                (Some("10.0.2.0/24".parse().unwrap()), "no way".to_owned()),
+                (None, "no device".to_owned()),
+            ],
+            ..Kept::default()
+        };
+        let mut network = OfNetwork {
+            node: ObjectKey::cluster_scoped("n"),
+            installed: watch::channel(installed).1,
+            kept: watch::channel(kept).1,
+        };
+        let texts: Vec<_> = network.problems().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "Node n: /etc/cni/net.d: cannot be written; new pods of this node get no network",
+                "Node n: no way; pods of 10.0.2.0/24 are not reached from here",
+                "Node n: no device; pods of other nodes may not be reached from here",
+            ]
+        );
+    }
 
     #[test]
     fn a_pod_that_is_not_reached_has_a_problem_once_that_lasts_and_until_it_ends() {

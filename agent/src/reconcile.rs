@@ -17,7 +17,7 @@ use crate::bootstrap;
 use crate::desired::Desired;
 use crate::desired::egress::EgressOptions;
 use crate::desired::node::{self, Exposure, NodeContext};
-use crate::desired::route::RouterOptions;
+use crate::desired::route::{RouterOptions, mtu};
 use crate::histogram::Histogram;
 use crate::latency::{self, Triggered};
 use crate::sandbox::{self, Announced, Refusal};
@@ -81,6 +81,8 @@ pub struct Place {
     pub router: Option<RouterOptions>,
     /// What keeps the pods' addresses, where others are translated.
     pub egress: watch::Receiver<Option<Arc<EgressOptions>>>,
+    /// Largest packet of the network, where its interfaces say more.
+    pub mtu: Option<u32>,
     /// Interfaces of the node.
     pub links: watch::Receiver<Option<Vec<Link>>>,
 }
@@ -95,8 +97,7 @@ impl Place {
         let key = ObjectKey::cluster_scoped(&self.node_name);
         let addresses = node::addresses_of(cluster, &key);
         let is_uplink = |link: &&Link| link.addresses.iter().any(|own| addresses.contains(own));
-        let mtu = links().filter(is_uplink).map(|link| link.mtu).min();
-        let mtu = mtu.unwrap_or(0);
+        let mtu = mtu::of_uplinks(links().filter(is_uplink).map(|link| link.mtu), self.mtu);
         let networks = links().flat_map(|link| &link.networks);
         let networks = networks.filter(|network| addresses.contains(&network.addr()));
         let networks = networks.copied().collect();

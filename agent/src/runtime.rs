@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use model::{Kind, KindSet};
+use model::{Kind, KindSet, ObjectKey};
 use model_watch::Source;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,10 +26,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::applier::{self, Applied};
+use crate::applier::{self, Applied, with_causes};
 use crate::bootstrap;
 use crate::cleanup::{HOLDER, LINKS, MAPS, PROGRAMS};
 use crate::cni::install::{self, Installed};
+use crate::cni::reclaim;
 use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, pod_interface, server};
@@ -52,7 +53,7 @@ use crate::ownership::Ownership;
 use crate::policy::ebpf::facility::PolicyMaps;
 use crate::policy::ebpf::interfaces::Interfaces;
 use crate::probe::Capabilities;
-use crate::problems::{self, Finders};
+use crate::problems::{self, Finders, OfNetwork};
 use crate::reconcile::{self, ClusterView, Debounce, Heard, Place, Published};
 use crate::route::keeper::{self, Kept};
 use crate::settings;
@@ -82,6 +83,7 @@ pub async fn run(config: Config) -> Result<()> {
         limits,
         default_deny,
         router,
+        mtu,
         devices: uplinks,
         xdp_devices,
         config_sync_period,
@@ -207,11 +209,11 @@ pub async fn run(config: Config) -> Result<()> {
         kube_router_metrics,
         policy: in_force.clone(),
         flows: questions,
-        routes: router.as_ref().map(|_| kept),
+        routes: router.as_ref().map(|_| kept.clone()),
         cni: router
             .as_ref()
             .and_then(|router| router.cni.as_ref())
-            .map(|_| installed),
+            .map(|_| installed.clone()),
     };
 
     let names = Names::new(Sources {
@@ -243,6 +245,11 @@ pub async fn run(config: Config) -> Result<()> {
         applied: applied.clone(),
         unenforced,
         unanswered,
+        network: OfNetwork {
+            node: ObjectKey::cluster_scoped(&node_name),
+            installed: installed.clone(),
+            kept: kept.clone(),
+        },
     };
     tasks.spawn(async move {
         problems::run(finders, problems_tx, token).await;
@@ -256,6 +263,7 @@ pub async fn run(config: Config) -> Result<()> {
         default_deny,
         router: router.as_ref().map(|router| router.options),
         egress: excluded,
+        mtu,
         links: links.clone(),
     };
     let published = Published {
@@ -296,11 +304,24 @@ pub async fn run(config: Config) -> Result<()> {
             Ok(())
         });
     }
+    if router.is_none()
+        && let Err(error) = keeper::remove().await
+    {
+        tracing::warn!(
+            error = with_causes(&error),
+            "what an earlier run with --run-router left is not removed"
+        );
+    }
     if let Some(router) = router {
         let (token, wanted, seen) = (cancel.clone(), desired.clone(), links.clone());
         let period = router.sync_period;
         tasks.spawn(async move { Ok(keeper::run(wanted, seen, kept_tx, period, token).await?) });
         if let Some(places) = router.cni {
+            let (token, state_dir) = (cancel.clone(), places.state_dir.clone());
+            tasks.spawn(async move {
+                reclaim::run(&state_dir, token).await;
+                Ok(())
+            });
             let (token, wanted) = (cancel.clone(), desired.clone());
             tasks.spawn(async move {
                 install::run(places, wanted, installed_tx, token).await;

@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod plan;
 pub mod range;
+pub mod reclaim;
 pub mod request;
 pub mod result;
 pub mod status;

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -205,6 +206,16 @@ impl Store {
         let failed = |error| CniError::file(&path, "cannot be read", &error);
         let bytes = fs::read(&path).map_err(failed)?;
         serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))
+    }
+
+    /// When a lease was written.
+    ///
+    /// # Errors
+    /// Where that cannot be read.
+    pub fn written(&self, lease: &Lease) -> Result<SystemTime, CniError> {
+        let path = self.path(&lease.file_name());
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        modified.map_err(|error| CniError::file(&path, "cannot be read", &error))
     }
 
     fn write(&self, lease: &Lease, holder: &Holder) -> Result<(), CniError> {

@@ -14,7 +14,7 @@ pub struct Node {
     pub key: ObjectKey,
     /// `status.addresses`, without host names.
     pub addresses: Vec<NodeAddress>,
-    /// `spec.podCIDRs` (or `spec.podCIDR`).
+    /// `spec.podCIDRs` (or `spec.podCIDR`), or what kube-router's annotations say in its place.
     pub pod_cidrs: Vec<IpNet>,
     /// `metadata.labels`.
     pub labels: Labels,

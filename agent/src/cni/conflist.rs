@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// The plugin's name, and that of its program.
 pub const PLUGIN: &str = "fairlead-cni";
 /// Name of the network; leases are kept by it.
-const NETWORK: &str = "fairlead";
+pub const NETWORK: &str = "fairlead";
 /// What runtimes of any age read; newer ones take the best of `cniVersions`.
 const VERSION: &str = "1.0.0";
 const VERSIONS: [&str; 2] = [VERSION, "1.1.0"];
@@ -43,23 +43,31 @@ pub fn is_own(text: &str) -> bool {
     parsed.is_some_and(|list| list["plugins"][0]["type"] == PLUGIN)
 }
 
-/// A configuration of `bridge` with `host-local`, or a list with them, with these subnets; `None`
-/// where it has them already. Nothing else in it is touched.
+/// A configuration of `bridge` with `host-local`, or a list with them, with these subnets and this
+/// MTU; `None` where it has them already. Nothing else in it is touched.
 ///
 /// # Errors
 /// What it is not.
-pub fn with_subnets(text: &str, ranges: &[IpNet]) -> Result<Option<String>, String> {
+pub fn with_subnets(
+    text: &str,
+    ranges: &[IpNet],
+    mtu: Option<u32>,
+) -> Result<Option<String>, String> {
     let before: Value =
         serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
     let mut after = before.clone();
-    let ipam = ipam(&mut after)
-        .ok_or_else(|| "has no plugin `bridge` with the addresses of `host-local`".to_owned())?;
-    set_subnets(ipam, ranges);
+    let not_one = || "has no plugin `bridge` with the addresses of `host-local`".to_owned();
+    let bridge = bridge(&mut after).ok_or_else(not_one)?;
+    if let Some(mtu) = mtu {
+        bridge.insert("mtu".to_owned(), mtu.into());
+    }
+    let ipam = bridge.get_mut("ipam").and_then(Value::as_object_mut);
+    set_subnets(ipam.ok_or_else(not_one)?, ranges);
     Ok((after != before).then(|| format!("{after:#}\n")))
 }
 
-/// The part of the configuration that says where addresses come from.
-fn ipam(config: &mut Value) -> Option<&mut Map<String, Value>> {
+/// The part of the configuration that makes the interface, and says where addresses come from.
+fn bridge(config: &mut Value) -> Option<&mut Map<String, Value>> {
     let is_bridge =
         |plugin: &Value| plugin["type"] == "bridge" && plugin["ipam"]["type"] == "host-local";
     let plugin = match config.get("plugins") {
@@ -70,7 +78,7 @@ fn ipam(config: &mut Value) -> Option<&mut Map<String, Value>> {
         None if is_bridge(config) => config,
         None => return None,
     };
-    plugin.get_mut("ipam")?.as_object_mut()
+    plugin.as_object_mut()
 }
 
 /// One subnet stands in `subnet`; where `ranges` is there, or a subnet of each family is wanted, all
@@ -173,11 +181,11 @@ mod tests {
     #[track_caller]
     fn check(before: &Value, ranges: &[&str], expected: &Value) {
         let ranges = networks(ranges);
-        let after = with_subnets(&before.to_string(), &ranges).unwrap();
+        let after = with_subnets(&before.to_string(), &ranges, None).unwrap();
         let after = after.expect("it differs");
         let found: Value = serde_json::from_str(&after).unwrap();
         assert_eq!(found, *expected);
-        assert_eq!(with_subnets(&after, &ranges), Ok(None));
+        assert_eq!(with_subnets(&after, &ranges, None), Ok(None));
     }
 
     #[test]
@@ -220,7 +228,7 @@ mod tests {
             r#"{"type": "bridge", "ipam": {"type": "dhcp"}}"#,
             r#"{"plugins": [{"type": "ptp", "ipam": {"type": "host-local"}}]}"#,
         ] {
-            assert!(with_subnets(other, &ranges).is_err(), "{other}");
+            assert!(with_subnets(other, &ranges, None).is_err(), "{other}");
         }
     }
 }

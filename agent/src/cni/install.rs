@@ -36,6 +36,8 @@ pub struct Places {
     pub socket: PathBuf,
     /// Where the plugin keeps leases.
     pub state_dir: PathBuf,
+    /// Whether the configuration says how large packets of pods may be.
+    pub auto_mtu: bool,
 }
 
 /// What came of it, for status.
@@ -128,9 +130,10 @@ pub async fn run(
 
 /// Brings the files in line with the node's pod networks.
 pub fn install(places: &Places, ranges: &[IpNet], mtu: Option<u32>) -> Installed {
+    let mtu = mtu.filter(|_| places.auto_mtu);
     let result = match (kube_routers(places), ranges) {
         (_, []) => Ok("waiting: the node has no pod network".to_owned()),
-        (Some(path), _) => follow(&path, places, ranges),
+        (Some(path), _) => follow(&path, places, ranges, mtu),
         (None, _) => own(places, ranges, mtu),
     };
     match result {
@@ -151,14 +154,20 @@ fn kube_routers(places: &Places) -> Option<PathBuf> {
     paths.find(|path| *path != places.config && path.is_file())
 }
 
-/// Keeps kube-router's subnet current. One configuration wins: the agent's own is taken away.
-fn follow(path: &Path, places: &Places, ranges: &[IpNet]) -> Result<String, InstallError> {
+/// Keeps kube-router's subnet and MTU current. One configuration wins: the agent's own is taken away.
+fn follow(
+    path: &Path,
+    places: &Places,
+    ranges: &[IpNet],
+    mtu: Option<u32>,
+) -> Result<String, InstallError> {
     let text = read(path)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let next = conflist::with_subnets(&text, ranges).map_err(|reason| InstallError::Unknown {
-        path: path.to_owned(),
-        reason,
-    })?;
+    let next =
+        conflist::with_subnets(&text, ranges, mtu).map_err(|reason| InstallError::Unknown {
+            path: path.to_owned(),
+            reason,
+        })?;
     if let Some(next) = next {
         write(path, next.as_bytes(), 0o644)?;
     }
@@ -185,6 +194,7 @@ fn own(places: &Places, ranges: &[IpNet], mtu: Option<u32>) -> Result<String, In
         source,
         socket,
         state_dir,
+        auto_mtu: _,
     } = places;
     let wanted = conflist::own(ranges, mtu, socket, state_dir);
     let there = read(config)?;
@@ -274,6 +284,7 @@ mod tests {
                 source: Some(at("source")),
                 socket: "/run/a.sock".into(),
                 state_dir: "/run/cni".into(),
+                auto_mtu: true,
             }
         }
 
@@ -325,6 +336,18 @@ mod tests {
     }
 
     #[test]
+    fn without_auto_mtu_no_configuration_says_one() {
+        let node = Node::new();
+        let places = Places {
+            auto_mtu: false,
+            ..node.places()
+        };
+        let ranges = ["10.244.1.0/24".parse().unwrap()];
+        assert_eq!(install(&places, &ranges, Some(1450)).error, None);
+        assert!(!node.config().contains("mtu"), "{}", node.config());
+    }
+
+    #[test]
     fn files_of_others_are_left_and_named() {
         let node = Node::new();
         let Places { config, plugin, .. } = node.places();
@@ -371,6 +394,8 @@ mod tests {
                 .unwrap()
                 .contains("10.244.1.0/24")
         );
+        let text = fs::read_to_string(&theirs).unwrap();
+        assert!(text.contains("\"mtu\": 1450"), "{text}");
         assert!(!node.places().config.exists());
         fs::write(&theirs, r#"{"type": "ptp"}"#).unwrap();
         let error = node.install(&["10.244.1.0/24"], 1450).error.unwrap();

@@ -84,7 +84,7 @@ impl Watched {
                     device: device.to_owned(),
                     vxlan,
                     mtu: overlay.mtu,
-                    peers: overlay.peers.keys().copied().collect(),
+                    peers: overlay.peers.keys().map(|(peer, _)| *peer).collect(),
                 }
             }),
         }

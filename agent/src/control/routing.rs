@@ -80,7 +80,7 @@ fn overlay(overlay: &Overlay) -> String {
         Encapsulation::Vxlan { vni, port } => format!("VXLAN {vni} on UDP port {port}"),
         Encapsulation::IpIp => "IPIP".to_owned(),
     };
-    format!("{what} at {local}, MTU {mtu}, to {} nodes", peers.len())
+    format!("{what} at {local}, MTU {mtu}, to {} nodes", peers.size())
 }
 
 /// As metrics.

@@ -336,12 +336,20 @@ impl Desired {
         if changes.get(&Kind::Node).is_some() {
             next.nodes = node::addresses_of_all(cluster);
         }
-        if changes.get(&Kind::Node).is_some() || next.node != self.node {
-            let routes = Routes::compile(cluster, &next.node).map(Arc::new);
-            // What is the same stays the same value: who waits for a difference sees none.
-            if routes != next.routes {
-                next.routes = routes;
+        // What is the same stays the same value: who waits for a difference sees none.
+        match (&self.routes, changes.get(&Kind::Node)) {
+            (Some(known), Some(nodes)) if next.node == self.node => {
+                next.routes = known.follow(cluster, nodes, &next.node);
             }
+            (known, nodes) if nodes.is_some() || next.node != self.node => {
+                let routes = Routes::compile(cluster, &next.node);
+                if routes.as_ref() != known.as_deref() {
+                    next.routes = routes.map(Arc::new);
+                }
+            }
+            _ => {}
+        }
+        if changes.get(&Kind::Node).is_some() || next.node != self.node {
             let egress = Egress::compile(cluster, &next.node).map(Arc::new);
             if egress != next.egress {
                 next.egress = egress;
@@ -351,8 +359,8 @@ impl Desired {
         let differing = next.recompile(cluster, touched);
         let others = next.node != self.node
             || next.nodes != self.nodes
-            || next.routes != self.routes
             || next.egress != self.egress
+            || next.routes.as_ref().map(Arc::as_ptr) != self.routes.as_ref().map(Arc::as_ptr)
             || next.policy.revision() != self.policy.revision();
         if !differing.is_empty() || others {
             next.advance(differing);
@@ -385,7 +393,7 @@ impl Desired {
         let own = self.units.values().flat_map(|compiled| &compiled.problems);
         own.chain(self.conflicts.values().flat_map(|problems| problems.iter()))
             .chain(self.policy.problems())
-            .chain(self.routes.iter().flat_map(|routes| &routes.problems))
+            .chain(self.routes.iter().flat_map(|routes| routes.problems()))
             .chain(self.egress.iter().flat_map(|egress| &egress.problems))
     }
 

@@ -9,6 +9,7 @@ use model::{
 
 use super::endpoints::{backends, ready_here};
 use super::frontends::{frontends, refused};
+use super::route::mtu;
 use super::{Choice, HealthCheck, LbService, LbServiceKey, NodeContext, Owner};
 
 /// What one Service or pod asks for, before others' claims are considered.
@@ -59,6 +60,12 @@ pub fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) -> Comp
     }
     let (choice, note) = choice(service);
     compiled.notes.extend(note);
+    if is_direct(service) && node.mtu != 0 {
+        let [v4, v6] = [IpFamily::V4, IpFamily::V6].map(|f| mtu::of_direct_return(node.mtu, f));
+        compiled.notes.push(format!(
+            "direct server return: clients' packets of up to {v4} bytes (IPv4) and {v6} (IPv6) fit the tunnel; who sends larger ones is told"
+        ));
+    }
     for port in &service.ports {
         for family in [IpFamily::V4, IpFamily::V6] {
             let frontends = frontends(service, cluster_ips, port, family, node);

@@ -256,7 +256,7 @@ impl Image {
             mtu,
             up: true,
         });
-        for (peer, addresses) in peers {
+        for ((peer, _), addresses) in peers {
             if matches!(encapsulation, Encapsulation::Vxlan { .. }) {
                 let mac = Mac::of(*peer);
                 self.forwarding.insert(mac, *peer);
@@ -265,7 +265,7 @@ impl Image {
                     self.neighbours.insert(*peer, mac);
                 }
             }
-            for address in addresses {
+            for address in addresses.iter() {
                 let v6 = address.is_ipv6();
                 // As of pods: see `Routes`.
                 let carried = match encapsulation {

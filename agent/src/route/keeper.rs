@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::image::{self, Step};
+use super::image::{self, Image, Step};
 use super::netlink::{Found, Kernel, RouteError, concerns, is_main};
 use crate::applier::with_causes;
 use crate::desired::Desired;
@@ -115,9 +115,10 @@ pub async fn run(
             let Some((message, _)) = heard else {
                 return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into());
             };
-            if let NetlinkPayload::InnerMessage(message) = &message.payload
-                && concerns(message, &devices)
-            {
+            // What did not fit into the socket's buffer is lost, whatever it was about.
+            let lost = matches!(message.payload, NetlinkPayload::Overrun(_));
+            let own = matches!(&message.payload, NetlinkPayload::InnerMessage(message) if concerns(message, &devices));
+            if lost || own {
                 let latest = Instant::now() + LONGEST;
                 let soon = || (Instant::now() + QUIET).min(latest);
                 while let Ok(Some(_)) = tokio::time::timeout_at(soon(), news.next()).await {}
@@ -125,6 +126,41 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Removes what an earlier run kept, where routes are not kept any more.
+///
+/// # Errors
+/// Where there is no netlink socket, or the kernel cannot be asked.
+pub async fn remove() -> Result<(), RouteError> {
+    let kernel = Kernel::open()?;
+    let Found {
+        image: found,
+        mut devices,
+        ..
+    } = kernel.observe().await?;
+    let (mut removed, mut left) = (0, 0);
+    for step in image::diff(&Image::default(), &found) {
+        match kernel.apply(&step, &mut devices).await {
+            Ok(()) => removed += 1,
+            Err(error) => {
+                left += 1;
+                let error = failure(&step, &error);
+                tracing::warn!(
+                    error,
+                    "left of the pod network; --cleanup-config tries again"
+                );
+            }
+        }
+    }
+    if removed + left > 0 {
+        tracing::info!(
+            removed,
+            left,
+            "--run-router is false: the pod routes of an earlier run are removed, and pods of other nodes are reached as somebody else has it; host routes of this node's pods and the CNI plugin stay for the pods that are there"
+        );
+    }
+    Ok(())
 }
 
 /// A quarter more or less, so that the nodes of a cluster do not retry in step.

@@ -1,6 +1,7 @@
 //! Objects in, model and problems out.
 
 mod junk;
+mod nodes;
 mod policies;
 
 use expect_test::{Expect, expect};

@@ -14,4 +14,6 @@ mod errors;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
+mod reclaim;
+#[cfg(test)]
 mod storm;

@@ -8,7 +8,17 @@ use crate::place;
 
 /// Each package of ours and those of ours it may use.
 const MAY_USE: [(&str, &[&str]); 10] = [
-    ("agent", &["agent-abi", "agent-bgp", "model", "model-watch"]),
+    // Of the plugin's, the leases alone: what they look like on disk is said once.
+    (
+        "agent",
+        &[
+            "agent-abi",
+            "agent-bgp",
+            "fairlead-cni",
+            "model",
+            "model-watch",
+        ],
+    ),
     ("agent-abi", &[]),
     ("agent-bgp", &[]),
     ("agent-ebpf", &["agent-abi"]),

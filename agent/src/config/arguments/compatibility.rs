@@ -18,6 +18,21 @@ pub struct Compatibility {
     /// Nothing is polled: see --config-sync-period
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub ipvs_sync_period: Option<Duration>,
+    /// Nothing is polled: see --routes-sync-period
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub injected_routes_sync_period: Option<Duration>,
+    /// Nothing of the cloud is changed: turn the check off there, or use --overlay-type=full
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub disable_source_dest_check: Option<bool>,
+    /// Families are those of the Nodes, their podCIDRs and the Services
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_ipv4: Option<bool>,
+    /// Families are those of the Nodes, their podCIDRs and the Services
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_ipv6: Option<bool>,
+    /// The agent waits for the cluster; meanwhile the kernel goes on with what it has
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub cache_sync_timeout: Option<Duration>,
     /// BGP: not in this build
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub advertise_cluster_ip: Option<bool>,
@@ -65,6 +80,11 @@ impl Compatibility {
         let Self {
             iptables_sync_period,
             ipvs_sync_period,
+            injected_routes_sync_period,
+            disable_source_dest_check,
+            enable_ipv4,
+            enable_ipv6,
+            cache_sync_timeout,
             advertise_cluster_ip,
             cluster_asn,
             peer_asn,
@@ -84,6 +104,17 @@ impl Compatibility {
         let flags = [
             ("--iptables-sync-period", iptables_sync_period.is_some()),
             ("--ipvs-sync-period", ipvs_sync_period.is_some()),
+            (
+                "--injected-routes-sync-period",
+                injected_routes_sync_period.is_some(),
+            ),
+            (
+                "--disable-source-dest-check",
+                wanted(disable_source_dest_check),
+            ),
+            ("--enable-ipv4", *enable_ipv4 == Some(false)),
+            ("--enable-ipv6", *enable_ipv6 == Some(false)),
+            ("--cache-sync-timeout", cache_sync_timeout.is_some()),
             ("--advertise-cluster-ip", wanted(advertise_cluster_ip)),
             ("--cluster-asn", cluster_asn.is_some()),
             ("--peer-asn", peer_asn.is_some()),

@@ -33,6 +33,15 @@ pub struct RouterArguments {
     /// Network identifier of VXLAN; the same on every node
     #[arg(long, value_name = "N", default_value_t = 7100, value_parser = clap::value_parser!(u32).range(1..0x0100_0000))]
     pub overlay_vni: u32,
+    /// Give pods the largest packet that fits the network and the overlay; without it, pods have what
+    /// the CNI configuration says, or what the uplink takes
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub auto_mtu: bool,
+    /// Largest packet in bytes that the network between nodes carries, where that is less than what
+    /// the interfaces say; overheads of tunnels are taken off
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(576..=65_535))]
+    pub mtu: Option<u32>,
     /// How often the routes are read back though nobody was heard to change them
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = period)]
     pub routes_sync_period: Duration,
@@ -108,4 +117,6 @@ pub enum OverlayEncap {
     Vxlan,
     /// IP in IP, for IPv4 alone; 30 bytes less
     Ipip,
+    /// kube-router's; taken as vxlan, which is UDP as well
+    Fou,
 }

@@ -1,7 +1,7 @@
 //! How pods of other nodes are reached.
 //!
 //! [`Routes::compile`] looks at every Node: whose pod networks are reached directly, whose through
-//! the overlay, whose not at all, and says why. Interfaces, indexes and hardware addresses first
+//! the overlay, whose not at all, and says why; [`Routes::follow`] at those that changed. Interfaces, indexes and hardware addresses first
 //! appear in `route::image`.
 
 mod claims;
@@ -10,14 +10,17 @@ pub mod mtu;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::{Cluster, IpFamily, Kind, Node, NodeAddressType, ObjectKey, Problem};
 
+use rpds::RedBlackTreeMapSync;
+
 use super::NodeContext;
+use claims::Claims;
 
 /// What the operator decides about pod routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,19 +56,27 @@ pub enum Encapsulation {
     IpIp,
 }
 
-/// How pods of other nodes are reached.
+/// How pods of other nodes are reached. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     /// By pod network.
-    pub to: BTreeMap<IpNet, PodRoute>,
+    pub to: RedBlackTreeMapSync<IpNet, PodRoute>,
     /// Pod networks of this node.
     pub own: BTreeSet<IpNet>,
     /// The overlay, where there is one.
     pub overlay: Option<Overlay>,
     /// Largest packet of this node's pods in bytes, where known.
     pub mtu: Option<u32>,
-    /// What is wrong with nodes.
-    pub problems: Vec<Problem>,
+    problems: RedBlackTreeMapSync<ObjectKey, Vec<Problem>>,
+    claims: Claims,
+    settled: RedBlackTreeMapSync<ObjectKey, Arc<Settled>>,
+}
+
+/// What there is of a node, and goes when it changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Settled {
+    routes: Vec<(IpNet, PodRoute)>,
+    peers: Vec<(IpAddr, Arc<BTreeSet<IpAddr>>)>,
 }
 
 /// The way to one pod network.
@@ -105,8 +116,8 @@ pub struct Overlay {
     pub local: IpAddr,
     /// Largest packet in bytes.
     pub mtu: u32,
-    /// Nodes reached through it, by address: all of their addresses.
-    pub peers: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
+    /// Nodes reached through it, by address and name: all of their addresses.
+    pub peers: RedBlackTreeMapSync<(IpAddr, Arc<str>), Arc<BTreeSet<IpAddr>>>,
 }
 
 impl Routes {
@@ -122,7 +133,6 @@ impl Routes {
             context,
             local: underlay(&own_addresses),
         };
-        let claimed = claims::settle(cluster, &mut routes.problems);
         match own {
             None => routes.report(&key, "", "is not there", "this node's pods get no network"),
             Some(node) if node.pod_cidrs.is_empty() => routes.report(
@@ -140,15 +150,88 @@ impl Routes {
             Some(_) => {}
         }
         routes.set_mtu(&ways, &key);
-        for (node, networks) in claimed {
-            if node.key == key {
-                routes.own.extend(networks);
+        let all = cluster.nodes().map(|(key, _)| key.clone()).collect();
+        let all = routes.claims.follow(cluster, &all);
+        routes.settle(cluster, &ways, &key, &all);
+        Some(routes)
+    }
+
+    /// The routes after these nodes have changed, and nothing of `context`. Where nothing comes of
+    /// that, the same.
+    #[must_use]
+    pub fn follow(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        changed: &BTreeSet<ObjectKey>,
+        context: &NodeContext,
+    ) -> Option<Arc<Self>> {
+        let options = context.router?;
+        let key = ObjectKey::cluster_scoped(&context.name);
+        let mut next = Self::clone(self);
+        let touched = next.claims.follow(cluster, changed);
+        if touched.contains(&key) {
+            let whole = Self::compile(cluster, context)?;
+            return Some(if whole == **self {
+                Arc::clone(self)
             } else {
-                routes.add(&ways, node, &networks);
+                whole.into()
+            });
+        }
+        let own = cluster.node(&key);
+        let ways = Ways {
+            options,
+            context,
+            local: underlay(&own.map_or(Vec::new(), |node| internal(node))),
+        };
+        touched.iter().for_each(|node| next.forget(node));
+        next.settle(cluster, &ways, &key, &touched);
+        let same = |node| {
+            self.settled.get(node) == next.settled.get(node)
+                && self.problems.get(node) == next.problems.get(node)
+                && self.claims.of(node) == next.claims.of(node)
+        };
+        if touched.iter().all(same) {
+            return Some(Arc::clone(self));
+        }
+        Some(next.into())
+    }
+
+    /// What is wrong with nodes, in their order.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.values().flatten()
+    }
+
+    fn settle(
+        &mut self,
+        cluster: &Cluster,
+        ways: &Ways<'_>,
+        own: &ObjectKey,
+        nodes: &BTreeSet<ObjectKey>,
+    ) {
+        for (node, networks, problems) in claims::settle(cluster, nodes) {
+            problems.into_iter().for_each(|problem| self.note(problem));
+            if node.key == *own {
+                self.own.extend(networks);
+            } else {
+                self.add(ways, node, networks);
             }
         }
-        routes.problems.sort();
-        Some(routes)
+    }
+
+    fn forget(&mut self, node: &ObjectKey) {
+        self.problems.remove_mut(node);
+        let Some(settled) = self.settled.get(node).map(Arc::clone) else {
+            return;
+        };
+        self.settled.remove_mut(node);
+        for (network, _) in &settled.routes {
+            self.to.remove_mut(network);
+        }
+        if let Some(overlay) = &mut self.overlay {
+            for (peer, _) in &settled.peers {
+                overlay.peers.remove_mut(&(*peer, Arc::clone(&node.name)));
+            }
+        }
     }
 
     fn set_mtu(&mut self, ways: &Ways<'_>, own: &ObjectKey) {
@@ -180,12 +263,12 @@ impl Routes {
             encapsulation,
             local,
             mtu,
-            peers: BTreeMap::new(),
+            peers: RedBlackTreeMapSync::new_sync(),
         });
     }
 
     /// Adds the ways to a node's pods.
-    fn add(&mut self, ways: &Ways<'_>, node: &Node, networks: &[IpNet]) {
+    fn add(&mut self, ways: &Ways<'_>, node: &Node, networks: Vec<IpNet>) {
         const UNREACHED: &str = "its pods are not reached";
         if networks.is_empty() && node.pod_cidrs.is_empty() {
             return self.report(&node.key, "spec.podCIDRs", "is empty", UNREACHED);
@@ -195,21 +278,26 @@ impl Routes {
             let found = "has no InternalIP";
             return self.report(&node.key, "status.addresses", found, UNREACHED);
         }
+        let name = &node.key.name;
+        let mut settled = Settled::default();
         for network in networks {
             let family = IpFamily::of(network.addr());
             let way = ways.to(family, &addresses, self.overlay.as_ref());
             match way {
                 Ok(hop) => {
                     if let (Hop::Overlay { peer }, Some(overlay)) = (hop, &mut self.overlay) {
-                        let known = addresses.iter().copied().collect();
-                        overlay.peers.insert(peer, known);
+                        let known: Arc<BTreeSet<_>> = Arc::new(addresses.iter().copied().collect());
+                        let key = (peer, Arc::clone(name));
+                        overlay.peers.insert_mut(key, Arc::clone(&known));
+                        settled.peers.push((peer, known));
                     }
                     let route = PodRoute {
-                        node: Arc::clone(&node.key.name),
+                        node: Arc::clone(name),
                         hop,
                         source: ways.source(family, &hop),
                     };
-                    self.to.insert(*network, route);
+                    self.to.insert_mut(network, route.clone());
+                    settled.routes.push((network, route));
                 }
                 Err(why) => {
                     let effect = format!("pods of {network} are not reached");
@@ -217,12 +305,21 @@ impl Routes {
                 }
             }
         }
+        self.settled.insert_mut(node.key.clone(), Arc::new(settled));
     }
 
     fn report(&mut self, node: &ObjectKey, field: &str, message: &str, effect: &str) {
         let problem = Problem::new(Kind::Node, node.clone(), field, message, effect);
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
+        self.note(problem);
+    }
+
+    fn note(&mut self, problem: Problem) {
+        let known = self.problems.get(&problem.key);
+        let mut problems = known.cloned().unwrap_or_default();
+        if let Err(place) = problems.binary_search(&problem) {
+            let key = problem.key.clone();
+            problems.insert(place, problem);
+            self.problems.insert_mut(key, problems);
         }
     }
 }

@@ -83,12 +83,16 @@ fn describe(routes: &Routes) -> String {
         text += &format!("{own} own\n");
     }
     if let Some(overlay) = &routes.overlay {
-        let peers: Vec<_> = overlay.peers.keys().map(ToString::to_string).collect();
+        let peers: Vec<_> = overlay
+            .peers
+            .keys()
+            .map(|(peer, _)| peer.to_string())
+            .collect();
         let (local, mtu) = (overlay.local, overlay.mtu);
         text += &format!("overlay at {local} mtu {mtu} to [{}]\n", peers.join(" "));
     }
     text += &format!("mtu {:?}\n", routes.mtu);
-    for problem in &routes.problems {
+    for problem in routes.problems() {
         text += &format!("! {problem}\n");
     }
     text
@@ -233,6 +237,49 @@ fn what_a_node_lacks_is_reported_and_harms_no_other() {
             ! Node near: status.addresses is in no network of this node, which has no overlay; pods of fd00:244:1::/64 are not reached
         "#]],
     );
+}
+
+/// How long one change of one node of 5,000 takes: `cargo test -p agent --release -- --ignored
+/// --nocapture one_node_of_5000`.
+#[test]
+#[ignore = "a measurement"]
+fn one_node_of_5000() {
+    const ROUNDS: usize = 101;
+    let mut cluster = cluster(&[ME]);
+    let line = |number: u32, last: u32| {
+        let (a, b) = (number / 250, number % 250);
+        format!(
+            "n{number} created=1 10.{}.{b}.0/24,fd00:{number:x}::/64 at 172.{}.{b}.{last},fd00:31:{number:x}::{last}",
+            100 + a,
+            100 + a
+        )
+    };
+    (0..5000).for_each(|number| cluster.apply(event(&line(number, 1))));
+    cluster.take_changes();
+    let seen = context(&cluster, OverlayUse::Subnet, VXLAN);
+    let mut desired = Desired::compile(&cluster, seen.clone());
+    assert_eq!(desired.routes.as_ref().unwrap().to.size(), 10_000);
+    let mut whole: Vec<std::time::Duration> = Vec::new();
+    let mut of_routes: Vec<std::time::Duration> = Vec::new();
+    for round in 0..ROUNDS {
+        let number = u32::try_from(round * 37 % 5000).unwrap();
+        cluster.apply(event(&line(number, 2 + u32::from(round % 2 == 0))));
+        let changes = cluster.take_changes();
+        let began = std::time::Instant::now();
+        desired = desired.follow(&cluster, &changes, seen.clone());
+        whole.push(began.elapsed());
+        let began = std::time::Instant::now();
+        let compiled = Routes::compile(&cluster, &seen).unwrap();
+        of_routes.push(began.elapsed());
+        assert_eq!(desired.routes.as_deref(), Some(&compiled));
+    }
+    for (what, times) in [
+        ("follow", &mut whole),
+        ("compile of all routes", &mut of_routes),
+    ] {
+        times.sort();
+        println!("{what}: median {:?}", times[ROUNDS / 2]);
+    }
 }
 
 /// One of a few states of a few nodes, so that networks and addresses collide often.

@@ -1,5 +1,7 @@
 //! From routes to the kernel's tables, and from one content to another.
 
+use std::sync::Arc;
+
 use expect_test::expect;
 
 use super::*;
@@ -15,15 +17,13 @@ fn net(text: &str) -> IpNet {
 
 fn routes(to: &[(&str, &str)], encapsulation: Option<Encapsulation>) -> Routes {
     let network = net("172.31.0.1/24");
-    let mut routes = Routes {
-        own: [net("10.244.5.0/24")].into(),
-        ..Routes::default()
-    };
+    let mut routes = Routes::default();
+    routes.own.insert(net("10.244.5.0/24"));
     let mut overlay = encapsulation.map(|encapsulation| Overlay {
         encapsulation,
         local: ip("172.31.0.1"),
         mtu: 1450,
-        peers: BTreeMap::new(),
+        peers: Default::default(),
     });
     for (to, node) in to {
         let near = network.contains(&ip(node));
@@ -32,7 +32,8 @@ fn routes(to: &[(&str, &str)], encapsulation: Option<Encapsulation>) -> Routes {
             Hop::Direct { gateway, network }
         } else {
             let overlay = overlay.as_mut().unwrap();
-            overlay.peers.insert(ip(node), [ip(node)].into());
+            let key = (ip(node), (*node).into());
+            overlay.peers.insert_mut(key, Arc::new([ip(node)].into()));
             Hop::Overlay { peer: ip(node) }
         };
         let route = PodRoute {
@@ -40,7 +41,7 @@ fn routes(to: &[(&str, &str)], encapsulation: Option<Encapsulation>) -> Routes {
             hop,
             source: Some(network.addr()),
         };
-        routes.to.insert(net(to), route);
+        routes.to.insert_mut(net(to), route);
     }
     routes.overlay = overlay;
     routes

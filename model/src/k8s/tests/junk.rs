@@ -56,6 +56,12 @@ fn samples() -> Vec<(Kind, Value)> {
             }),
         ),
         (
+            Kind::Node,
+            json!({
+                "metadata": {"name": "node1", "annotations": {"kube-router.io/pod-cidrs": "10.0.2.0/24,fd00:2::/64"}},
+            }),
+        ),
+        (
             Kind::Pod,
             json!({
                 "metadata": metadata(json!({"app": "web"})),

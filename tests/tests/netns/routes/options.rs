@@ -3,7 +3,8 @@
 use serde_json::Value;
 use tests::harness::{Flow, Traffic, eventually};
 
-use super::{Families, NODES, Network, OVERLAY, large_tcp, large_udp};
+use super::large::{large_tcp, large_udp};
+use super::{Families, NODES, Network, OVERLAY};
 
 #[test]
 fn without_an_overlay_other_subnets_are_reported_and_the_rest_works() {

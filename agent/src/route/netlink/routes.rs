@@ -1,0 +1,150 @@
+//! Routes and rules, to and from netlink's messages.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "netlink's attributes are an open set, of which a few matter here"
+)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+
+use super::{RouteError, family_of};
+use crate::route::image::{Out, PEERS_PRIORITY, PEERS_TABLE, PROTOCOL, RouteKey, Target};
+
+pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Target) {
+    let v6 = route.header.address_family == AddressFamily::Inet6;
+    let any = if v6 {
+        IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    let (mut destination, mut gateway, mut out, mut source, mut metric) =
+        (any, None, None, None, 0);
+    let mut table = u32::from(route.header.table);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(found) => destination = ip(found).unwrap_or(any),
+            RouteAttribute::Gateway(found) => gateway = ip(found),
+            RouteAttribute::PrefSource(found) => source = ip(found),
+            RouteAttribute::Oif(index) => out = Some(*index),
+            RouteAttribute::Priority(found) => metric = *found,
+            RouteAttribute::Table(found) => table = *found,
+            _ => {}
+        }
+    }
+    let length = route.header.destination_prefix_length;
+    let destination = IpNet::new(destination, length).unwrap_or_else(|_| IpNet::from(destination));
+    let target = match (route.header.kind, gateway, out) {
+        (RouteType::BlackHole, _, _) => Target::Blackhole,
+        (RouteType::Unicast, Some(gateway), Some(out)) => Target::Via {
+            gateway,
+            out: if devices.contains(&out) {
+                Out::Overlay
+            } else {
+                Out::Link(out)
+            },
+            source,
+        },
+        _ => Target::Other,
+    };
+    let key = RouteKey {
+        table,
+        destination,
+        metric,
+    };
+    (key, target)
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// What identifies a route of the agent's, and nothing of where it leads.
+pub(super) fn any_route(key: &RouteKey) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    header.address_family = family_of(key.destination.addr());
+    header.destination_prefix_length = key.destination.prefix_len();
+    header.protocol = RouteProtocol::from(PROTOCOL);
+    header.scope = RouteScope::NoWhere;
+    header.table = u8::try_from(key.table).unwrap_or_default();
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::from(key.destination.addr())),
+        RouteAttribute::Priority(key.metric),
+        RouteAttribute::Table(key.table),
+    ];
+    message
+}
+
+pub(super) fn route(
+    key: &RouteKey,
+    target: &Target,
+    overlay: Option<u32>,
+) -> Result<RouteMessage, RouteError> {
+    let mut message = any_route(key);
+    message.header.scope = RouteScope::Universe;
+    match target {
+        Target::Blackhole | Target::Other => message.header.kind = RouteType::BlackHole,
+        Target::Via {
+            gateway,
+            out,
+            source,
+        } => {
+            message.header.kind = RouteType::Unicast;
+            let index = match out {
+                Out::Link(index) => *index,
+                Out::Overlay => overlay.ok_or(RouteError::NoDevice)?,
+            };
+            if *out == Out::Overlay && gateway.is_ipv4() {
+                // The device has no address, so nothing is in a network of it.
+                message.header.flags = RouteFlags::Onlink;
+            }
+            message.attributes.extend([
+                RouteAttribute::Gateway(RouteAddress::from(*gateway)),
+                RouteAttribute::Oif(index),
+            ]);
+            let source =
+                source.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source)));
+            message.attributes.extend(source);
+        }
+    }
+    Ok(message)
+}
+
+pub(super) fn rule(network: &IpNet) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family_of(network.addr());
+    message.header.src_len = network.prefix_len();
+    message.header.table = PEERS_TABLE;
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![
+        RuleAttribute::Source(network.addr()),
+        RuleAttribute::Priority(PEERS_PRIORITY),
+        RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)),
+    ];
+    message
+}
+
+/// The network of one of the agent's rules.
+pub(super) fn rule_of(rule: &RuleMessage) -> Option<IpNet> {
+    let mut own = false;
+    let mut source = None;
+    for attribute in &rule.attributes {
+        match attribute {
+            RuleAttribute::Protocol(protocol) => own = u8::from(*protocol) == PROTOCOL,
+            RuleAttribute::Source(address) => source = Some(*address),
+            _ => {}
+        }
+    }
+    let network = IpNet::new(source?, rule.header.src_len).ok()?;
+    (own && rule.header.table == PEERS_TABLE).then_some(network)
+}
