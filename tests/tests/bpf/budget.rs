@@ -3,8 +3,9 @@
 use crate::lab::Lab;
 
 /// Instructions walked. A kernel of another version walks others, but not several times as many.
-/// With network policy a pod's programs walk 13,000 more than without.
-const BUDGET: u32 = 140_000;
+/// With network policy a pod's programs walk 15,000 more than without; what begins a connection and what
+/// follows its first answer are global functions, walked once each, 30,000 together.
+const BUDGET: u32 = 180_000;
 
 #[test]
 fn every_program_is_walked_within_the_budget() {
