@@ -1,8 +1,8 @@
 //! The measure for the others: parses a packet's headers, makes one look-up, decides nothing.
 //!
-//! `baseline` and `baseline_and_one` are tc classifiers (5.10) that `fairlead-bench` runs beside the
-//! programs; the agent attaches them nowhere. They read `BASELINE` and `POLICY_CONNECTIONS_V1`; their
-//! verdict is always to continue.
+//! `baseline`, `baseline_in_memory` and `baseline_and_one` are tc classifiers (5.10) that
+//! `fairlead-bench` runs beside the programs; the agent attaches them nowhere. They read `BASELINE`,
+//! `CONNECTIONS_V2` and `POLICY_CONNECTIONS_V1`; their verdict is always to continue.
 
 use agent_abi::connection::TupleV1;
 use agent_abi::mapped_v4;
@@ -12,10 +12,10 @@ use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::TcContext;
 
 use crate::kernel;
-use crate::maps::POLICY_CONNECTIONS_V1;
+use crate::maps::{CONNECTIONS_V2, POLICY_CONNECTIONS_V1};
 use crate::packet::{LINK_HEADER, V6_HEADER};
 
-/// Of the connection table's kind, and empty.
+/// Of the connection table's kind, small and empty.
 #[map]
 static BASELINE: LruHashMap<TupleV1, u64> = LruHashMap::with_max_entries(1024, 0);
 
@@ -28,6 +28,16 @@ pub(crate) fn baseline(context: TcContext) -> i32 {
     if let Some(tuple) = parse(&context) {
         // What counts is the time it takes.
         core::hint::black_box(BASELINE.get_ptr(&tuple));
+    }
+    TC_ACT_UNSPEC
+}
+
+/// tc ingress: the same with the connections' own table, which does not fit the processor's cache: of a
+/// packet that nobody has seen before, the look-up waits for memory.
+#[classifier]
+pub(crate) fn baseline_in_memory(context: TcContext) -> i32 {
+    if let Some(tuple) = parse(&context) {
+        core::hint::black_box(CONNECTIONS_V2.get_ptr(&tuple));
     }
     TC_ACT_UNSPEC
 }

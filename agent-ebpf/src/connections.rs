@@ -4,8 +4,13 @@
 //! what this one rewrites to, and its `rewrite` is the answer to this one's key. Either entry can
 //! therefore restore the other when the LRU has evicted it.
 //!
-//! A pair begins in `OPENING_V2` and moves to `CONNECTIONS_V2` when both sides have sent, so that
-//! nobody who cannot receive drives out a connection that works.
+//! A pair begins in `OPENING_V2`, with the entry of the replies alone: the tables do not fit the
+//! processor's cache, so each entry is dear. The client's entry follows with the first reply, or with
+//! the client's second packet, which is sent to the same backend since the choice is a function of the
+//! packet. Where the set of backends changes in between, whose backend answers first has the connection.
+//!
+//! It moves to `CONNECTIONS_V2` when both sides have sent, so that nobody who cannot receive drives out
+//! a connection that works.
 
 use agent_abi::connection::{
     CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL,
@@ -19,6 +24,7 @@ use agent_abi::service::{
 use agent_abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST};
 
+use crate::global::global;
 use crate::kernel;
 use crate::maps::{self, CONNECTIONS_V2, OPENING_V2, Scratch, count};
 use crate::packet::{Hook, Packet, same_address};
@@ -41,6 +47,8 @@ const QUIET: u64 = 2 * SECOND;
 pub(crate) enum Opened {
     /// It is in `scratch.forward`.
     Connection,
+    /// There is one, for [`find`] to judge.
+    Known,
     NoEndpoint,
 }
 
@@ -61,32 +69,81 @@ pub(crate) fn find(scratch: &mut Scratch, now: u64) -> Option<&'static mut Conne
         remove(&packet.tuple);
         return None;
     }
-    if opening && is_answered(packet, connection, &mut scratch.reply_key) {
-        promote(scratch, connection, now);
-        // The entry that was moved may be another connection's by now.
-        return lookup(&scratch.packet.tuple).or_else(|| lookup_opening(&scratch.packet.tuple));
+    if !opening {
+        return Some(connection);
     }
-    Some(connection)
+    match opening_progress(scratch.packet.tuple.protocol.into()) {
+        WAITS => Some(connection),
+        ANSWERED => {
+            promote(scratch, connection, now);
+            // The entry that was moved may be another connection's by now.
+            lookup(&scratch.packet.tuple).or_else(|| lookup_opening(&scratch.packet.tuple))
+        }
+        _ => None,
+    }
 }
 
-/// Whether both sides have sent, and the client has shown that it receives: its segment after the
-/// other side's. For what is no TCP, the other side's own packet is enough. Of a tunnelled
-/// connection the answers are not seen here.
-#[inline(always)]
-fn is_answered(packet: &Packet, connection: &mut ConnectionV2, forward_key: &mut TupleV1) -> bool {
-    let is_forward = connection.flags & CONNECTION_FORWARD != 0;
-    if packet.tuple.protocol != IPPROTO_TCP {
-        return !is_forward;
+/// Where a connection that is being opened stands. One side alone has sent, or the client has not shown
+/// that it receives.
+const WAITS: i32 = 0;
+/// Both sides have sent, and the client has shown that it receives: its segment after the other side's.
+/// For what is no TCP, the other side's own packet is enough. Of a tunnelled connection the answers are
+/// not seen here.
+const ANSWERED: i32 = 1;
+/// The packet is of a backend that a packet of the client went to, but the connection is another one's:
+/// the set has changed between two of them. What is not translated the client refuses. The entry stays,
+/// so that what the client sends again goes to the other one.
+const STALE: i32 = 2;
+
+global! {
+    /// What the packet makes of its connection, which is being opened. The first reply writes the
+    /// client's entry: whose backend answers first has the connection.
+    fn opening_progress(protocol: u32) -> i32 {
+        let is_tcp = protocol == u32::from(IPPROTO_TCP);
+        let answer = maps::scratch().and_then(|scratch| progress(scratch, is_tcp));
+        answer.unwrap_or(WAITS)
     }
-    if is_forward {
+}
+
+#[inline(always)]
+fn progress(scratch: &mut Scratch, is_tcp: bool) -> Option<i32> {
+    let Scratch {
+        packet,
+        reply: restored,
+        reply_key: forward_key,
+        now,
+        ..
+    } = scratch;
+    let connection = lookup_opening(&packet.tuple)?;
+    if connection.flags & CONNECTION_FORWARD != 0 {
         let answered = connection.flags & (CONNECTION_ANSWERED | CONNECTION_TUNNEL) != 0;
-        return answered && !packet.opens() && !packet.closes();
+        let follows = is_tcp && answered && !packet.opens() && !packet.closes();
+        return Some(if follows { ANSWERED } else { WAITS });
     }
     reverse(&connection.rewrite, forward_key);
-    if let Some(forward) = lookup_opening(forward_key) {
-        forward.flags |= CONNECTION_ANSWERED;
+    if let Some(known) = lookup(forward_key).or_else(|| lookup_opening(forward_key)) {
+        let is_its_own = answers(&packet.tuple, &known.rewrite);
+        if !must_reopen(packet, known, *now) {
+            if !is_its_own {
+                return Some(STALE);
+            }
+            known.flags |= CONNECTION_ANSWERED;
+            return Some(if is_tcp { WAITS } else { ANSWERED });
+        }
+        if !is_its_own {
+            remove(&known.rewrite.reversed());
+        }
+        remove(forward_key);
     }
-    false
+    if !is_tcp {
+        return Some(ANSWERED);
+    }
+    *restored = *connection;
+    reverse(&packet.tuple, &mut restored.rewrite);
+    restored.flags |= CONNECTION_FORWARD | CONNECTION_ANSWERED;
+    // Where it fails, so does the connection: the client's next segment opens none.
+    let _inserted = insert_opening(forward_key, restored);
+    Some(WAITS)
 }
 
 /// Moves a pair to the table of connections that work.
@@ -173,22 +230,105 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV2, closing: bool, 
 
 /// Opens a connection to a backend of `scratch.frontend`. A packet that came through a tunnel goes into no
 /// other.
+///
+/// Where `may_be_known`, nobody has looked yet whether the packet's connection is there, since the tables
+/// do not fit the processor's cache, and each look-up waits for memory. What is chosen is a function of
+/// the packet, so the replies' entry tells as well, unless the set has changed since; then the first
+/// reply tells ([`progress`]), and the packet's repetition goes where it belongs.
 #[inline(always)]
 pub(crate) fn open(
     skb: *mut __sk_buff,
     hook: Hook,
     scratch: &mut Scratch,
     tunnelled: bool,
+    may_be_known: bool,
 ) -> Result<Opened, Counter> {
+    let aimed = choose_backend(skb, hook as u32, u32::from(tunnelled));
+    let keep_port = match aimed {
+        TUNNEL if may_be_known && is_known(&scratch.packet.tuple) => return Ok(Opened::Known),
+        NO_ENDPOINT..=FAILED if may_be_known => return Ok(Opened::Known),
+        TUNNEL => None,
+        KEEP_PORT | OTHER_PORT => Some(aimed == KEEP_PORT),
+        NO_ENDPOINT => return Ok(Opened::NoEndpoint),
+        SOURCE_RANGE => return Err(Counter::DropSourceRange),
+        NO_LOCAL_ENDPOINT => return Err(Counter::DropNoLocalEndpoint),
+        NO_BACKEND => return Err(Counter::DropNoBackend),
+        _ => return Err(Counter::DropFailed),
+    };
+    let place = match keep_port {
+        Some(keep_port) => reserve(scratch, keep_port, may_be_known)?,
+        None => Place::First,
+    };
+    if place == Place::Known {
+        return Ok(Opened::Known);
+    }
+    let Scratch {
+        packet,
+        forward,
+        reply_key,
+        begun,
+        ..
+    } = scratch;
+    *begun = u64::from(place != Place::Again);
+    // Its replies' entry is enough until a reply comes, or the client's second packet.
+    let alone = keep_port.is_some() && place == Place::First;
+    if !alone && !insert_opening(&packet.tuple, forward) {
+        // Another packet of the same connection was faster on another CPU: its choice holds.
+        let winner = lookup_opening(&packet.tuple).or_else(|| lookup(&packet.tuple));
+        if let Some(winner) = winner {
+            if keep_port.is_some() && !same(&winner.rewrite, &forward.rewrite) {
+                remove_opening(reply_key);
+            }
+            *forward = *winner;
+            *begun = 0;
+            return Ok(Opened::Connection);
+        }
+        if keep_port.is_some() {
+            remove_opening(reply_key);
+        }
+        return Err(Counter::DropTableFull);
+    }
+    if *begun != 0 {
+        count(Counter::PacketConnections);
+    }
+    Ok(Opened::Connection)
+}
+
+#[inline(always)]
+fn is_known(tuple: &TupleV1) -> bool {
+    lookup(tuple).or_else(|| lookup_opening(tuple)).is_some()
+}
+
+/// Answers of [`choose_backend`]. To a backend, with the client's own source port if it is free, or with
+/// another; to a backend's node, as it is; why to none.
+const KEEP_PORT: i32 = 0;
+const OTHER_PORT: i32 = 1;
+const TUNNEL: i32 = 2;
+const NO_ENDPOINT: i32 = 3;
+const SOURCE_RANGE: i32 = 4;
+const NO_LOCAL_ENDPOINT: i32 = 5;
+const NO_BACKEND: i32 = 6;
+const FAILED: i32 = 7;
+
+global! {
+    /// Chooses a backend of `scratch.frontend`, and fills in both entries but for the source port.
+    fn choose_backend(skb: *mut __sk_buff, hook: u32, tunnelled: u32) -> i32 {
+        match maps::scratch() {
+            Some(scratch) => aim_at_backend(skb, hook.into(), scratch, tunnelled != 0),
+            None => FAILED,
+        }
+    }
+}
+
+#[inline(always)]
+fn aim_at_backend(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch, tunnelled: bool) -> i32 {
     let Scratch {
         packet,
         affinity,
         forward,
         reply,
-        reply_key,
         frontend,
         now,
-        begun,
         ..
     } = scratch;
     let (frontend, now) = (&*frontend, *now);
@@ -196,14 +336,14 @@ pub(crate) fn open(
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0
         && !services::is_source_allowed(frontend.service, &tuple.source)
     {
-        return Err(Counter::DropSourceRange);
+        return SOURCE_RANGE;
     }
     let chosen = services::choose(frontend, hook.is_inside(), tuple, affinity, now);
     let (id, backend) = match chosen {
         Choice::Backend { id, backend } => (id, backend),
-        Choice::NoEndpoint => return Ok(Opened::NoEndpoint),
-        Choice::NoLocalEndpoint => return Err(Counter::DropNoLocalEndpoint),
-        Choice::Unsettled | Choice::ByPacket => return Err(Counter::DropNoBackend),
+        Choice::NoEndpoint => return NO_ENDPOINT,
+        Choice::NoLocalEndpoint => return NO_LOCAL_ENDPOINT,
+        Choice::Unsettled | Choice::ByPacket => return NO_BACKEND,
     };
     forward.backend = id;
     forward.service = frontend.service;
@@ -211,10 +351,10 @@ pub(crate) fn open(
     forward.last_seen = now;
     forward._pad = [0; CONNECTION_PAD];
     (forward.host_interface, forward.host_mac) = match hook {
-        Hook::Egress => (
-            kernel::interface(skb),
-            kernel::load(skb, 6).ok_or(Counter::DropFailed)?,
-        ),
+        Hook::Egress => match kernel::load(skb, 6) {
+            Some(mac) => (kernel::interface(skb), mac),
+            None => return FAILED,
+        },
         Hook::UplinkIngress | Hook::WorkloadIngress => (0, [0; 6]),
     };
     let direct = frontend.flags & FRONTEND_DIRECT_RETURN != 0
@@ -226,31 +366,13 @@ pub(crate) fn open(
         forward.rewrite = packet.tuple;
         forward.rewrite.destination = backend.node;
         forward.flags |= CONNECTION_TUNNEL;
-    } else {
-        let keep_port = aim(hook, packet, frontend, backend, &mut forward.rewrite);
-        *reply = *forward;
-        reverse(&packet.tuple, &mut reply.rewrite);
-        reply.flags = 0;
-        reserve(forward, reply, reply_key, keep_port, now)?;
+        return TUNNEL;
     }
-    if !insert_opening(&packet.tuple, forward) {
-        // Another packet of the same connection was faster on another CPU: its choice holds.
-        let winner = lookup_opening(&packet.tuple).or_else(|| lookup(&packet.tuple));
-        if let Some(winner) = winner {
-            if !direct && !same(&winner.rewrite, &forward.rewrite) {
-                remove_opening(reply_key);
-            }
-            *forward = *winner;
-            return Ok(Opened::Connection);
-        }
-        if !direct {
-            remove_opening(reply_key);
-        }
-        return Err(Counter::DropTableFull);
-    }
-    count(Counter::PacketConnections);
-    *begun = 1;
-    Ok(Opened::Connection)
+    let keep_port = aim(hook, packet, frontend, backend, &mut forward.rewrite);
+    *reply = *forward;
+    reverse(&packet.tuple, &mut reply.rewrite);
+    reply.flags = 0;
+    if keep_port { KEEP_PORT } else { OTHER_PORT }
 }
 
 /// What the packet leaves as, before a free source port is found; whether the port is the client's
@@ -279,16 +401,29 @@ fn aim(
     }
 }
 
+/// Which packet of a connection the replies' entry was written for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The first.
+    First,
+    /// The client's second one, before any reply.
+    Again,
+    /// Of a connection that is there.
+    Known,
+}
+
 /// Inserts the reply's entry. Where its key is taken by another connection (one backend behind two
 /// Services, or a port of the node in use), other source ports are tried.
 #[inline(never)]
-pub(crate) fn reserve(
-    forward: &mut ConnectionV2,
-    reply: &ConnectionV2,
-    key: &mut TupleV1,
-    keep_port: bool,
-    now: u64,
-) -> Result<(), Counter> {
+pub(crate) fn reserve(scratch: &mut Scratch, keep_port: bool, may_be_known: bool) -> Result<Place, Counter> {
+    let Scratch {
+        forward,
+        reply,
+        reply_key: key,
+        now,
+        ..
+    } = scratch;
+    let (reply, now) = (&*reply, *now);
     let settings = maps::settings().ok_or(Counter::DropFailed)?;
     let closing_lifetime = u64::from(settings.tcp_closing_seconds) * SECOND;
     let lifetime = u64::from(if is_brief(reply.rewrite.protocol) {
@@ -306,34 +441,40 @@ pub(crate) fn reserve(
         // before; two look-ups in a row wait for it together.
         let holder = match lookup(key).or_else(|| lookup_opening(key)) {
             Some(holder) => holder,
-            None if insert_opening(key, reply) => return Ok(()),
+            None if insert_opening(key, reply) => return Ok(Place::First),
             // What took the place in between is gone again, or the table takes nothing.
             None => lookup_opening(key).ok_or(Counter::DropTableFull)?,
         };
         let idle = now.saturating_sub(holder.last_seen);
+        let is_ours = same(&holder.rewrite, &reply.rewrite);
+        let is_open = holder.flags & (CONNECTION_CLOSING | CONNECTION_ANSWERED) == 0;
         let waits = if holder.flags & CONNECTION_CLOSING != 0 {
             if attempt < PATIENT_ATTEMPTS {
                 closing_lifetime
             } else {
                 closing_lifetime.min(QUIET)
             }
-        } else if holder.flags & CONNECTION_ANSWERED == 0 {
-            // In the table of those that work, all have the bit.
+        } else if is_open {
+            // In the table of those that work, all have the bit for an answer.
             OPENING_LIFETIME
         } else {
             lifetime
         };
-        // The first may be what is left of this very connection.
-        if idle > waits || (attempt == 0 && same(&holder.rewrite, &reply.rewrite)) {
-            remove(key);
-            // Another packet of the same connection may be faster on another CPU.
-            let is_there = insert_opening(key, reply)
-                || lookup_opening(key).is_some_and(|holder| same(&holder.rewrite, &reply.rewrite));
-            return if is_there {
-                Ok(())
+        let is_over = idle > waits || holder.flags & CONNECTION_CLOSING != 0;
+        if is_ours && !is_over && may_be_known {
+            return Ok(Place::Known);
+        }
+        if is_ours || idle > waits {
+            // In this order, so that no reply meets neither of them.
+            OPENING_V2
+                .insert(&*key, reply, u64::from(BPF_ANY))
+                .map_err(|_| Counter::DropTableFull)?;
+            let _removed = CONNECTIONS_V2.remove(&*key);
+            return Ok(if is_ours && is_open && !is_over {
+                Place::Again
             } else {
-                Err(Counter::DropTableFull)
-            };
+                Place::First
+            });
         }
     }
     Err(Counter::DropNoPort)
@@ -412,6 +553,16 @@ pub(crate) fn reverse(tuple: &TupleV1, answer: &mut TupleV1) {
     answer.destination_port = tuple.source_port;
     answer.protocol = tuple.protocol;
     answer._pad = [0; 3];
+}
+
+/// Whether a packet `reply` answers one that left as `tuple`.
+#[inline(always)]
+fn answers(reply: &TupleV1, tuple: &TupleV1) -> bool {
+    same_address(&reply.source, &tuple.destination)
+        && same_address(&reply.destination, &tuple.source)
+        && reply.source_port == tuple.destination_port
+        && reply.destination_port == tuple.source_port
+        && reply.protocol == tuple.protocol
 }
 
 /// Equality without a call to `memcmp`, which the BPF target does not have.

@@ -123,20 +123,17 @@ fn open(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, C
         return Ok(TC_ACT_UNSPEC);
     }
     prepare(scratch, EGRESS_SERVICE);
+    // A report of a drop says this.
+    scratch.frontend.service = EGRESS_SERVICE;
+    scratch.forward.rewrite.source = *source;
+    let _place = reserve(scratch, false, false)?;
     let Scratch {
         packet,
         forward,
-        reply,
         reply_key,
-        frontend,
-        now,
         begun,
         ..
     } = scratch;
-    // A report of a drop says this.
-    frontend.service = EGRESS_SERVICE;
-    forward.rewrite.source = *source;
-    reserve(forward, reply, reply_key, false, *now)?;
     if !insert_opening(&packet.tuple, forward) {
         // Another packet of the same connection was faster on another CPU: its choice holds.
         let winner = lookup_opening(&packet.tuple).or_else(|| lookup(&packet.tuple));

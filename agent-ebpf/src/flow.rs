@@ -87,7 +87,7 @@ global! {
     /// Tells of a connection through a Service, where somebody asks. The answer says nothing.
     fn tell_opened(place: u32, interface: u32) -> i32 {
         if let Some(scratch) = maps::scratch()
-            && kernel::now() < maps::flows_asked_until()
+            && scratch.now < maps::flows_asked_until()
         {
             let service = scratch.forward.service;
             let event = Event { place, interface, service, ..Event::opened(About::Backend) };

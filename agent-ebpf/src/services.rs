@@ -95,7 +95,7 @@ pub(crate) fn choose_at_connect(frontend: &FrontendV2) -> Choice {
         if service.flags & SERVICE_BY_PACKET != 0 {
             return Choice::ByPacket;
         }
-        if let Some(chosen) = try_choose(frontend.service, service, index, None) {
+        if let Some(chosen) = try_choose(frontend.service, service, index, None, kernel::random()) {
             return chosen;
         }
     }
@@ -112,6 +112,8 @@ pub(crate) fn choose(
     now: u64,
 ) -> Choice {
     let index = pool_of(frontend, is_inside);
+    // A packet that is sent again before anything is known of its connection gets the same.
+    let lot = hash::of_connection(tuple, frontend.service);
     for _ in 0..ATTEMPTS {
         let Some(service) = read(SERVICES_V2.get_ptr(&frontend.service)) else {
             return Choice::NoEndpoint;
@@ -125,7 +127,7 @@ pub(crate) fn choose(
                 return kept;
             }
         }
-        if let Some(chosen) = try_choose(frontend.service, service, index, Some(tuple)) {
+        if let Some(chosen) = try_choose(frontend.service, service, index, Some(tuple), lot) {
             if let Choice::Backend { id, .. } = chosen
                 && sticky
             {
@@ -152,7 +154,7 @@ fn choose_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<&'static Bac
         return None;
     }
     let index = pool_of(frontend, false);
-    match try_choose(frontend.service, service, index, Some(tuple))? {
+    match try_choose(frontend.service, service, index, Some(tuple), 0)? {
         Choice::Backend { backend, .. } => Some(backend),
         _ => None,
     }
@@ -191,13 +193,15 @@ fn keep(key: &AffinityKeyV1, service: &ServiceV2, index: usize, now: u64) -> Opt
     })
 }
 
-/// One attempt; `None` where the tables changed under it.
+/// One attempt; `None` where the tables changed under it. `lot` decides where a Service leaves it to
+/// chance.
 #[inline(always)]
 fn try_choose(
     id: u32,
     service: &ServiceV2,
     index: usize,
     tuple: Option<&TupleV1>,
+    lot: u32,
 ) -> Option<Choice> {
     let pool = if index == POOL_LOCAL {
         &service.pools[POOL_LOCAL]
@@ -216,8 +220,8 @@ fn try_choose(
         Some(tuple) if pool.ring != 0 && service.flags & SERVICE_HASH != 0 => {
             entry(pool, hash::of_packet(tuple, service.flags))?
         }
-        _ if pool.ring != 0 => entry(pool, kernel::random())?,
-        _ => kernel::random() % pool.slots,
+        _ if pool.ring != 0 => entry(pool, lot)?,
+        _ => lot % pool.slots,
     };
     let key = SlotKeyV1 {
         service: id,

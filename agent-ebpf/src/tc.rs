@@ -3,7 +3,7 @@
 use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2};
 use agent_abi::counters::Counter;
-use agent_abi::service::FRONTEND_LOOPBACK;
+use agent_abi::service::{FRONTEND_LOOPBACK, FrontendV2};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -88,6 +88,7 @@ const IS_HELD: i32 = Later::Held as i32;
 /// Answers of [`begin`], of which none is a verdict.
 const OPENED: i32 = 100;
 const REFUSED: i32 = 101;
+const KNOWN: i32 = 102;
 
 #[inline(always)]
 fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
@@ -133,45 +134,52 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     if POLICED && in_order && scratch.packet.is_first_fragment() {
         fragment::remember(scratch);
     }
-    if let Some(connection) = connections::find(scratch, now) {
-        connections::note(scratch, connection, now);
-        scratch.forward = *connection;
-        let is_settled = POLICED && police::is_settled(skb, scratch, hook, police::TRANSLATED, now);
-        if !is_settled && !may_pass::<POLICED>(skb, hook, police::TRANSLATED) {
-            return Ok(TC_ACT_SHOT);
-        }
-        return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
+    let begins = scratch.packet.tuple.protocol == IPPROTO_TCP && scratch.packet.opens();
+    let mut answer = KNOWN;
+    if begins
+        && !maps::is_the_kernels(begins)
+        && let Some(frontend) = frontend_of(scratch, hook)
+    {
+        scratch.frontend = *frontend;
+        answer = begin(skb, hook as u32, u32::from(tunnelled), 1);
     }
-    let packet = &scratch.packet;
-    let tuple = &packet.tuple;
-    let Some(frontend) =
-        services::frontend(tuple.destination, tuple.destination_port, tuple.protocol)
-            .filter(|frontend| hook == Hook::Egress || frontend.flags & FRONTEND_LOOPBACK == 0)
-    else {
-        connections::make_way(packet, now);
-        if !POLICED && egress::concerns(hook, packet) {
-            return Ok(match egress::egress_open(skb, hook as u32) {
-                egress::OPENED => translate(skb, hook as u32),
-                verdict => verdict,
-            });
+    if answer == KNOWN {
+        if let Some(connection) = connections::find(scratch, now) {
+            connections::note(scratch, connection, now);
+            scratch.forward = *connection;
+            let is_settled =
+                POLICED && police::is_settled(skb, scratch, hook, police::TRANSLATED, now);
+            if !is_settled && !may_pass::<POLICED>(skb, hook, police::TRANSLATED) {
+                return Ok(TC_ACT_SHOT);
+            }
+            return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
         }
-        if POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, now) {
-            return Ok(TC_ACT_UNSPEC);
+        let Some(frontend) = frontend_of(scratch, hook) else {
+            connections::make_way(&scratch.packet, now);
+            if !POLICED && egress::concerns(hook, &scratch.packet) {
+                return Ok(match egress::egress_open(skb, hook as u32) {
+                    egress::OPENED => translate(skb, hook as u32),
+                    verdict => verdict,
+                });
+            }
+            if POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, now) {
+                return Ok(TC_ACT_UNSPEC);
+            }
+            return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
+        };
+        if maps::is_the_kernels(begins) {
+            return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
         }
-        return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
-    };
-    let begins = tuple.protocol == IPPROTO_TCP && packet.opens();
-    if maps::is_the_kernels(begins) {
-        return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
+        scratch.frontend = *frontend;
+        answer = begin(skb, hook as u32, u32::from(tunnelled), 0);
     }
-    scratch.frontend = *frontend;
-    match begin(skb, hook as u32, u32::from(tunnelled)) {
+    match answer {
         OPENED if !may_pass::<POLICED>(skb, hook, police::TRANSLATED) => {
             account_begun(&scratch.forward, scratch.begun);
             Ok(TC_ACT_SHOT)
         }
         OPENED => {
-            if !POLICED {
+            if !POLICED && scratch.begun != 0 {
                 flow::tell_opened(hook as u32, flow::interface_of(skb) as u32);
             }
             Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)))
@@ -186,16 +194,26 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     }
 }
 
+/// The frontend that a packet is for.
+#[inline(always)]
+fn frontend_of(scratch: &Scratch, hook: Hook) -> Option<&'static FrontendV2> {
+    let tuple = &scratch.packet.tuple;
+    services::frontend(tuple.destination, tuple.destination_port, tuple.protocol)
+        .filter(|frontend| hook == Hook::Egress || frontend.flags & FRONTEND_LOOPBACK == 0)
+}
+
 global! {
     /// Opens a connection for the packet, to a backend of `scratch.frontend`; the answer is
-    /// [`OPENED`] with the connection in `scratch.forward`, [`REFUSED`], or the verdict. What comes
-    /// next is the caller's to call: here it would be too deep for the stack.
-    fn begin(skb: *mut __sk_buff, hook: u32, tunnelled: u32) -> i32 {
+    /// [`OPENED`] with the connection in `scratch.forward`, [`KNOWN`] where `may_be_known` and there is
+    /// one, [`REFUSED`], or the verdict. What comes next is the caller's to call: here it would be too
+    /// deep for the stack.
+    fn begin(skb: *mut __sk_buff, hook: u32, tunnelled: u32, may_be_known: u32) -> i32 {
         let Some(scratch) = maps::scratch() else {
             return TC_ACT_SHOT;
         };
-        match connections::open(skb, hook.into(), scratch, tunnelled != 0) {
+        match connections::open(skb, hook.into(), scratch, tunnelled != 0, may_be_known != 0) {
             Ok(Opened::Connection) => OPENED,
+            Ok(Opened::Known) => KNOWN,
             Ok(Opened::NoEndpoint) => REFUSED,
             Err(reason) => global::verdict(Err(reason)),
         }

@@ -1,8 +1,9 @@
 //! The connection table: what to rewrite a packet to, by the packet as it is.
 //!
 //! One connection has two entries, one for each direction, found by the five-tuple of the packet
-//! on the wire. `rewrite` is the five-tuple to leave with, so translation is the same code in both
-//! directions, whichever of the two addresses it changes.
+//! on the wire; before the first reply there may be the one for the replies alone. `rewrite` is the
+//! five-tuple to leave with, so translation is the same code in both directions, whichever of the two
+//! addresses it changes.
 
 use core::mem::{offset_of, size_of};
 

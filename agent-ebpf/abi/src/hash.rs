@@ -22,6 +22,16 @@ pub fn of_packet(tuple: &TupleV1, flags: u32) -> u32 {
     finish(mix(state, ports))
 }
 
+/// Hashes all of a packet's five-tuple, for a Service: what one of them chooses says nothing of what
+/// another does.
+#[inline(always)]
+pub fn of_connection(tuple: &TupleV1, service: u32) -> u32 {
+    let state = mix_address(mix_address(service, &tuple.source), &tuple.destination);
+    let ([s0, s1], [d0, d1]) = (tuple.source_port, tuple.destination_port);
+    let state = mix(state, u32::from_be_bytes([s0, s1, d0, d1]));
+    finish(mix(state, u32::from(tuple.protocol)))
+}
+
 #[inline(always)]
 fn mix_address(state: u32, a: &Address) -> u32 {
     let mut state = mix(state, u32::from_be_bytes([a[0], a[1], a[2], a[3]]));

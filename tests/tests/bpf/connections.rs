@@ -64,8 +64,11 @@ fn connections_spread_over_all_backends() {
 fn udp_flow_moves_on_the_very_packet_when_its_backend_is_gone() {
     let mut lab = Lab::new();
     let old = lab.service("udp", "10.96.0.10:53", "10.244.2.7:53");
-    expect!["redirect udp 10.244.1.5:4000 > 10.244.2.7:53"]
-        .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
+    // One alone would leave no trace but for its answer.
+    for _ in 0..2 {
+        expect!["redirect udp 10.244.1.5:4000 > 10.244.2.7:53"]
+            .assert_eq(&lab.run(At::Pod, "udp 10.244.1.5:4000 > 10.96.0.10:53"));
+    }
     lab.set_backends(old, "");
     lab.service("udp", "10.96.0.10:53", "10.244.2.8:53");
     expect!["redirect udp 10.244.1.5:4000 > 10.244.2.8:53"]
@@ -78,6 +81,7 @@ fn tcp_connection_outlives_its_backends_entry_and_a_new_one_does_not_follow_it()
     let mut lab = Lab::new();
     let old = lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
     lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 S");
+    lab.run(At::Uplink, "tcp 10.244.2.7:80 > 10.244.1.5:4000 SA");
     lab.set_backends(old, "");
     lab.service("tcp", "10.96.0.10:80", "10.244.2.8:80");
     expect!["redirect tcp 10.244.1.5:4000 > 10.244.2.7:80 A"]
@@ -86,8 +90,142 @@ fn tcp_connection_outlives_its_backends_entry_and_a_new_one_does_not_follow_it()
         .assert_eq(&lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.10:80 S"));
 }
 
+const FOUR: &str = "10.244.2.1:80 10.244.2.2:80 10.244.2.3:80 10.244.2.4:80";
+
 #[test]
-fn a_closed_tuple_used_again_is_a_new_connection() {
+fn what_is_sent_again_before_an_answer_goes_where_the_first_went() {
+    for (protocol, flags) in [("tcp", " S"), ("udp", ""), ("sctp", "")] {
+        let mut lab = Lab::new();
+        lab.service(protocol, "10.96.0.10:80", FOUR);
+        for port in 10_000..10_050 {
+            let packet = format!("{protocol} 10.244.1.5:{port} > 10.96.0.10:80{flags}");
+            let first = lab.run(At::Pod, &packet);
+            for _ in 0..3 {
+                assert_eq!(lab.run(At::Pod, &packet), first);
+            }
+        }
+        assert_eq!(lab.counter(Counter::PacketConnections), 50);
+    }
+}
+
+/// A client whose first packet goes to a backend, and to another one of a larger set.
+fn torn(lab: &mut Lab, protocol: &str, flags: &str) -> (String, String, String) {
+    for port in 10_000_u16.. {
+        let client = format!("10.244.1.5:{port}");
+        let packet = format!("{protocol} {client} > 10.96.0.10:80{flags}");
+        let id = lab.service(protocol, "10.96.0.10:80", "10.244.2.1:80");
+        let first = lab.run(At::Pod, &packet);
+        lab.set_backends(id, FOUR);
+        let second = lab.run(At::Pod, &packet);
+        if first != second {
+            let backend = |translated: &str| {
+                let to = translated.split(" > ").nth(1).unwrap();
+                to.split(' ').next().unwrap().to_owned()
+            };
+            return (client, backend(&first), backend(&second));
+        }
+        lab.clear();
+    }
+    unreachable!("three in four move");
+}
+
+#[test]
+fn the_backend_that_answers_first_has_the_connection() {
+    for is_the_first in [true, false] {
+        let mut lab = Lab::new();
+        let (client, a, b) = torn(&mut lab, "tcp", " S");
+        let (winner, loser) = if is_the_first { (&a, &b) } else { (&b, &a) };
+        let answer =
+            |lab: &mut Lab, from: &str| lab.run(At::Uplink, &format!("tcp {from} > {client} SA"));
+        let translated = format!("redirect tcp 10.96.0.10:80 > {client} SA");
+        assert_eq!(answer(&mut lab, winner), translated);
+        assert_eq!(
+            answer(&mut lab, loser),
+            format!("pass tcp {loser} > {client} SA")
+        );
+        for flags in ["A", "S", "A"] {
+            assert_eq!(
+                lab.run(At::Pod, &format!("tcp {client} > 10.96.0.10:80 {flags}")),
+                format!("redirect tcp {client} > {winner} {flags}")
+            );
+        }
+        assert_eq!(
+            answer(&mut lab, loser),
+            format!("pass tcp {loser} > {client} SA")
+        );
+        assert_eq!(answer(&mut lab, winner), translated);
+    }
+}
+
+#[test]
+fn a_syn_of_a_connection_that_works_harms_it_in_no_set() {
+    let mut lab = Lab::new();
+    let id = lab.service("tcp", "10.96.0.10:80", "10.244.2.1:80");
+    let clients: Vec<String> = (10_000..10_020)
+        .map(|port| format!("10.244.1.5:{port}"))
+        .collect();
+    let from = |client: &str, flags: &str| format!("tcp {client} > 10.96.0.10:80 {flags}");
+    let works = |lab: &mut Lab, client: &str| {
+        assert_eq!(
+            lab.run(At::Pod, &from(client, "A")),
+            format!("redirect tcp {client} > 10.244.2.1:80 A")
+        );
+        assert_eq!(
+            lab.run(At::Uplink, &format!("tcp 10.244.2.1:80 > {client} A")),
+            format!("redirect tcp 10.96.0.10:80 > {client} A")
+        );
+    };
+    for client in &clients {
+        lab.run(At::Pod, &from(client, "S"));
+        lab.run(At::Uplink, &format!("tcp 10.244.2.1:80 > {client} SA"));
+        works(&mut lab, client);
+    }
+    lab.set_backends(id, FOUR);
+    for client in &clients {
+        let first = lab.run(At::Pod, &from(client, "S"));
+        let to = first
+            .split(" > ")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap();
+        if to != "10.244.2.1:80" {
+            let answer = format!("tcp {to} > {client} SA");
+            assert_eq!(lab.run(At::Uplink, &answer), format!("pass {answer}"));
+        }
+        assert_eq!(
+            lab.run(At::Pod, &from(client, "S")),
+            format!("redirect tcp {client} > 10.244.2.1:80 S")
+        );
+        works(&mut lab, client);
+    }
+}
+
+#[test]
+fn a_closed_tuple_used_again_goes_by_the_set_of_now() {
+    let mut lab = Lab::new();
+    let id = lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+    let out = |flags: &str| format!("tcp 10.244.1.5:4000 > 10.96.0.10:80 {flags}");
+    let back = |from: &str, flags: &str| format!("tcp {from} > 10.244.1.5:4000 {flags}");
+    for backend in ["10.244.2.7:80", "10.244.2.7:80", "10.244.2.8:80"] {
+        lab.set_backends(id, backend);
+        for flags in ["S", "A", "FA"] {
+            assert_eq!(
+                lab.run(At::Pod, &out(flags)),
+                format!("redirect tcp 10.244.1.5:4000 > {backend} {flags}")
+            );
+            assert_eq!(
+                lab.run(At::Uplink, &back(backend, "SA")),
+                "redirect tcp 10.96.0.10:80 > 10.244.1.5:4000 SA"
+            );
+        }
+    }
+    assert_eq!(lab.counter(Counter::PacketConnections), 3);
+}
+
+#[test]
+fn a_closed_tuple_used_again_is_is_a_new_connection() {
     let mut lab = Lab::new();
     lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
     for flags in ["S", "A", "FA", "S"] {

@@ -81,6 +81,8 @@ impl Path {
         lab.service(protocol, self.service, self.backend);
         let flags = if protocol == "tcp" { " S" } else { "" };
         let sent = format!("{protocol} {} > {}{flags}", self.client, self.service);
+        lab.run(self.at, &sent);
+        // Of the second one at the latest, the client is known.
         let forwarded = lab.run(self.at, &sent);
         let translated = forwarded.split(' ').nth(2).expect("a packet");
         let read = |text: &str| text.parse::<SocketAddr>().unwrap();

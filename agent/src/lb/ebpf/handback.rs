@@ -130,7 +130,28 @@ fn connections(pins: &Path) -> Result<Vec<(TupleV1, ConnectionV2)>, TableError> 
         let table: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, map)?;
         all.extend(table.entries()?);
     }
-    Ok(all)
+    Ok(with_clients(all))
+}
+
+/// Adds the entries of clients that have sent one packet and have no answer: the programs have written
+/// the one for the answer alone.
+fn with_clients(mut all: Vec<(TupleV1, ConnectionV2)>) -> Vec<(TupleV1, ConnectionV2)> {
+    let known: BTreeSet<TupleV1> = all.iter().map(|(key, _)| *key).collect();
+    let absent = |(key, value): &(TupleV1, ConnectionV2)| {
+        let of_client = value.rewrite.reversed();
+        let is_reply = value.flags & (CONNECTION_FORWARD | CONNECTION_TUNNEL) == 0;
+        (is_reply && !known.contains(&of_client)).then(|| {
+            let client = ConnectionV2 {
+                rewrite: key.reversed(),
+                flags: value.flags | CONNECTION_FORWARD,
+                ..*value
+            };
+            (of_client, client)
+        })
+    };
+    let clients: Vec<_> = all.iter().filter_map(absent).collect();
+    all.extend(clients);
+    all
 }
 
 /// Makes an entry. One that is in its way is of an earlier connection, whose end the kernel has not
@@ -263,6 +284,32 @@ mod tests {
         check(Tuple::UDP, OPEN, 0, Some(120));
         check(Tuple::UDP, OPEN, 200, Some(100));
         check(Tuple::UDP, OPEN, 301, None);
+    }
+
+    #[test]
+    fn a_client_without_an_answer_is_known_by_the_entry_for_the_answer() {
+        let client = TupleV1 {
+            source: mapped_v4([10, 244, 1, 5]),
+            destination: mapped_v4([10, 96, 0, 10]),
+            source_port: 4000_u16.to_be_bytes(),
+            destination_port: 80_u16.to_be_bytes(),
+            protocol: Tuple::TCP,
+            _pad: [0; 3],
+        };
+        let translated = TupleV1 {
+            destination: mapped_v4([10, 244, 2, 7]),
+            ..client
+        };
+        let entry = |rewrite, flags| ConnectionV2 {
+            rewrite,
+            flags,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let forward = (client, entry(translated, CONNECTION_FORWARD));
+        let reply = (translated.reversed(), entry(client.reversed(), 0));
+        let both = vec![reply, forward];
+        assert_eq!(with_clients(vec![reply]), both);
+        assert_eq!(with_clients(both.clone()), both);
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::ruleset::iptables::Variant;
 /// What is between the kernel and the tables, and hardly anything else: parses the packet, makes one
 /// look-up. The measure for the others, where the object has it.
 const BASELINE: &str = "baseline";
+/// The same with the look-up in the connections' table, of a key that is new: as it is for a packet of a
+/// new connection.
+const IN_MEMORY: &str = "baseline_in_memory";
 /// How many times the baseline's run time a packet of a new connection may take.
 const NEW: f64 = 6.0;
 /// The same for one of an established connection.
@@ -73,7 +76,7 @@ pub(crate) fn measure(rounds: u32, variant: Variant, figures: &mut Figures) -> R
     let has_baseline = ebpf.program(BASELINE).is_some();
     if !has_baseline {
         anstream::eprintln!("  no program `{BASELINE}` in the object: no ratios to it");
-        cases.retain(|case| case.program != BASELINE);
+        cases.retain(|case| !case.is_measure());
     }
     let place = engine.lab.place("node1");
     let mut results: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -89,25 +92,37 @@ pub(crate) fn measure(rounds: u32, variant: Variant, figures: &mut Figures) -> R
         }
     }
     let baseline = results.get(BASELINE).cloned();
+    let in_memory = results.get(IN_MEMORY).cloned();
     for case in &cases {
         let values = results.remove(case.name).unwrap_or_default();
         let name = format!("{}, {}", case.program, case.name);
-        if let Some(baseline) = baseline.as_ref().filter(|_| case.program != BASELINE) {
-            let ratios = values.iter().zip(baseline);
-            let figure = Figure::less(
-                format!("{name}: × {BASELINE}"),
-                "ratio",
-                ratios.map(|(value, baseline)| value / baseline).collect(),
-            );
+        if let Some(baseline) = baseline.as_ref().filter(|_| !case.is_measure()) {
+            let figure = ratio(&name, &values, BASELINE, baseline);
             figures.push(match case.sort {
                 Sort::Other => figure,
                 Sort::New => figure.at_most(NEW),
                 Sort::Established | Sort::Reply => figure.at_most(ESTABLISHED),
             });
         }
+        if let Some(in_memory) = in_memory.as_ref()
+            && case.sort == Sort::New
+            && !case.is_measure()
+        {
+            figures.push(ratio(&name, &values, IN_MEMORY, in_memory));
+        }
         figures.push(Figure::less(name, "ns", values));
     }
     Ok(())
+}
+
+/// How many times as long as a measure of the same rounds.
+fn ratio(name: &str, values: &[f64], measure: &str, of_measure: &[f64]) -> Figure {
+    let ratios = values.iter().zip(of_measure);
+    Figure::less(
+        format!("{name}: × {measure}"),
+        "ratio",
+        ratios.map(|(value, measure)| value / measure).collect(),
+    )
 }
 
 fn cases(engine: &Engine) -> Result<Vec<Case>> {
@@ -134,6 +149,7 @@ fn cases(engine: &Engine) -> Result<Vec<Case>> {
     Ok(vec![
         pod("no IP packet", "workload_ingress", inside, Sort::Other),
         pod(BASELINE, BASELINE, inside, Sort::Established),
+        pod(IN_MEMORY, IN_MEMORY, inside, Sort::New),
         pod("new connection", "workload_ingress", inside, Sort::New),
         pod(
             "established connection",
@@ -237,7 +253,7 @@ fn run(ebpf: &mut Ebpf, place: &Place, case: &Case, port: &mut u16) -> Result<f6
             };
             let frame = case.frame(case.sort, port)?;
             let (verdict, nanoseconds) = once(program, &context, &frame)?;
-            let is_served = case.sort != Sort::Other && case.program != BASELINE;
+            let is_served = case.sort != Sort::Other && !case.is_measure();
             ensure!(!is_served || verdict == REDIRECT, "verdict {verdict}");
             durations.push(nanoseconds);
         }
@@ -269,6 +285,11 @@ fn once(program: &SchedClassifier, context: &[u8], frame: &[u8]) -> Result<(u32,
 }
 
 impl Case {
+    /// Whether it is what others are measured by.
+    fn is_measure(&self) -> bool {
+        matches!(self.program, BASELINE | IN_MEMORY)
+    }
+
     fn frame(&self, sort: Sort, port: u16) -> Result<Vec<u8>> {
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let (from, to) = match sort {
