@@ -8,4 +8,13 @@ pub mod commands;
 pub mod config;
 pub mod edge;
 pub mod follow;
+#[cfg(test)]
+mod golden;
+pub mod haproxy;
 pub mod output;
+#[cfg(test)]
+mod proxies;
+pub mod render;
+mod route;
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,116 @@
+//! HAProxy 2.6 and later: the plan as its configuration and its files. Pure.
+
+mod files;
+mod lower;
+mod options;
+mod view;
+
+use std::collections::BTreeMap;
+
+use minijinja::value::{Serde, Value};
+use ring::digest;
+
+pub use options::{Log, Options};
+
+use crate::edge::EdgePlan;
+use crate::edge::value::Id;
+use crate::output::{File, Grammar, Rendered};
+use crate::render::{self, Rendering, Template};
+use lower::Lowered;
+use view::{Files, View};
+
+const SOURCE: &str = include_str!("../../templates/haproxy.cfg");
+/// Name of the template in errors and in `explain`.
+pub const TEMPLATE: &str = "haproxy.cfg";
+/// The file that HAProxy is started with.
+pub const MAIN: &str = "haproxy.cfg";
+/// Stands where the generation goes until the rest is known; as long as a generation.
+const NO_GENERATION: &str = "fairlead_generation_goes_here";
+
+/// The plan as HAProxy's files.
+///
+/// # Errors
+/// [`render::Error`] where a value does not fit, or the output's shape is not the template's.
+pub fn render(plan: &EdgePlan, options: &Options) -> Result<Rendering, render::Error> {
+    let Lowered {
+        mut view,
+        files: Files(mut files),
+        problems,
+    } = lower::lower(plan, options);
+    view.generation = NO_GENERATION.to_owned();
+    let template = Template::compile(TEMPLATE, SOURCE, Grammar::Haproxy)?;
+    let text = template.render(&Value::from(Serde(&view)))?;
+    let generation = generation(&text, &view, &files);
+    let text = text.replacen(NO_GENERATION, generation.as_str(), 1);
+    let file = File {
+        content: text.into_bytes(),
+        grammar: Grammar::Haproxy,
+        is_private: true,
+    };
+    files.insert(MAIN.to_owned(), file);
+    Ok(Rendering {
+        rendered: Rendered {
+            files,
+            main: MAIN.to_owned(),
+            generation: Some(generation),
+        },
+        problems,
+    })
+}
+
+/// Hash of what only a reload changes: servers, maps and certificates change at runtime.
+fn generation(text: &str, view: &View<'_>, files: &BTreeMap<String, File>) -> Id {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for line in text.lines().filter(|line| !line.starts_with("    server ")) {
+        hash.update(line.as_bytes());
+        hash.update(b"\n");
+    }
+    for section in &view.backends {
+        hash.update(format!("{:?}{:?}", section.options, section.check).as_bytes());
+        // HAProxy 2.6 gives no cookie to a server that is added at runtime.
+        if section.cookie.is_some() {
+            for server in &section.servers {
+                hash.update(server.name.as_bytes());
+            }
+        }
+    }
+    // Files of authorities, which lists of certificates name in brackets, are read at a reload alone.
+    let lists = files.iter().filter(|(name, _)| name.ends_with(".list"));
+    for (_, file) in lists {
+        let text = std::str::from_utf8(&file.content).unwrap_or_default();
+        for line in text.lines().filter(|line| line.contains('[')) {
+            hash.update(line.as_bytes());
+        }
+    }
+    render::generation_of(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use super::{Options, render};
+    use crate::edge::EdgePlan;
+    use crate::{golden, proxies, samples};
+
+    #[track_caller]
+    fn rendered(plan: &EdgePlan) -> render::Rendering {
+        render(plan, &Options::default()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn samples_are_as_reviewed() {
+        for (name, plan) in samples::all() {
+            let text = golden::text(&rendered(&plan));
+            expect_file![format!("{}/haproxy/{name}.txt", golden::DIRECTORY)].assert_eq(&text);
+        }
+    }
+
+    #[test]
+    fn haproxy_takes_every_sample() {
+        for (name, plan) in samples::all() {
+            let objections = proxies::haproxy_objects(&rendered(&plan).rendered);
+            assert_eq!(objections, None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The real proxies, asked whether they take what was rendered. For tests.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::output::Rendered;
+
+/// Writes every file below a directory.
+#[track_caller]
+pub(crate) fn write(rendered: &Rendered, directory: &Path) {
+    for (name, file) in &rendered.files {
+        let path = directory.join(name);
+        let parent = path.parent().expect("a directory");
+        fs::create_dir_all(parent).expect("the directory is made");
+        fs::write(path, &file.content).expect("the file is written");
+    }
+}
+
+/// What `haproxy -c` says against the files; warnings count.
+#[track_caller]
+pub(crate) fn haproxy_objects(rendered: &Rendered) -> Option<String> {
+    let directory = tempfile::tempdir().expect("a directory");
+    write(rendered, directory.path());
+    // Without `-q`, since warnings are of interest.
+    let main = directory.path().join(&rendered.main);
+    objections(Command::new("haproxy").args(["-c", "-f"]).arg(main))
+}
+
+/// What a command says where it fails or warns. A missing binary is a failure of the test.
+#[track_caller]
+fn objections(command: &mut Command) -> Option<String> {
+    let output = command.output().expect("the proxy is installed");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_clean = output.status.success() && !said.to_lowercase().contains("[warn");
+    (!is_clean).then_some(said)
+}

@@ -1,0 +1,63 @@
+//! Templates to text that fits a grammar, or an error.
+//!
+//! ```text
+//! values ─ formatter: bare word of the grammar? ─► text ─┐
+//!        └ stand-in for every value ────────────► text ─┴► same shape, or refused
+//! ```
+//!
+//! A template prints a value bare only if it is a word that the grammar cannot misread, and else
+//! through `quote` (one word, as it is) or `literal` (one word, in which the proxy's own variables
+//! are off). There is no way to mark a text as safe. Nothing here touches files or proxies.
+
+mod environment;
+mod filters;
+pub(crate) mod grammar;
+
+use model::Problem;
+use ring::digest;
+
+pub use environment::{RenderError, Template};
+pub use grammar::Refusal;
+pub(crate) use grammar::bare;
+
+use crate::edge::value::{Hostname, Id};
+use crate::output::Rendered;
+
+/// What rendering a plan gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendering {
+    /// The files.
+    pub rendered: Rendered,
+    /// What this proxy cannot do as it was asked, and does instead.
+    pub problems: Vec<Problem>,
+}
+
+/// Why a plan is not rendered.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A template gave no text.
+    #[error(transparent)]
+    Template(#[from] RenderError),
+}
+
+/// A host as a `Host` header has it: IPv6 in brackets.
+pub(crate) fn host_text(host: &Hostname) -> String {
+    match host.as_str().contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_string(),
+    }
+}
+
+pub(crate) fn sha256_hex(content: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, content).as_ref())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of a generation, of a hash over all of it.
+pub(crate) fn generation_of(hash: digest::Context) -> Id {
+    let text = hex(hash.finish().as_ref());
+    Id::of(&[text.get(..16).unwrap_or_default()])
+}
