@@ -11,6 +11,7 @@ pub mod follow;
 #[cfg(test)]
 mod golden;
 pub mod haproxy;
+pub mod nginx;
 pub mod output;
 #[cfg(test)]
 mod proxies;

@@ -19,7 +19,7 @@ pub(crate) fn write(rendered: &Rendered, directory: &Path) {
 
 /// What `haproxy -c` says against the files; warnings count.
 #[track_caller]
-pub(crate) fn haproxy_objects(rendered: &Rendered) -> Option<String> {
+pub(crate) fn haproxy_objections(rendered: &Rendered) -> Option<String> {
     let directory = tempfile::tempdir().expect("a directory");
     write(rendered, directory.path());
     // Without `-q`, since warnings are of interest.
@@ -34,4 +34,25 @@ fn objections(command: &mut Command) -> Option<String> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let is_clean = output.status.success() && !said.to_lowercase().contains("[warn");
     (!is_clean).then_some(said)
+}
+
+/// Options by which `nginx -t` leaves the machine's own directories alone.
+pub(crate) fn nginx_options() -> crate::nginx::Options {
+    crate::nginx::Options {
+        run_directory: "/tmp/fairlead-nginx-test".to_owned(),
+        temporary_directory: "/tmp/fairlead-nginx-test".to_owned(),
+        pid_file: "/tmp/fairlead-nginx-test/nginx.pid".to_owned(),
+        connections: 512,
+        ..crate::nginx::Options::default()
+    }
+}
+
+/// What `nginx -t` says against the files; warnings count.
+#[track_caller]
+pub(crate) fn nginx_objections(rendered: &Rendered) -> Option<String> {
+    let directory = tempfile::tempdir().expect("a directory");
+    write(rendered, directory.path());
+    fs::create_dir_all("/tmp/fairlead-nginx-test").expect("the directory is made");
+    let main = directory.path().join(&rendered.main);
+    objections(Command::new("nginx").arg("-t").arg("-c").arg(main))
 }

@@ -356,7 +356,7 @@ pub(crate) fn tls() -> EdgePlan {
         vec![
             (listen("0.0.0.0", 443), Listener::Tls(passing)),
             (listen("127.0.0.1", 8443), Listener::Tls(ending)),
-            (listen("10.0.0.1", 5432), Listener::Tcp(tcp)),
+            (listen("127.0.0.1", 5432), Listener::Tcp(tcp)),
         ],
         vec![web(), db],
     );

@@ -15,9 +15,9 @@ pub use options::{Log, Options};
 use crate::edge::EdgePlan;
 use crate::edge::value::Id;
 use crate::output::{File, Grammar, Rendered};
-use crate::render::{self, Rendering, Template};
+use crate::render::{self, Files, Rendering, Template};
 use lower::Lowered;
-use view::{Files, View};
+use view::View;
 
 const SOURCE: &str = include_str!("../../templates/haproxy.cfg");
 /// Name of the template in errors and in `explain`.
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn haproxy_takes_every_sample() {
         for (name, plan) in samples::all() {
-            let objections = proxies::haproxy_objects(&rendered(&plan).rendered);
+            let objections = proxies::haproxy_objections(&rendered(&plan).rendered);
             assert_eq!(objections, None, "{name}");
         }
     }

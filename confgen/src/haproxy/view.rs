@@ -1,7 +1,5 @@
 //! What HAProxy's template prints: sections and their parts, every name generated.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::options;
@@ -230,7 +228,3 @@ pub(super) struct RedirectTo {
     pub(super) keeps_port: bool,
     pub(super) status: u16,
 }
-
-/// Files beside the configuration, by name.
-#[derive(Debug, Default)]
-pub(super) struct Files(pub(super) BTreeMap<String, crate::output::File>);

@@ -159,6 +159,8 @@ impl Template {
                 grammar::quote as fn(Grammar, &str) -> Result<String, Refusal>,
             ),
             ("literal", grammar::literal),
+            ("inside", grammar::inside),
+            ("inside_literal", grammar::inside_literal),
         ] {
             environment.add_filter(name, move |_: &State<'_, '_>, value: &Value| {
                 quoted(value, grammar, printing, quoting)

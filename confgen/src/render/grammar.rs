@@ -2,6 +2,9 @@
 
 use crate::output::Grammar;
 
+/// nginx has no escape for `$`: a `geo` of our own holds one.
+const DOLLAR: &str = "${fairlead_dollar}";
+
 /// Why a text cannot be in an output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -95,12 +98,26 @@ pub(super) fn literal(grammar: Grammar, text: &str) -> Result<String, Refusal> {
     }
     match grammar {
         Grammar::Haproxy => Ok(haproxy_word(&text.replace('%', "%%"))),
-        // nginx has no escape for `$`: a `geo` of our own holds one.
-        Grammar::Nginx => Ok(nginx_word(&text.replace('$', "${fairlead_dollar}"))),
+        Grammar::Nginx => Ok(format!("\"{}\"", nginx_inner(text).replace('$', DOLLAR))),
         Grammar::Map | Grammar::Json | Grammar::Keepalived | Grammar::Pem | Grammar::Plain => {
             quote(grammar, text)
         }
     }
+}
+
+/// A part of a word of nginx between double quotes that the template writes.
+pub(super) fn inside(grammar: Grammar, text: &str) -> Result<String, Refusal> {
+    let is_control = text.chars().any(char::is_control);
+    match grammar {
+        _ if is_control => Err(Refusal::Control(shown(text))),
+        Grammar::Nginx => Ok(nginx_inner(text)),
+        _ => Err(Refusal::NoQuoting(shown(text))),
+    }
+}
+
+/// The same where nginx reads variables.
+pub(super) fn inside_literal(grammar: Grammar, text: &str) -> Result<String, Refusal> {
+    inside(grammar, text).map(|text| text.replace('$', DOLLAR))
 }
 
 /// Nothing is special between single quotes but the quote itself (HAProxy, "2.2. Quoting and
@@ -110,7 +127,11 @@ fn haproxy_word(text: &str) -> String {
 }
 
 fn nginx_word(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#))
+    format!("\"{}\"", nginx_inner(text))
+}
+
+fn nginx_inner(text: &str) -> String {
+    text.replace('\\', r"\\").replace('"', r#"\""#)
 }
 
 #[cfg(test)]

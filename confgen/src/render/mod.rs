@@ -10,6 +10,7 @@
 //! are off). There is no way to mark a text as safe. Nothing here touches files or proxies.
 
 mod environment;
+mod files;
 mod filters;
 pub(crate) mod grammar;
 
@@ -17,6 +18,7 @@ use model::Problem;
 use ring::digest;
 
 pub use environment::{RenderError, Template};
+pub(crate) use files::Files;
 pub use grammar::Refusal;
 pub(crate) use grammar::bare;
 

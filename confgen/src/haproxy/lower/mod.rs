@@ -20,9 +20,10 @@ use std::collections::BTreeMap;
 use model::Problem;
 
 use super::options::{self, Options};
-use super::view::{Files, Processing, Section, Split, Userlist, View};
+use super::view::{Processing, Section, Split, Userlist, View};
 use crate::edge::value::{HostMatch, Id};
 use crate::edge::{EdgePlan, Listen, Listener, Origin};
+use crate::render::Files;
 
 /// Labels of wildcards that are always looked for, so that most new ones need no reload.
 const USUAL_WILDCARD_LABELS: usize = 4;
