@@ -9,6 +9,8 @@ pub mod config;
 pub mod edge;
 pub mod follow;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 pub mod haproxy;
 pub mod nginx;

@@ -3,6 +3,7 @@
 mod files;
 mod lower;
 mod options;
+pub mod shape;
 mod view;
 
 use std::collections::BTreeMap;
@@ -39,7 +40,10 @@ pub fn render(plan: &EdgePlan, options: &Options) -> Result<Rendering, render::E
     } = lower::lower(plan, options);
     view.generation = NO_GENERATION.to_owned();
     let template = Template::compile(TEMPLATE, SOURCE, Grammar::Haproxy)?;
-    let text = template.render(&Value::from(Serde(&view)))?;
+    let values = Value::from(Serde(&view));
+    let text = template.render(&values)?;
+    template.prove(&values, &text)?;
+    shape::check(plan, &text).map_err(|error| template.shape_error(error))?;
     let generation = generation(&text, &view, &files);
     let text = text.replacen(NO_GENERATION, generation.as_str(), 1);
     let file = File {

@@ -2,6 +2,7 @@
 
 mod lower;
 mod options;
+pub mod shape;
 mod view;
 
 use minijinja::value::{Serde, Value};
@@ -34,7 +35,10 @@ pub fn render(plan: &EdgePlan, options: &Options) -> Result<Rendering, render::E
     } = lower::lower(plan, options);
     view.generation = NO_GENERATION.to_owned();
     let template = Template::compile(TEMPLATE, SOURCE, Grammar::Nginx)?;
-    let text = template.render(&Value::from(Serde(&view)))?;
+    let values = Value::from(Serde(&view));
+    let text = template.render(&values)?;
+    template.prove(&values, &text)?;
+    shape::check(plan, &text).map_err(|error| template.shape_error(error))?;
     // Other files are named by their content, so the text tells of them.
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(text.as_bytes());

@@ -1,6 +1,6 @@
 //! One template and the environment it runs in.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
@@ -11,6 +11,7 @@ use minijinja::{
 
 use super::filters;
 use super::grammar::{self, Refusal};
+use super::shape::{self, STAND_IN, ShapeError};
 use crate::edge::Origin;
 use crate::output::Grammar;
 
@@ -18,8 +19,6 @@ use crate::output::Grammar;
 const FUEL: u64 = 2_000_000_000;
 /// Macros within macros.
 const MAX_RECURSION: usize = 64;
-/// What a value is printed as where only the shape counts.
-const STAND_IN: &str = "x";
 
 /// A template, compiled for one grammar.
 pub struct Template {
@@ -120,12 +119,21 @@ impl Template {
         self.run(&self.environment(Printing::Values)?, values)
     }
 
-    /// The text with a stand-in for each value: of the same shape, unless a value changed it.
+    /// Shows that a text which [`Self::render`] gave has the template's shape: that of the text
+    /// with a stand-in for each value.
     ///
     /// # Errors
-    /// [`RenderError`] as for [`Self::render`].
-    pub(crate) fn render_stand_in(&self, values: &Value) -> Result<String, RenderError> {
-        self.run(&self.environment(Printing::StandIns)?, values)
+    /// [`Error`](super::Error) where it has not, or where values cannot be rendered.
+    pub(crate) fn prove(&self, values: &Value, text: &str) -> Result<(), super::Error> {
+        let twin = self.run(&self.environment(Printing::StandIns)?, values)?;
+        shape::compare(self.grammar, text, &twin).map_err(|error| self.shape_error(error))
+    }
+
+    pub(crate) fn shape_error(&self, error: ShapeError) -> super::Error {
+        super::Error::Shape {
+            file: Arc::clone(&self.name),
+            error,
+        }
     }
 
     fn run(&self, environment: &Environment<'_>, values: &Value) -> Result<String, RenderError> {
@@ -220,10 +228,8 @@ fn print(
             ));
         }
     }
-    if printing == Printing::StandIns {
-        return out.write_str(STAND_IN).map_err(Error::from);
-    }
     match value.as_str() {
+        Some(_) if printing == Printing::StandIns => out.write_char(STAND_IN).map_err(Error::from),
         Some(text) => {
             let word = grammar::bare(grammar, text).map_err(refusal)?;
             out.write_str(word).map_err(Error::from)
@@ -246,7 +252,7 @@ fn quoted(
         ));
     }
     if printing == Printing::StandIns {
-        return Ok(Value::from_safe_string(STAND_IN.to_owned()));
+        return Ok(Value::from_safe_string(STAND_IN.to_string()));
     }
     let text = value.to_string();
     quoting(grammar, &text)

@@ -13,6 +13,9 @@ mod environment;
 mod files;
 mod filters;
 pub(crate) mod grammar;
+pub mod shape;
+
+use std::sync::Arc;
 
 use model::Problem;
 use ring::digest;
@@ -21,6 +24,7 @@ pub use environment::{RenderError, Template};
 pub(crate) use files::Files;
 pub use grammar::Refusal;
 pub(crate) use grammar::bare;
+pub use shape::{ShapeError, Statement};
 
 use crate::edge::value::{Hostname, Id};
 use crate::output::Rendered;
@@ -40,6 +44,14 @@ pub enum Error {
     /// A template gave no text.
     #[error(transparent)]
     Template(#[from] RenderError),
+    /// An output has not its template's shape, or not the plan's.
+    #[error("{file}: {error}; the output is refused")]
+    Shape {
+        /// The output's file or its template.
+        file: Arc<str>,
+        /// Where and what.
+        error: ShapeError,
+    },
 }
 
 /// A host as a `Host` header has it: IPv6 in brackets.

@@ -169,7 +169,7 @@ impl Lowering<'_> {
 }
 
 /// An address as `bind` and `server` read it.
-fn address(listen: Listen) -> String {
+pub(super) fn address(listen: Listen) -> String {
     socket(listen.address, listen.port.get())
 }
 

@@ -163,7 +163,7 @@ impl<'a> Lowering<'a> {
     }
 }
 
-fn address(listen: Listen) -> String {
+pub(super) fn address(listen: Listen) -> String {
     std::net::SocketAddr::new(listen.address, listen.port.get()).to_string()
 }
 
