@@ -21,3 +21,5 @@ pub mod render;
 mod route;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod speed;
