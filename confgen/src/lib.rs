@@ -13,6 +13,8 @@ mod fuzz;
 #[cfg(test)]
 mod golden;
 pub mod haproxy;
+#[cfg(test)]
+mod live;
 pub mod nginx;
 pub mod output;
 #[cfg(test)]

@@ -89,6 +89,17 @@ fn generation(text: &str, view: &View<'_>, files: &BTreeMap<String, File>) -> Id
     render::generation_of(hash)
 }
 
+/// Which line of [`TEMPLATE`] made each line of [`MAIN`]; `None` where that is not known.
+///
+/// # Errors
+/// [`render::Error`] as for [`render`](self::render()).
+pub fn source_map(plan: &EdgePlan, options: &Options) -> Result<Vec<Option<usize>>, render::Error> {
+    let mut view = lower::lower(plan, options).view;
+    view.generation = NO_GENERATION.to_owned();
+    let template = Template::compile(TEMPLATE, SOURCE, Grammar::Haproxy)?;
+    Ok(template.source_map(&Value::from(Serde(&view)))?)
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect_file;
@@ -115,6 +126,20 @@ mod tests {
         for (name, plan) in samples::all() {
             let objections = proxies::haproxy_objections(&rendered(&plan).rendered);
             assert_eq!(objections, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_line_is_known_by_the_template_s() {
+        for (name, plan) in samples::all() {
+            let options = Options::default();
+            let map = super::source_map(&plan, &options).expect("a map");
+            let rendering = rendered(&plan);
+            let lines = rendering.rendered.files[super::MAIN]
+                .content
+                .split(|byte| *byte == b'\n');
+            assert_eq!(map.len() + 1, lines.count(), "{name}");
+            assert!(map.iter().all(Option::is_some), "{name}");
         }
     }
 }

@@ -60,6 +60,17 @@ pub fn render(plan: &EdgePlan, options: &Options) -> Result<Rendering, render::E
     })
 }
 
+/// Which line of [`TEMPLATE`] made each line of [`MAIN`]; `None` where that is not known.
+///
+/// # Errors
+/// [`render::Error`] as for [`render`](self::render()).
+pub fn source_map(plan: &EdgePlan, options: &Options) -> Result<Vec<Option<usize>>, render::Error> {
+    let mut view = lower::lower(plan, options).view;
+    view.generation = NO_GENERATION.to_owned();
+    let template = Template::compile(TEMPLATE, SOURCE, Grammar::Nginx)?;
+    Ok(template.source_map(&Value::from(Serde(&view)))?)
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect_file;
@@ -87,6 +98,20 @@ mod tests {
         for (name, plan) in samples::all() {
             let objections = proxies::nginx_objections(&rendered(&plan).rendered);
             assert_eq!(objections, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_line_is_known_by_the_template_s() {
+        for (name, plan) in samples::all() {
+            let options = proxies::nginx_options();
+            let map = super::source_map(&plan, &options).expect("a map");
+            let rendering = rendered(&plan);
+            let lines = rendering.rendered.files[super::MAIN]
+                .content
+                .split(|byte| *byte == b'\n');
+            assert_eq!(map.len() + 1, lines.count(), "{name}");
+            assert!(map.iter().all(Option::is_some), "{name}");
         }
     }
 }

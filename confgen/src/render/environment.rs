@@ -1,6 +1,7 @@
 //! One template and the environment it runs in.
 
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
@@ -12,6 +13,7 @@ use minijinja::{
 use super::filters;
 use super::grammar::{self, Refusal};
 use super::shape::{self, STAND_IN, ShapeError};
+use super::source_map;
 use crate::edge::Origin;
 use crate::output::Grammar;
 
@@ -125,8 +127,30 @@ impl Template {
     /// # Errors
     /// [`Error`](super::Error) where it has not, or where values cannot be rendered.
     pub(crate) fn prove(&self, values: &Value, text: &str) -> Result<(), super::Error> {
-        let twin = self.run(&self.environment(Printing::StandIns)?, values)?;
+        let twin = self.render_stand_in(values)?;
         shape::compare(self.grammar, text, &twin).map_err(|error| self.shape_error(error))
+    }
+
+    /// The text with a stand-in for each value.
+    pub(super) fn render_stand_in(&self, values: &Value) -> Result<String, RenderError> {
+        self.run(&self.environment(Printing::StandIns)?, values)
+    }
+
+    /// Which line of the template made each line of its output; `None` where that is not known.
+    ///
+    /// # Errors
+    /// [`RenderError`] as for [`Self::render`].
+    pub fn source_map(&self, values: &Value) -> Result<Vec<Option<usize>>, RenderError> {
+        let text = self.render(values)?;
+        let marked = Self {
+            source: source_map::marked(&self.source).into(),
+            name: Arc::clone(&self.name),
+            grammar: self.grammar,
+        };
+        // A tag that strips blanks stops at a mark: then the texts differ and nothing is known.
+        let known = marked.render(values).ok();
+        let known = known.and_then(|marked| source_map::lines(&marked, &text));
+        Ok(known.unwrap_or_else(|| vec![None; text.lines().count()]))
     }
 
     pub(crate) fn shape_error(&self, error: ShapeError) -> super::Error {
@@ -161,6 +185,7 @@ impl Template {
         environment.set_auto_escape_callback(|_| AutoEscape::Custom("fairlead".into()));
         environment.set_formatter(move |out, _, value| print(out, value, grammar, printing));
         filters::add(&mut environment);
+        super::operator::add_methods(&mut environment);
         for (name, quoting) in [
             (
                 "quote",
@@ -181,15 +206,21 @@ impl Template {
         Ok(environment)
     }
 
+    /// The whole of what is printed, of which the engine tells a part.
+    fn expression(&self, part: &Range<usize>) -> Option<String> {
+        let before = self.source.get(..part.start)?;
+        let start = before.rfind("{{").map_or(part.start, |at| at + 2);
+        let behind = self.source.get(part.end..)?;
+        let end = behind.find("}}").map_or(part.end, |at| part.end + at);
+        let text = self.source.get(start..end)?.trim();
+        (!text.is_empty()).then(|| text.chars().take(120).collect())
+    }
+
     fn error(&self, error: &Error) -> RenderError {
         let refused = std::error::Error::source(error)
             .and_then(|source| source.downcast_ref::<Refusal>())
             .cloned();
-        let expression = error
-            .range()
-            .and_then(|range| self.source.get(range))
-            .map(|text| text.trim().chars().take(120).collect::<String>())
-            .filter(|text| !text.is_empty());
+        let expression = error.range().and_then(|range| self.expression(&range));
         let reason = match &refused {
             Some(refusal) => refusal.to_string(),
             None => match error.detail() {

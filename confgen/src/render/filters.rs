@@ -74,6 +74,12 @@ fn add_of_kube2lb(environment: &mut Environment<'_>) {
     environment.add_function("to_upper", |text: String| text.to_uppercase());
     environment.add_filter("add", plus);
     environment.add_function("add", plus);
+    // Names are made where Services are read; a second argument was the domain.
+    fn server_names(service: &Value, _domain: Option<Value>) -> Result<Value, Error> {
+        service.get_attr("ServerNames")
+    }
+    environment.add_filter("server_names", server_names);
+    environment.add_function("server_names", server_names);
     environment.add_filter("int_range", int_range);
     environment.add_function("int_range", int_range);
 }

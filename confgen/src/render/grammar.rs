@@ -22,6 +22,18 @@ pub enum Refusal {
     NoQuoting(String),
 }
 
+impl Refusal {
+    /// The text, shortened.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::NotBare(text)
+            | Self::Control(text)
+            | Self::Reserved(text)
+            | Self::NoQuoting(text) => text,
+        }
+    }
+}
+
 /// Findings end up in logs and Events; a tenant's text is cut there.
 fn shown(text: &str) -> String {
     text.chars().take(80).collect()

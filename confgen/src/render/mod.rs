@@ -13,7 +13,9 @@ mod environment;
 mod files;
 mod filters;
 pub(crate) mod grammar;
+mod operator;
 pub mod shape;
+mod source_map;
 
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ pub use environment::{RenderError, Template};
 pub(crate) use files::Files;
 pub use grammar::Refusal;
 pub(crate) use grammar::bare;
+pub use operator::{OperatorOutput, OperatorTemplate};
 pub use shape::{ShapeError, Statement};
 
 use crate::edge::value::{Hostname, Id};
