@@ -381,3 +381,121 @@ fn nginx_answers_as_the_plan_says() {
     let _running = started(command, &rendering.rendered, port);
     check(port);
 }
+
+/// Requests by curl, since it speaks TLS: each to a port, at a host, with what it answers.
+fn curl(port: u16, host: &str, more: &[&str]) -> String {
+    let output = Command::new("curl")
+        .args(["-sk", "--max-time", "10", "--resolve"])
+        .arg(format!("{host}:{port}:127.0.0.1"))
+        .args(["-w", " %{http_code} http/%{http_version}"])
+        .args(more)
+        .arg(format!("https://{host}:{port}/x"))
+        .output()
+        .expect("curl is installed");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// TLS ends at the edge for one host, and goes on for another at the same port.
+fn tls_plan(port: u16, backend: u16) -> EdgePlan {
+    let mut plan = samples::tls();
+    let listeners = std::sync::Arc::make_mut(&mut plan.listeners);
+    let listener = listeners.remove(&samples::listen("0.0.0.0", 443));
+    listeners.clear();
+    listeners.insert(
+        samples::listen("127.0.0.1", port),
+        listener.expect("the listener"),
+    );
+    let web = samples::backend(
+        "web",
+        vec![samples::server("web-1", "127.0.0.1", echo("web"))],
+    );
+    let db = samples::backend("db", vec![samples::server("db-1", "127.0.0.1", backend)]);
+    for backend in [web, db] {
+        plan.backends.insert(backend.id.clone(), backend.into());
+    }
+    plan
+}
+
+#[track_caller]
+fn check_tls(port: u16) {
+    let body = |host: &str| format!("web GET /x host={host}:{port} x-set=- x-add=-");
+    let shop = curl(port, "shop.example.com", &[]);
+    assert_eq!(shop, format!("{} 200 http/2", body("shop.example.com")));
+    // It wants a client's certificate, and no other host's connection is as good.
+    let bank = curl(port, "bank.example.com", &["--http1.1"]);
+    assert!(!bank.contains("web GET"), "{bank}");
+    let header = format!("Host: bank.example.com:{port}");
+    let other = curl(port, "shop.example.com", &["-H", &header, "--http1.1"]);
+    assert!(other.ends_with("421 http/1.1"), "{other}");
+    // Passed on: the backend is told nothing of HTTP, and what it says comes back.
+    let passed = curl(port, "db.example.com", &[]);
+    assert_eq!(passed, "000 http/0");
+    let unknown = curl(port, "unknown.example", &[]);
+    assert_eq!(unknown, "000 http/0");
+}
+
+/// A backend that tells what its connections begin with.
+fn first_bytes() -> (u16, std::sync::mpsc::Receiver<Vec<u8>>) {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = socket.local_addr().expect("an address").port();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in socket.incoming().flatten() {
+            let mut bytes = vec![0; 3];
+            if stream.read_exact(&mut bytes).is_ok() && sender.send(bytes).is_err() {
+                return;
+            }
+        }
+    });
+    (port, receiver)
+}
+
+#[test]
+fn haproxy_ends_tls_and_passes_it_on_at_one_port() {
+    let port = free_port();
+    let run = tempfile::tempdir().expect("a directory");
+    let run = run.path().to_str().expect("a path");
+    let options = haproxy::Options {
+        admin_socket: format!("{run}/admin.sock"),
+        run_directory: run.to_owned(),
+        log: haproxy::Log::Off,
+        ..haproxy::Options::default()
+    };
+    let (backend, bytes) = first_bytes();
+    let rendering = haproxy::render(&tls_plan(port, backend), &options).expect("files");
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-f"]);
+    let _running = started(command, &rendering.rendered, port);
+    check_tls(port);
+    // A TLS handshake (RFC 8446 §5.1), as the client sent it.
+    assert_eq!(
+        bytes.recv_timeout(Duration::from_secs(5)).expect("bytes")[..2],
+        [0x16, 3]
+    );
+}
+
+#[test]
+fn nginx_ends_tls_and_passes_it_on_at_one_port() {
+    let port = free_port();
+    let run = tempfile::tempdir().expect("a directory");
+    let run = run.path().to_str().expect("a path");
+    let options = nginx::Options {
+        run_directory: run.to_owned(),
+        temporary_directory: run.to_owned(),
+        pid_file: format!("{run}/nginx.pid"),
+        workers: Some(1),
+        connections: 512,
+        user: Some("root".to_owned()),
+        ..nginx::Options::default()
+    };
+    let (backend, bytes) = first_bytes();
+    let rendering = nginx::render(&tls_plan(port, backend), &options).expect("files");
+    let mut command = Command::new("nginx");
+    command.args(["-g", "daemon off; master_process off;", "-c"]);
+    let _running = started(command, &rendering.rendered, port);
+    check_tls(port);
+    assert_eq!(
+        bytes.recv_timeout(Duration::from_secs(5)).expect("bytes")[..2],
+        [0x16, 3]
+    );
+}

@@ -105,7 +105,7 @@ mod tests {
     use expect_test::expect_file;
 
     use super::{Options, render};
-    use crate::edge::EdgePlan;
+    use crate::edge::{Balance, EdgePlan, Listener};
     use crate::{golden, proxies, samples};
 
     #[track_caller]
@@ -141,5 +141,48 @@ mod tests {
             assert_eq!(map.len() + 1, lines.count(), "{name}");
             assert!(map.iter().all(Option::is_some), "{name}");
         }
+    }
+
+    /// Endpoints, hosts and certificates change at runtime; what is looked for in them does not.
+    #[test]
+    fn only_what_needs_a_reload_changes_the_generation() {
+        let generation = |plan: &EdgePlan| rendered(plan).rendered.generation;
+        let plan = samples::plain();
+        let before = generation(&plan);
+
+        let mut scaled = plan.clone();
+        let mut web = samples::web();
+        web.servers.push(samples::server("web-3", "10.0.0.3", 80));
+        web.servers[0].weight = 7;
+        scaled.backends.insert(web.id.clone(), web.clone().into());
+        assert_eq!(generation(&scaled), before, "endpoints");
+
+        let rule = samples::rule("more", samples::prefix("/more"));
+        let another = samples::plan(
+            vec![(
+                samples::listen("0.0.0.0", 80),
+                Listener::Http(samples::http(vec![
+                    (
+                        samples::host("a.b.example"),
+                        samples::site(vec![rule.clone()]),
+                    ),
+                    (
+                        samples::host("*.c.example"),
+                        samples::site(vec![rule.clone()]),
+                    ),
+                ])),
+            )],
+            vec![samples::web()],
+        );
+        assert_eq!(generation(&another), before, "hosts and paths");
+
+        web.balance = Balance::Source;
+        scaled.backends.insert(web.id.clone(), web.clone().into());
+        assert_ne!(generation(&scaled), before, "how servers are chosen");
+        web.balance = Balance::RoundRobin;
+        web.sends_proxy_protocol = true;
+        web.servers.clear();
+        scaled.backends.insert(web.id.clone(), web.into());
+        assert_ne!(generation(&scaled), before, "what servers are told");
     }
 }

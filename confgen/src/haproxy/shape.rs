@@ -139,10 +139,10 @@ pub(super) fn check(plan: &EdgePlan, text: &str) -> Result<(), ShapeError> {
             }
         }
         match (kind, word(0)) {
+            // Between frontends of our own.
+            ("frontend", "bind") if word(1).starts_with("unix@") => {}
             ("frontend", "bind") => {
-                if !word(1).starts_with("unix@") {
-                    listens.insert(word(1));
-                }
+                listens.insert(word(1));
             }
             ("backend", "server") => servers.entry(section).or_default().push(word(1)),
             (_, "server" | "bind" | "server-template") => {

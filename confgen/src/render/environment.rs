@@ -250,14 +250,14 @@ fn print(
             .write_str(value.as_str().unwrap_or_default())
             .map_err(Error::from);
     }
-    match value.kind() {
-        ValueKind::Number | ValueKind::String => {}
-        kind => {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                format!("{kind} cannot be printed; only texts and numbers can"),
-            ));
-        }
+    if !matches!(value.kind(), ValueKind::Number | ValueKind::String) {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!(
+                "{} cannot be printed; only texts and numbers can",
+                value.kind()
+            ),
+        ));
     }
     match value.as_str() {
         Some(_) if printing == Printing::StandIns => out.write_char(STAND_IN).map_err(Error::from),

@@ -107,12 +107,14 @@ fn join(values: &Value, separator: Option<String>) -> Result<Value, Error> {
     let separator = separator.unwrap_or_default();
     let text = items
         .iter()
-        .map(|item| match item.kind() {
-            ValueKind::String | ValueKind::Number => Ok(item.to_string()),
-            _ => Err(Error::new(
+        .map(|item| {
+            if matches!(item.kind(), ValueKind::String | ValueKind::Number) {
+                return Ok(item.to_string());
+            }
+            Err(Error::new(
                 ErrorKind::InvalidOperation,
                 "join takes texts and numbers",
-            )),
+            ))
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Value::from(text.join(&separator)))

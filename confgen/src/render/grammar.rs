@@ -119,12 +119,13 @@ pub(super) fn literal(grammar: Grammar, text: &str) -> Result<String, Refusal> {
 
 /// A part of a word of nginx between double quotes that the template writes.
 pub(super) fn inside(grammar: Grammar, text: &str) -> Result<String, Refusal> {
-    let is_control = text.chars().any(char::is_control);
-    match grammar {
-        _ if is_control => Err(Refusal::Control(shown(text))),
-        Grammar::Nginx => Ok(nginx_inner(text)),
-        _ => Err(Refusal::NoQuoting(shown(text))),
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::Control(shown(text)));
     }
+    if grammar != Grammar::Nginx {
+        return Err(Refusal::NoQuoting(shown(text)));
+    }
+    Ok(nginx_inner(text))
 }
 
 /// The same where nginx reads variables.

@@ -174,9 +174,9 @@ fn json(text: &str) -> Result<Vec<Statement<'_>>, ShapeError> {
                 opens = false;
                 words.push(Cow::Owned(text.clone()));
             }
-            other => {
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
                 opens = false;
-                words.push(Cow::Owned(other.to_string()));
+                words.push(Cow::Owned(value.to_string()));
             }
         }
         statements.push(Statement {

@@ -61,7 +61,7 @@ impl<'a> Lowering<'a> {
                 .map(|host| (host, terminate.clone())),
         );
         // Both kinds of hosts in one order: an exact name goes before another's wildcard.
-        hosts.sort_by(|(left, _), (right, _)| left.cmp(right));
+        hosts.sort_by_key(|(host, _)| *host);
         let wildcard_labels = self.add_host_maps(&maps, &hosts);
         let any = hosts.iter().find(|(host, _)| **host == HostMatch::Any);
         TlsFrontend {

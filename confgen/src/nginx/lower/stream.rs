@@ -26,7 +26,7 @@ impl Lowering<'_> {
             hosts.push((host, socket));
         }
         // In order of precedence, of which nginx keeps that of expressions.
-        hosts.sort_by(|(left, _), (right, _)| left.cmp(right));
+        hosts.sort_by_key(|(host, _)| *host);
         let mut entries = Vec::new();
         for (host, socket) in hosts {
             let (host, is_pattern) = match host {

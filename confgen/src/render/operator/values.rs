@@ -217,8 +217,8 @@ fn whole(plan: &Arc<EdgePlan>) -> Value {
     record(&["listeners", "backends"], move |field| match field {
         "listeners" => Some(
             plan.listeners
-                .iter()
-                .map(|(listen, _)| listener(&plan, *listen))
+                .keys()
+                .map(|listen| listener(&plan, *listen))
                 .collect(),
         ),
         "backends" => {
