@@ -415,7 +415,11 @@ pub(crate) enum Place {
 /// Inserts the reply's entry. Where its key is taken by another connection (one backend behind two
 /// Services, or a port of the node in use), other source ports are tried.
 #[inline(never)]
-pub(crate) fn reserve(scratch: &mut Scratch, keep_port: bool, may_be_known: bool) -> Result<Place, Counter> {
+pub(crate) fn reserve(
+    scratch: &mut Scratch,
+    keep_port: bool,
+    may_be_known: bool,
+) -> Result<Place, Counter> {
     let Scratch {
         forward,
         reply,

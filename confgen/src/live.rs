@@ -355,7 +355,7 @@ fn haproxy_answers_as_the_plan_says() {
         ..haproxy::Options::default()
     };
     let rendering = haproxy::render(&plan(port, run), &options).expect("files");
-    let mut command = Command::new("haproxy");
+    let mut command = proxies::program("haproxy");
     command.args(["-db", "-f"]);
     let _running = started(command, &rendering.rendered, port);
     check(port);
@@ -376,7 +376,7 @@ fn nginx_answers_as_the_plan_says() {
         ..nginx::Options::default()
     };
     let rendering = nginx::render(&plan(port, run), &options).expect("files");
-    let mut command = Command::new("nginx");
+    let mut command = proxies::program("nginx");
     command.args(["-g", "daemon off; master_process off;", "-c"]);
     let _running = started(command, &rendering.rendered, port);
     check(port);
@@ -384,7 +384,7 @@ fn nginx_answers_as_the_plan_says() {
 
 /// Requests by curl, since it speaks TLS: each to a port, at a host, with what it answers.
 fn curl(port: u16, host: &str, more: &[&str]) -> String {
-    let output = Command::new("curl")
+    let output = proxies::program("curl")
         .args(["-sk", "--max-time", "10", "--resolve"])
         .arg(format!("{host}:{port}:127.0.0.1"))
         .args(["-w", " %{http_code} http/%{http_version}"])
@@ -463,7 +463,7 @@ fn haproxy_ends_tls_and_passes_it_on_at_one_port() {
     };
     let (backend, bytes) = first_bytes();
     let rendering = haproxy::render(&tls_plan(port, backend), &options).expect("files");
-    let mut command = Command::new("haproxy");
+    let mut command = proxies::program("haproxy");
     command.args(["-db", "-f"]);
     let _running = started(command, &rendering.rendered, port);
     check_tls(port);
@@ -490,7 +490,7 @@ fn nginx_ends_tls_and_passes_it_on_at_one_port() {
     };
     let (backend, bytes) = first_bytes();
     let rendering = nginx::render(&tls_plan(port, backend), &options).expect("files");
-    let mut command = Command::new("nginx");
+    let mut command = proxies::program("nginx");
     command.args(["-g", "daemon off; master_process off;", "-c"]);
     let _running = started(command, &rendering.rendered, port);
     check_tls(port);

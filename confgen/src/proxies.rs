@@ -6,6 +6,11 @@ use std::process::Command;
 
 use crate::output::Rendered;
 
+/// A program of this machine; where it is missing, the test that starts it fails.
+pub(crate) fn program(name: &str) -> Command {
+    Command::new(name)
+}
+
 /// Writes every file below a directory.
 #[track_caller]
 pub(crate) fn write(rendered: &Rendered, directory: &Path) {
@@ -24,7 +29,7 @@ pub(crate) fn haproxy_objections(rendered: &Rendered) -> Option<String> {
     write(rendered, directory.path());
     // Without `-q`, since warnings are of interest.
     let main = directory.path().join(&rendered.main);
-    objections(Command::new("haproxy").args(["-c", "-f"]).arg(main))
+    objections(program("haproxy").args(["-c", "-f"]).arg(main))
 }
 
 /// What a command says where it fails or warns. A missing binary is a failure of the test.
@@ -54,5 +59,5 @@ pub(crate) fn nginx_objections(rendered: &Rendered) -> Option<String> {
     write(rendered, directory.path());
     fs::create_dir_all("/tmp/fairlead-nginx-test").expect("the directory is made");
     let main = directory.path().join(&rendered.main);
-    objections(Command::new("nginx").arg("-t").arg("-c").arg(main))
+    objections(program("nginx").arg("-t").arg("-c").arg(main))
 }
