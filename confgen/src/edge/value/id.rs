@@ -1,5 +1,6 @@
 //! Names that outputs use.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -64,6 +65,13 @@ impl Id {
 
     /// As text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Maps by name are asked with a text; both compare alike.
+impl Borrow<str> for Id {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use minijinja::value::Value;
 
 use super::lazy::{list, map, record};
-use crate::edge::value::{HostMatch, Hostname, Id, PathMatch};
+use crate::edge::value::{HostMatch, Hostname, PathMatch};
 use crate::edge::{
     Action, Backend, Domain, EdgePlan, HttpListener, HttpRule, Listen, Listener, Server,
     ServerState, ServiceInformation,
@@ -230,14 +230,7 @@ fn whole(plan: &Arc<EdgePlan>) -> Value {
                     .map(|id| Value::from(id.as_str()))
                     .collect()
             };
-            // Names are unique, so the text finds the backend.
-            Some(map(keys, move |name| {
-                let found = asked
-                    .backends
-                    .iter()
-                    .find(|(id, _)| Id::as_str(id) == name)?;
-                Some(backend(found.1))
-            }))
+            Some(map(keys, move |name| asked.backends.get(name).map(backend)))
         }
         _ => None,
     })
