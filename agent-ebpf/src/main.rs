@@ -21,6 +21,7 @@ mod connections;
 #[cfg(feature = "debug")]
 mod debug;
 mod error;
+mod fast_path;
 mod flow;
 mod forward;
 mod fragment;

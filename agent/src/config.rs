@@ -45,6 +45,8 @@ pub struct Config {
     pub default_deny: bool,
     /// The pod network, where it is kept.
     pub router: Option<RouterConfig>,
+    /// Whether packets between pods skip the host's stack.
+    pub fast_path: bool,
     /// Interfaces that lead to other machines; found where empty.
     pub devices: Vec<String>,
     /// Uplinks that get the edge path.
@@ -253,6 +255,7 @@ impl Config {
                 }),
             },
             default_deny: netpol_default_deny,
+            fast_path: router.fast_path,
             router: router_of(router, &paths.socket)?,
             devices,
             xdp_devices,
@@ -285,6 +288,7 @@ fn router_of(
         cni_bin_dir,
         cni_plugin,
         cni_state_dir,
+        fast_path: _,
     } = arguments;
     if cni_conf_name.is_empty() || cni_conf_name.contains('/') {
         return Err(ConfigError::ConfName(cni_conf_name));

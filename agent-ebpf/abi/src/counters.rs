@@ -67,10 +67,12 @@ pub enum Counter {
     FlowsLost = 27,
     /// Dropped: the source is none of the addresses of the pod that sent it.
     DropSpoofed = 28,
+    /// Packets between pods that skipped the host's stack.
+    FastPath = 29,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 29] = [
+pub const COUNTERS: [(Counter, &str); 30] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -100,6 +102,7 @@ pub const COUNTERS: [(Counter, &str); 29] = [
     (Counter::PolicyAudited, "policy_audited"),
     (Counter::FlowsLost, "flows_lost"),
     (Counter::DropSpoofed, "drop_spoofed"),
+    (Counter::FastPath, "fast_path"),
 ];
 
 /// Per-CPU hash: service id (`u32`) → [`TrafficV1`].

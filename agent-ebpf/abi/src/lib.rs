@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod connection;
 pub mod counters;
 pub mod crc32c;
+pub mod fast_path;
 pub mod flow;
 pub mod hash;
 pub mod layout;

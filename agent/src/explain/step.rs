@@ -72,6 +72,8 @@ pub enum Topic {
     DirectReturn,
     /// Who may send what to whom.
     Policy,
+    /// The way to a pod.
+    FastPath,
     /// What the tables hold beside what is wanted.
     Tables,
 }
@@ -92,6 +94,7 @@ impl Topic {
             Self::Source => "source address",
             Self::DirectReturn => "direct return",
             Self::Policy => "network policy",
+            Self::FastPath => "fast path",
             Self::Tables => "tables",
         }
     }

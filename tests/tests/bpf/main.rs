@@ -20,6 +20,8 @@ mod edge;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod fast_path;
+#[cfg(test)]
 mod flows;
 #[cfg(test)]
 mod fragments;

@@ -17,6 +17,7 @@ use model::{Cluster, Event};
 use super::cluster::objects;
 use crate::desired::node::Exposure;
 use crate::desired::{Desired, NodeContext};
+use crate::devices::fast_path::FastPath;
 use crate::explain::lookups::{Looked, Lookups};
 use crate::lb::ebpf::facility::{Translation, settings};
 use crate::lb::ebpf::image::{Op, SourceRange, Tables, address, make};
@@ -27,6 +28,7 @@ pub(super) struct Scene {
     pub(super) cluster: Cluster,
     pub(super) desired: Desired,
     pub(super) tables: FakeTables,
+    pub(super) fast_path: FastPath,
 }
 
 /// The kernel's tables.
@@ -74,6 +76,7 @@ impl Scene {
             cluster,
             desired,
             tables,
+            fast_path: FastPath::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::sys::program_log::ProgramLog;
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
+use agent_abi::fast_path::{FAST_DEVICES_MAP, POD_NETWORKS_MAP};
 use agent_abi::policy::{
     ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, POLICY_CONNECTIONS_MAP, RULES_MAP, VERDICTS_MAP,
 };
@@ -65,6 +66,9 @@ const ENDPOINTS: u32 = 16_384;
 const RULES: u32 = 65_536;
 /// Addresses behind interfaces: of a pod, its two, and what goes for each family beside them.
 const INTERFACES: u32 = 2 * ENDPOINTS;
+
+/// Pod networks of other nodes: two a node, of more nodes than a cluster has.
+const POD_NETWORKS: u32 = 16_384;
 
 /// Cut packets whose later fragments are awaited; they come within milliseconds.
 const FRAGMENTS: u32 = 8192;
@@ -200,6 +204,8 @@ impl Programs {
             .map_max_entries(INTERFACES_MAP, INTERFACES)
             .map_max_entries(POLICY_CONNECTIONS_MAP, limits.policed())
             .map_max_entries(RULES_MAP, RULES)
+            .map_max_entries(FAST_DEVICES_MAP, ENDPOINTS)
+            .map_max_entries(POD_NETWORKS_MAP, POD_NETWORKS)
             .load(object)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut table = Box::new([[[0; 256]; 4]; 16]);
