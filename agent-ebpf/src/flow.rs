@@ -66,31 +66,34 @@ global! {
     }
 
     /// Tells of the drop that was noted, if one was. The answer says nothing.
-    fn tell_drop(place: u32, interface: u32) -> i32 {
+    fn tell_drop(place: u32) -> i32 {
         if let Some(scratch) = maps::scratch() {
             let reason = scratch.drop;
             scratch.drop = 0;
-            dropped(scratch, place, interface, reason);
+            let stopped = scratch.stopped;
+            scratch.stopped = 0;
+            let place = if stopped == 0 { place } else { u32::from(HOOK_TO_POD) };
+            dropped(scratch, place, reason);
         }
         0
     }
 
     /// Counts a connection that policy lets pass, and tells of it where somebody asks, or where it is
     /// audited. The answer says nothing.
-    fn tell_pass(place: u32, interface: u32, audited: u32) -> i32 {
+    fn tell_pass(place: u32, audited: u32) -> i32 {
         if let Some(scratch) = maps::scratch() {
-            passed(scratch, place, interface, audited != 0);
+            passed(scratch, place, audited != 0);
         }
         0
     }
 
     /// Tells of a connection through a Service, where somebody asks. The answer says nothing.
-    fn tell_opened(place: u32, interface: u32) -> i32 {
+    fn tell_opened(place: u32) -> i32 {
         if let Some(scratch) = maps::scratch()
             && scratch.now < maps::flows_asked_until()
         {
             let service = scratch.forward.service;
-            let event = Event { place, interface, service, ..Event::opened(About::Backend) };
+            let event = Event { place, service, ..Event::opened(About::Backend) };
             tell(scratch, &event);
         }
         0
@@ -111,7 +114,6 @@ enum About {
 /// What an event says that is not in the scratch space.
 struct Event {
     place: u32,
-    interface: u32,
     about: About,
     verdict: u8,
     reason: u32,
@@ -124,7 +126,6 @@ impl Event {
     fn opened(about: About) -> Self {
         Self {
             place: 0,
-            interface: 0,
             about,
             verdict: FLOW_ALLOWED,
             reason: OPENED,
@@ -135,7 +136,7 @@ impl Event {
 }
 
 #[inline(always)]
-fn dropped(scratch: &mut Scratch, place: u32, interface: u32, reason: u32) {
+fn dropped(scratch: &mut Scratch, place: u32, reason: u32) {
     let (about, service) = match reason {
         // A copy of a fragment that is held goes.
         0 => return,
@@ -157,7 +158,6 @@ fn dropped(scratch: &mut Scratch, place: u32, interface: u32, reason: u32) {
     };
     let event = Event {
         place,
-        interface,
         about,
         verdict,
         reason,
@@ -168,7 +168,7 @@ fn dropped(scratch: &mut Scratch, place: u32, interface: u32, reason: u32) {
 }
 
 #[inline(always)]
-fn passed(scratch: &mut Scratch, place: u32, interface: u32, audited: bool) {
+fn passed(scratch: &mut Scratch, place: u32, audited: bool) {
     if let Some(rule) = maps::rule(&rule_key(scratch)) {
         if audited {
             rule.audited += 1;
@@ -178,7 +178,6 @@ fn passed(scratch: &mut Scratch, place: u32, interface: u32, audited: bool) {
     }
     let event = Event {
         place,
-        interface,
         service: scratch.decided.service,
         ..Event::opened(About::Policy)
     };
@@ -205,14 +204,19 @@ fn rule_key(scratch: &Scratch) -> RuleKeyV1 {
 /// Tells of an event while its bucket has room.
 #[inline(always)]
 fn tell_limited(scratch: &mut Scratch, mut event: Event) {
-    let Scratch { packet, limit, .. } = scratch;
+    let Scratch {
+        packet,
+        limit,
+        interface,
+        ..
+    } = scratch;
     let address = if event.place == u32::from(HOOK_FROM_POD) {
         &packet.tuple.source
     } else {
         &packet.tuple.destination
     };
     limit.reason = event.reason;
-    limit.interface = event.interface;
+    limit.interface = *interface;
     limit.address = *address;
     let now = kernel::now();
     let known = FLOW_LIMITS_V1.get_ptr_mut(&*limit).map(kernel::limit);
@@ -266,7 +270,7 @@ fn tell(scratch: &Scratch, event: &Event) {
     };
     let flow = kernel::empty_flow(&mut room);
     flow.time = kernel::now();
-    flow.interface = event.interface;
+    flow.interface = scratch.interface;
     flow.reason = event.reason;
     flow.suppressed = event.suppressed;
     flow.service = event.service;

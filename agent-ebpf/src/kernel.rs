@@ -9,6 +9,7 @@ use core::mem::{MaybeUninit, offset_of};
 use core::ptr::{from_mut, from_ref};
 
 use agent_abi::connection::{ConnectionV2, FragmentV2, TupleV1};
+use agent_abi::fast_path::FastDeviceV1;
 use agent_abi::flow::{FlowV1, LimitV1};
 use agent_abi::policy::PolicyConnectionV1;
 use agent_abi::service::AffinityV1;
@@ -20,6 +21,9 @@ use crate::fragment::{Held, LARGEST};
 /// `BPF_F_IPV6` (6.16, and stable kernels before it): the pseudo header is IPv6, so
 /// `CHECKSUM_COMPLETE` is left alone.
 const BPF_F_IPV6: u64 = 128;
+
+/// `PACKET_HOST` of linux/if_packet.h.
+const PACKET_HOST: u32 = 0;
 
 /// A value of a per-CPU map.
 #[inline(always)]
@@ -53,6 +57,13 @@ pub(crate) fn policy(value: *mut PolicyConnectionV1) -> &'static mut PolicyConne
 pub(crate) fn limit(value: *mut LimitV1) -> &'static mut LimitV1 {
     // SAFETY: as for `connection`; a lost update costs or gives one event.
     unsafe { &mut *value }
+}
+
+/// A value of the table of interfaces of the fast path.
+#[inline(always)]
+pub(crate) fn fast_device(value: *const FastDeviceV1) -> &'static FastDeviceV1 {
+    // SAFETY: as for `connection`; entries are replaced whole.
+    unsafe { &*value }
 }
 
 /// Room for an event, all zero.
@@ -259,6 +270,26 @@ pub(crate) fn store<const N: usize>(
     })
 }
 
+/// The same where the sum that a device has made of the packet covers them, and no checksum in the
+/// packet makes up for the change.
+#[inline(always)]
+pub(crate) fn store_summed<const N: usize>(
+    skb: *mut __sk_buff,
+    offset: u32,
+    bytes: &[u8; N],
+) -> Result<(), i64> {
+    // SAFETY: as for `store`.
+    checked(unsafe {
+        generated::bpf_skb_store_bytes(
+            skb,
+            offset,
+            bytes.as_ptr().cast(),
+            N as u32,
+            u64::from(aya_ebpf::bindings::BPF_F_RECOMPUTE_CSUM),
+        )
+    })
+}
+
 /// Writes both addresses of an IPv6 header and the ports behind it, leaving all checksums as they are.
 #[inline(always)]
 pub(crate) fn store_v6(skb: *mut __sk_buff, offset: u32, tuple: &TupleV1) -> Result<(), i64> {
@@ -363,6 +394,14 @@ pub(crate) fn redirect_to_next_hop(interface: u32, next_hop: &NextHop) -> i32 {
     unsafe { generated::bpf_redirect_neigh(interface, parameters, size, 0) as i32 }
 }
 
+/// Hands the packet to who is at the other end of a veth pair, in that one's namespace; the answer is
+/// the verdict.
+#[inline(always)]
+pub(crate) fn redirect_to_peer(interface: u32) -> i32 {
+    // SAFETY: takes plain values.
+    unsafe { generated::bpf_redirect_peer(interface, 0) as i32 }
+}
+
 /// Sends the packet out of an interface by the node's routes; the answer is the verdict.
 #[inline(always)]
 pub(crate) fn redirect_to_neighbour(interface: u32) -> i32 {
@@ -398,6 +437,16 @@ pub(crate) fn set_return_value(errno: i32) {
 pub(crate) fn interface(skb: *mut __sk_buff) -> u32 {
     // SAFETY: `skb` is the program's context; the verifier rewrites the access.
     unsafe { (*skb).ifindex }
+}
+
+/// Whether the link-layer header says this host, and no VLAN (which is kept outside the packet).
+#[inline(always)]
+pub(crate) fn is_for_this_host(skb: *mut __sk_buff) -> bool {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    let kind = unsafe { (*skb).pkt_type };
+    // SAFETY: as above.
+    let vlan = unsafe { (*skb).vlan_present };
+    kind == PACKET_HOST && vlan == 0
 }
 
 /// The packet's EtherType, in network order.

@@ -22,6 +22,7 @@ mod connections;
 mod debug;
 mod egress;
 mod error;
+mod fast_path;
 mod flow;
 mod forward;
 mod fragment;

@@ -7,6 +7,7 @@ use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
 use agent_abi::egress::{EgressAddressV1, EgressSourceV1};
+use agent_abi::fast_path::FastDeviceV1;
 use agent_abi::flow::{FLOWS_BYTES, LimitKeyV1, LimitV1};
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
 use agent_abi::policy::{
@@ -24,6 +25,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::xdp::DevMapHash;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 
+use crate::fast_path::FastRoute;
 use crate::fragment::{Held, HeldKey};
 use crate::kernel;
 use crate::packet::{Packet, QUOTED_V4, QUOTED_V6};
@@ -152,6 +154,16 @@ static FLOWS_ASKED_V1: Array<u64> = Array::pinned(1, 0);
 #[map]
 pub(crate) static FLOW_LIMITS_V1: LruHashMap<LimitKeyV1, LimitV1> = LruHashMap::pinned(4096, 0);
 
+/// Written by the agent.
+#[map]
+pub(crate) static FAST_DEVICES_V1: HashMap<u32, FastDeviceV1> =
+    HashMap::pinned(1024, BPF_F_NO_PREALLOC);
+
+/// Written by the agent.
+#[map]
+pub(crate) static POD_NETWORKS_V1: LpmTrie<PolicyAddressV1, u32> =
+    LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
+
 /// Room for what does not fit the 512 bytes of stack.
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -163,6 +175,11 @@ static ROOM: PerCpuArray<Held> = PerCpuArray::with_max_entries(1, 0);
 /// What the node's routes said.
 #[map]
 pub(crate) static ROUTES: PerCpuArray<Route> = PerCpuArray::with_max_entries(route::SLOTS, 0);
+
+/// What they said of the fast path.
+#[map]
+pub(crate) static FAST_ROUTES: PerCpuArray<FastRoute> =
+    PerCpuArray::with_max_entries(route::SLOTS, 0);
 
 /// See [`SCRATCH`]. A program run owns it from its start to its verdict.
 #[repr(C)]
@@ -206,6 +223,17 @@ pub(crate) struct Scratch {
     /// The `Counter` of the drop that the program is about to end with; 0 for none, since that one
     /// is no drop's.
     pub(crate) drop: u32,
+    /// `POLICY_CONNECTION_*` of the connection that policy was asked about last; 0 where nothing is
+    /// known of it.
+    pub(crate) policy_flags: u32,
+    /// Where the packet's way by the fast path is in `FAST_ROUTES`.
+    pub(crate) fast_slot: u32,
+    /// Interface that it leads to.
+    pub(crate) fast_out: u32,
+    /// 1 where policy has stopped it there.
+    pub(crate) stopped: u32,
+    /// Interface that the packet is at, or would have come to.
+    pub(crate) interface: u32,
 }
 
 /// What is known of a decision of policy.
@@ -316,6 +344,12 @@ pub(crate) fn is_the_kernels(begins: bool) -> bool {
     TAKEOVER_V2
         .get(0)
         .is_some_and(|value| *value == HANDING_BACK || (*value == TAKING_OVER && !begins))
+}
+
+/// Whether any connection is another proxy's, since they come from it or go to it.
+#[inline(always)]
+pub(crate) fn is_taken_over() -> bool {
+    TAKEOVER_V2.get(0).is_some_and(|value| *value != 0)
 }
 
 /// How often the policy tables have changed.

@@ -22,8 +22,8 @@ const V4_WITHOUT_OPTIONS: u8 = 0x45;
 /// Length of the UDP header, the shortest of those with ports.
 const SMALLEST_TRANSPORT: u32 = 8;
 /// The pair of bytes that ends with the TCP flags.
-const TCP_FLAGS_V4: usize = (LINK_HEADER + V4_HEADER + 12) as usize / 2;
-const TCP_FLAGS_V6: usize = (LINK_HEADER + V6_HEADER + 12) as usize / 2;
+pub(crate) const TCP_FLAGS_V4: usize = (LINK_HEADER + V4_HEADER + 12) as usize / 2;
+pub(crate) const TCP_FLAGS_V6: usize = (LINK_HEADER + V6_HEADER + 12) as usize / 2;
 
 /// IANA numbers of IP in IP (RFC 2003) and of IPv6 in IP (RFC 2473).
 pub(crate) const IPPROTO_IPIP: u8 = 4;

@@ -11,8 +11,8 @@
 use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::policy::{
-    EPOCH_BEFORE, EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD,
-    PolicyConnectionV1,
+    EPOCH_BEFORE, EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_DIRECT,
+    POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
 };
 use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
 use agent_abi::{Address, IPPROTO_ICMPV6, IPPROTO_TCP};
@@ -41,6 +41,8 @@ pub(crate) const TRANSLATED: u32 = 1;
 pub(crate) const REFUSED: u32 = 2;
 /// A later fragment without its first one: its ports are not known, and nothing is to follow it.
 pub(crate) const WITHOUT_PORTS: u32 = 3;
+/// It goes as it is by the fast path to `scratch.fast_out`.
+pub(crate) const DIRECT: u32 = 4;
 
 global! {
     /// Whether policy lets the packet in the scratch space pass: the answer is `TC_ACT_UNSPEC`, or
@@ -86,6 +88,7 @@ pub(crate) fn is_settled(
         packet,
         forward,
         policy_key,
+        policy_flags,
         ..
     } = scratch;
     if packet.tuple.protocol == IPPROTO_TCP && packet.opens() {
@@ -111,6 +114,7 @@ pub(crate) fn is_settled(
     {
         return false;
     }
+    *policy_flags = u32::from(known.flags);
     if !from_pod {
         return true;
     }
@@ -147,8 +151,10 @@ fn judge(
         policy_key: key,
         policy: entry,
         decided,
+        policy_flags,
         ..
     } = scratch;
+    *policy_flags = 0;
     if from_pod {
         *key = packet.tuple;
     } else if state == TRANSLATED {
@@ -178,15 +184,33 @@ fn judge(
     }
     if state == REFUSED {
         entry.epoch = EPOCH_NEVER;
+        entry.flags = 0;
         let_through(key, entry, from_pod, now);
+        return Ok(TC_ACT_UNSPEC);
+    }
+    // On its way here by the fast path it was judged, and had to wait for the pod's link-layer address.
+    if let Some(known) = &known
+        && state == AS_IT_IS
+        && !from_pod
+        && known.flags & (POLICY_CONNECTION_DIRECT | POLICY_CONNECTION_CUT)
+            == POLICY_CONNECTION_DIRECT
+        && known.epoch == epoch
+        && now < known.last_seen.wrapping_add(SECOND)
+    {
         return Ok(TC_ACT_UNSPEC);
     }
     let mut begun_by_pod = from_pod;
     let mut is_known = false;
+    entry.flags = if state == DIRECT {
+        POLICY_CONNECTION_DIRECT
+    } else {
+        0
+    };
     if let Some(known) = known.filter(|_| !begins)
         && is_alive(key, known, now)
     {
         is_known = true;
+        entry.flags = known.flags & POLICY_CONNECTION_DIRECT;
         let is_answer = (known.flags & POLICY_CONNECTION_FROM_POD != 0) != from_pod;
         let is_settled = if is_answer {
             known.epoch == epoch || known.epoch == EPOCH_NEVER
@@ -199,6 +223,7 @@ fn judge(
             if known.interface == 0 {
                 known.interface = entry.interface;
             }
+            *policy_flags = u32::from(known.flags);
             return Ok(TC_ACT_UNSPEC);
         }
         if is_answer {
@@ -247,6 +272,7 @@ fn judge(
     }
     if state != WITHOUT_PORTS {
         let_through(key, entry, begun_by_pod, now);
+        *policy_flags = u32::from(entry.flags);
         // What is judged again was told of before.
         if !is_known {
             let place = flow::place(
@@ -258,7 +284,7 @@ fn judge(
                 true,
             );
             let audited = u32::from(decision == Decision::Audit);
-            flow::tell_pass(place, kernel::interface(skb), audited);
+            flow::tell_pass(place, audited);
         }
     }
     Ok(TC_ACT_UNSPEC)
@@ -301,14 +327,13 @@ fn real_peer(key: &TupleV1, peer: &mut Address, service: &mut u32) -> bool {
     differs
 }
 
+/// `entry.flags` say how it began, but for who did.
 #[inline(always)]
 fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, begun_by_pod: bool, now: u64) {
     entry.last_seen = now;
-    entry.flags = if begun_by_pod {
-        POLICY_CONNECTION_FROM_POD
-    } else {
-        0
-    };
+    if begun_by_pod {
+        entry.flags |= POLICY_CONNECTION_FROM_POD;
+    }
     entry._pad = 0;
     entry._pad2 = 0;
     // Where the table refuses, the next packet is judged too, and an answer as if it began.

@@ -22,7 +22,7 @@ use crate::packet::{Family, LINK_HEADER, same_address};
 
 /// Nanoseconds. A route that is taken back was in use until then, and the sender repeats what is lost
 /// after twice this time at the earliest (RFC 6298 §2.4, as Linux has it).
-const LIFETIME: u64 = 100_000_000;
+pub(crate) const LIFETIME: u64 = 100_000_000;
 /// Slots of a CPU; a power of two. Pairs of addresses that share one ask as if there were none.
 pub(crate) const SLOTS: u32 = 1024;
 
@@ -112,7 +112,7 @@ pub(crate) fn look_up(
 
 /// Where the answer to a question is kept.
 #[inline(always)]
-fn slot(tuple: &TupleV1) -> u32 {
+pub(crate) fn slot(tuple: &TupleV1) -> u32 {
     let [s0, s1, s2, s3] = words(&tuple.source);
     let [d0, d1, d2, d3] = words(&tuple.destination);
     let (source, destination) = (s0 ^ s1 ^ s2 ^ s3, d0 ^ d1 ^ d2 ^ d3);

@@ -17,7 +17,7 @@ use crate::packet::{Hook, Parsed};
 use crate::police::{self, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
-use crate::{egress, flow, global, icmp, kernel, packet, services, tunnel};
+use crate::{egress, fast_path, flow, global, icmp, kernel, packet, services, tunnel};
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
@@ -60,7 +60,7 @@ const WITHOUT_POLICY: bool = false;
 fn verdict<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> i32 {
     let verdict = global::verdict(process::<POLICED>(skb, hook));
     if verdict == TC_ACT_SHOT {
-        flow::tell_drop(flow::place(hook, POLICED), flow::interface_of(skb) as u32);
+        flow::tell_drop(flow::place(hook, POLICED));
     }
     #[cfg(feature = "debug")]
     crate::debug::say_verdict(skb, flow::place(hook, POLICED), verdict);
@@ -95,6 +95,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     let scratch = maps::scratch().ok_or(Counter::DropFailed)?;
     let now = scratch.read_clock();
     scratch.begun = 0;
+    scratch.interface = kernel::interface(skb);
     let mut parsed = packet::parse(skb);
     let mut tunnelled = false;
     if hook == Hook::UplinkIngress && parsed == Parsed::Tunnel as i32 {
@@ -162,10 +163,15 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
                     verdict => verdict,
                 });
             }
-            if POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, now) {
+            let is_settled =
+                POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, now);
+            if !is_settled && !may_pass::<POLICED>(skb, hook, police::AS_IT_IS) {
+                return Ok(TC_ACT_SHOT);
+            }
+            if in_order {
                 return Ok(TC_ACT_UNSPEC);
             }
-            return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
+            return Ok(fast_path::or_stack::<POLICED>(skb, scratch, hook, now));
         };
         if maps::is_the_kernels(begins) {
             return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
@@ -180,14 +186,14 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         }
         OPENED => {
             if !POLICED && scratch.begun != 0 {
-                flow::tell_opened(hook as u32, flow::interface_of(skb) as u32);
+                flow::tell_opened(hook as u32);
             }
             Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)))
         }
         REFUSED if !may_pass::<POLICED>(skb, hook, police::REFUSED) => Ok(TC_ACT_SHOT),
         REFUSED => {
             flow::note(Counter::PacketsRejected);
-            flow::tell_drop(flow::place(hook, POLICED), flow::interface_of(skb) as u32);
+            flow::tell_drop(flow::place(hook, POLICED));
             Ok(reject(skb, hook as u32))
         }
         verdict => Ok(verdict),

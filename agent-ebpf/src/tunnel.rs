@@ -56,7 +56,7 @@ pub(crate) fn or_enter(skb: *mut __sk_buff, hook: Hook, answer: i32) -> i32 {
         ENTER => {
             let verdict = enter(skb, hook as u32);
             if verdict != TC_ACT_SHOT && flow::is_noted() {
-                flow::tell_drop(hook as u32, flow::interface_of(skb) as u32);
+                flow::tell_drop(hook as u32);
             }
             verdict
         }

@@ -44,7 +44,7 @@ pub(crate) fn edge(context: XdpContext) -> u32 {
         Err(Instead::Drop(reason)) => {
             count(reason);
             flow::note(reason);
-            flow::tell_drop(flow::IN_DRIVER, frame::interface(context.ctx));
+            flow::tell_drop(flow::IN_DRIVER);
             XDP_DROP
         }
     }
@@ -53,6 +53,7 @@ pub(crate) fn edge(context: XdpContext) -> u32 {
 #[inline(always)]
 fn process(xdp: *mut xdp_md) -> Result<u32, Instead> {
     let scratch = maps::scratch().ok_or(Instead::Pass)?;
+    scratch.interface = frame::interface(xdp);
     parse(xdp, &mut scratch.packet).ok_or(Instead::Pass)?;
     let tuple = &scratch.packet.tuple;
     let frontend = services::frontend(tuple.destination, tuple.destination_port, tuple.protocol)

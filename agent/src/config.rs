@@ -48,6 +48,8 @@ pub struct Config {
     pub router: Option<RouterConfig>,
     /// Largest packet of the network, where its interfaces say more.
     pub mtu: Option<u32>,
+    /// Whether packets between pods skip the host's stack.
+    pub fast_path: bool,
     /// Interfaces that lead to other machines; found where empty.
     pub devices: Vec<String>,
     /// Uplinks that get the edge path.
@@ -244,6 +246,7 @@ impl Config {
                 any_external: !strict_external_ip_validation,
             }),
             mtu: router.mtu,
+            fast_path: router.fast_path,
             router: router_of(router, &cluster_cidr, &paths.socket)?,
             translation: Translation {
                 masquerade_all,
@@ -301,6 +304,7 @@ fn router_of(
         enable_pod_egress,
         egress_excluded_cidrs,
         egress_excluded_cidrs_file,
+        fast_path: _,
     } = arguments;
     if cni_conf_name.is_empty() || cni_conf_name.contains('/') {
         return Err(ConfigError::ConfName(cni_conf_name));

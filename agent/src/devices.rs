@@ -1,8 +1,10 @@
 //! Which interface gets which programs: decided here, done by `lb::ebpf::attach`.
 
+pub mod fast_path;
 pub mod pods;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +20,14 @@ use crate::egress::maps::SourceMap;
 use crate::egress::source;
 use crate::handover::Handover;
 use crate::lb::ebpf::attach::{AttachError, Attachments, Mode, Side, Target};
+use crate::lb::ebpf::fast_path::{FastPaths, Tables};
 use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
 use crate::policy::ebpf::interfaces::Interfaces;
 use crate::sys::links::{Link, LinkKind};
 use crate::sys::qdisc;
+use fast_path::FastPath;
 use pods::Unenforced;
 
 /// A failed attachment is tried again this often; mostly the interface is gone by then.
@@ -117,6 +121,10 @@ pub struct Devices {
     pub interfaces: Option<Interfaces>,
     /// Under which addresses pods' connections leave the cluster.
     pub sources: SourceMap,
+    /// The tables of the fast path.
+    pub fast_paths: FastPaths,
+    /// `--fast-path`.
+    pub fast_path: bool,
 }
 
 /// What is known of interfaces and of the pods behind them.
@@ -126,6 +134,8 @@ pub struct Published {
     pub devices: watch::Sender<Option<Vec<Device>>>,
     /// Pods that network policy does not reach.
     pub unenforced: watch::Sender<Vec<Unenforced>>,
+    /// What skips the host's stack.
+    pub fast_path: watch::Sender<FastPath>,
 }
 
 /// Keeps the programs attached to what is there, until `cancel`.
@@ -141,6 +151,8 @@ pub fn run(
         mode,
         mut interfaces,
         mut sources,
+        mut fast_paths,
+        fast_path,
     }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
@@ -196,6 +208,13 @@ pub fn run(
             let refused = edge.follow(&mut programs, &at_the_edge);
             let mut seen = report(&roles, &errors);
             add_xdp(&mut seen, &xdp_devices, &at_the_edge, refused);
+            let (skips, done) = shorten(&mut fast_paths, fast_path, || {
+                let policed = programs.are_policed();
+                let filtered = filtered(mode)?;
+                Ok(fast_path::plan(&roles, &seen, &wanted, policed, &filtered))
+            });
+            failing |= !done;
+            publish(&published.fast_path, skips);
             let reached = match &interfaces {
                 Some(_) => pods::unenforced(&wanted.policy, &known, &seen),
                 None => Vec::new(),
@@ -256,6 +275,48 @@ fn leave_by(map: &mut SourceMap, roles: &[(&Link, Role)], wanted: &Desired) -> b
             tracing::warn!(%error, cause = with_causes(&error), "what pods send out of the cluster may leave under an address of before; tried again in a while");
             false
         }
+    }
+}
+
+/// Brings the tables of the fast path up to date; what it is now, and whether that succeeded.
+fn shorten(
+    tables: &mut FastPaths,
+    is_wanted: bool,
+    plan: impl FnOnce() -> io::Result<(Tables, fast_path::Reach)>,
+) -> (FastPath, bool) {
+    let planned = if is_wanted {
+        plan().map(|(tables, reach)| (tables, FastPath::On(reach)))
+    } else {
+        let off = FastPath::Off("--fast-path=false".to_owned());
+        Ok((Tables::default(), off))
+    };
+    let (wanted, found, error) = match planned {
+        Ok((wanted, found)) => (wanted, found, None),
+        Err(error) => {
+            let why = format!("filters at interfaces cannot be listed: {error}");
+            let off = FastPath::Off(why.clone());
+            (Tables::default(), off, Some(why))
+        }
+    };
+    let written = tables.follow(wanted).map_err(|error| with_causes(&error));
+    match error.map_or(written, Err) {
+        Ok(()) => (found, true),
+        Err(why) => {
+            tracing::warn!(
+                why,
+                "pods' packets go through the host's stack; tried again in a while"
+            );
+            (FastPath::Off(why), false)
+        }
+    }
+}
+
+/// Interfaces with filters of others, which a packet that skips the stack skips too. Before Linux 6.6
+/// the qdisc is the agent's own, and its programs come first as for every other packet.
+fn filtered(mode: Mode) -> io::Result<BTreeSet<u32>> {
+    match mode {
+        Mode::Tcx => qdisc::all(),
+        Mode::Clsact => Ok(BTreeSet::new()),
     }
 }
 
@@ -354,6 +415,8 @@ mod tests {
             routes: BTreeSet::new(),
             bridge: None,
             mtu: 1500,
+            peer_elsewhere: kind == LinkKind::Veth,
+            queued: false,
         }
     }
 

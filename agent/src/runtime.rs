@@ -35,6 +35,7 @@ use crate::config::{Config, Paths};
 use crate::control::collect::Watched;
 use crate::control::{health, health_check, kernel, pod_interface, server};
 use crate::devices;
+use crate::devices::fast_path::FastPath;
 use crate::egress::excluded::Given;
 use crate::egress::maps::{EgressMap, SourceMap};
 use crate::flows;
@@ -45,6 +46,7 @@ use crate::histogram::Histogram;
 use crate::latency;
 use crate::lb::ebpf::attach::{Attachments, Mode};
 use crate::lb::ebpf::facility::ServiceMaps;
+use crate::lb::ebpf::fast_path::FastPaths;
 use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
 use crate::lb::ebpf::{DEBUG_OBJECT, OBJECT};
@@ -84,6 +86,7 @@ pub async fn run(config: Config) -> Result<()> {
         default_deny,
         router,
         mtu,
+        fast_path,
         devices: uplinks,
         xdp_devices,
         config_sync_period,
@@ -159,6 +162,7 @@ pub async fn run(config: Config) -> Result<()> {
     let sources = SourceMap::open(&pins)?;
     let log = Log::open(&pins)?;
     let in_force = tables.policy.as_ref().map(PolicyMaps::in_force);
+    let fast_paths = FastPaths::open(&pins)?;
     let mut interfaces = Interfaces::open(&pins)?;
     if limits.policy.is_none() {
         // What an earlier run wrote; an index may be another interface's later.
@@ -182,6 +186,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (applied_tx, applied) = watch::channel(Applied::default());
     let (links_tx, links) = watch::channel(None);
     let (devices_tx, device_list) = watch::channel(None);
+    let (fast_path_tx, fast_path_seen) = watch::channel(FastPath::default());
     let (unenforced_tx, unenforced) = watch::channel(Vec::new());
     let (problems_tx, all_problems) = watch::channel(Arc::default());
     let (announce, announcements) = mpsc::channel(pod_interface::WAITING);
@@ -204,6 +209,7 @@ pub async fn run(config: Config) -> Result<()> {
         applied: applied.clone(),
         devices: device_list,
         unenforced: unenforced.clone(),
+        fast_path: fast_path_seen,
         problems: all_problems.clone(),
         latency: latencies,
         kube_router_metrics,
@@ -358,6 +364,8 @@ pub async fn run(config: Config) -> Result<()> {
         mode,
         interfaces,
         sources,
+        fast_paths,
+        fast_path,
     };
     let token = cancel.clone();
     spawn_thread(&mut tasks, "devices", move |runtime| {
@@ -369,6 +377,7 @@ pub async fn run(config: Config) -> Result<()> {
             &devices::Published {
                 devices: devices_tx,
                 unenforced: unenforced_tx,
+                fast_path: fast_path_tx,
             },
             &token,
             runtime,

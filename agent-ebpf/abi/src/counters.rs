@@ -69,10 +69,12 @@ pub enum Counter {
     DropSpoofed = 28,
     /// Connections of pods that left the cluster under the node's address.
     EgressConnections = 29,
+    /// Packets between pods that skipped the host's stack.
+    FastPath = 30,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 30] = [
+pub const COUNTERS: [(Counter, &str); 31] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -103,6 +105,7 @@ pub const COUNTERS: [(Counter, &str); 30] = [
     (Counter::FlowsLost, "flows_lost"),
     (Counter::DropSpoofed, "drop_spoofed"),
     (Counter::EgressConnections, "egress_connections"),
+    (Counter::FastPath, "fast_path"),
 ];
 
 /// Per-CPU hash: service id (`u32`) → [`TrafficV1`].

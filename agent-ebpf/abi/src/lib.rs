@@ -14,6 +14,7 @@ pub mod connection;
 pub mod counters;
 pub mod crc32c;
 pub mod egress;
+pub mod fast_path;
 pub mod flow;
 pub mod hash;
 pub mod layout;

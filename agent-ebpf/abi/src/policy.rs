@@ -200,6 +200,8 @@ pub struct PolicyConnectionV1 {
 pub const POLICY_CONNECTION_FROM_POD: u8 = 1;
 /// The connection is forbidden by now: neither side's packets pass.
 pub const POLICY_CONNECTION_CUT: u8 = 2;
+/// It began by the fast path, so the host's netfilter has no part in it.
+pub const POLICY_CONNECTION_DIRECT: u8 = 4;
 /// No epoch of the tables: they begin with 1.
 pub const EPOCH_NEVER: u32 = 0;
 /// No epoch either: the connection was there before it could be judged, and is judged at its next

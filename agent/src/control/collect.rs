@@ -1,6 +1,6 @@
 //! From what the tasks publish, and what the kernel holds, to reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,13 +16,14 @@ use super::kernel;
 use super::metrics::Measured;
 use super::policy;
 use super::report::{
-    Apply, BackendRow, DeviceRow, DivergenceRow, EgressReport, FrontendRow, NoteRow, ProblemRow,
-    Routing, ServiceRow, Services, SourceRow, Status, UnenforcedRow,
+    Apply, BackendRow, DeviceRow, DivergenceRow, EgressReport, FastPathRow, FrontendRow, NoteRow,
+    ProblemRow, Routing, ServiceRow, Services, SourceRow, Status, UnenforcedRow,
 };
 use super::routing;
 use crate::applier::Applied;
 use crate::cni::install::Installed;
 use crate::desired::{Desired, LbService, LbServiceKey, Pool, Pools};
+use crate::devices::fast_path::FastPath;
 use crate::devices::pods::Unenforced;
 use crate::devices::{Device, Role, Xdp};
 use crate::explain::lookups::Kernel;
@@ -66,6 +67,8 @@ pub struct Watched {
     pub devices: watch::Receiver<Option<Vec<Device>>>,
     /// Pods that network policy does not reach.
     pub unenforced: watch::Receiver<Vec<Unenforced>>,
+    /// What skips the host's stack.
+    pub fast_path: watch::Receiver<FastPath>,
     /// All that is wrong.
     pub problems: watch::Receiver<Arc<[model::Problem]>>,
     /// From changes of endpoints until they were in force.
@@ -128,6 +131,7 @@ impl Watched {
             unenforced: self.unenforced.borrow().iter().map(unenforced).collect(),
             routing: self.routing(),
             egress: None,
+            fast_path: Some(fast_path(&self.fast_path.borrow())),
             notes: Vec::new(),
             flags_without_effect: self.without_effect.to_vec(),
         }
@@ -205,7 +209,9 @@ impl Watched {
             .connect
             .split_once(": ")
             .unwrap_or(("no", &self.connect));
+        let fast_path = self.fast_path.borrow().clone();
         let facts = Facts {
+            fast_path: &fast_path,
             lookups: &Kernel::open(&self.pins)?,
             cluster: &view.cluster,
             desired: &desired,
@@ -331,6 +337,25 @@ fn device(device: &Device) -> DeviceRow {
             Xdp::Refused(reason) => format!("{role} (xdp refused: {reason})"),
         },
         error: device.error.clone(),
+    }
+}
+
+fn fast_path(found: &FastPath) -> FastPathRow {
+    match found {
+        FastPath::Off(why) => FastPathRow {
+            off: Some(why.clone()),
+            ..FastPathRow::default()
+        },
+        FastPath::On(reach) => FastPathRow {
+            off: None,
+            pods: reach.pods.values().collect::<BTreeSet<_>>().len(),
+            networks: reach.networks.len(),
+            left_out: reach
+                .left_out
+                .iter()
+                .map(|(name, why)| format!("{name}: {why}"))
+                .collect(),
+        },
     }
 }
 

@@ -42,11 +42,27 @@ pub struct Status {
     /// What leaves the cluster, where that is masqueraded.
     #[serde(default)]
     pub egress: Option<EgressReport>,
+    /// What skips the host's stack.
+    #[serde(default)]
+    pub fast_path: Option<FastPathRow>,
     /// How something that was asked for is done.
     #[serde(default)]
     pub notes: Vec<NoteRow>,
     /// Flags that were given and change nothing.
     pub flags_without_effect: Vec<String>,
+}
+
+/// What skips the host's stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FastPathRow {
+    /// Why nothing does.
+    pub off: Option<String>,
+    /// Interfaces of pods that packets are handed to straight.
+    pub pods: usize,
+    /// Networks of pods of other nodes that packets are sent to straight.
+    pub networks: usize,
+    /// Interfaces of pods that it leaves out, and why.
+    pub left_out: Vec<String>,
 }
 
 /// Pod routes.

@@ -5,8 +5,20 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use super::report::{EgressReport, Routing, ServiceRow, Services, Status};
+use super::report::{EgressReport, FastPathRow, Routing, ServiceRow, Services, Status};
 use crate::explain::Explanation;
+
+/// Whether packets skip the host's stack.
+fn fast_path(row: Option<&FastPathRow>) -> String {
+    match row {
+        None => "no: an older agent".to_owned(),
+        Some(FastPathRow { off: Some(why), .. }) => format!("off: {why}"),
+        Some(row) => format!(
+            "on, between {} pods of this node, and to and from {} pod networks of others",
+            row.pods, row.networks
+        ),
+    }
+}
 
 /// `status`.
 pub fn status(status: &Status) -> String {
@@ -28,6 +40,7 @@ pub fn status(status: &Status) -> String {
         ("node", status.node.clone()),
         ("dataplane", status.dataplane.clone()),
         ("TCP at connect", status.connect.clone()),
+        ("fast path", fast_path(status.fast_path.as_ref())),
         (
             "synced",
             if status.synced { "yes" } else { "no" }.to_owned(),
@@ -66,6 +79,9 @@ pub fn status(status: &Status) -> String {
     );
     for error in apply.error.iter().chain(&apply.failures) {
         writeln_to(&mut text, &format!("NOT APPLIED  {error}"));
+    }
+    for why in status.fast_path.iter().flat_map(|row| &row.left_out) {
+        writeln_to(&mut text, &format!("through the stack  {why}"));
     }
     let sources = status.sources.iter();
     let sources = sources.map(|row| {

@@ -16,6 +16,7 @@ use super::report::{
 use super::server::{self, SocketError};
 use super::table;
 use crate::applier::Applied;
+use crate::devices::fast_path::FastPath;
 use crate::histogram::Histogram;
 use crate::reconcile::ClusterView;
 
@@ -103,14 +104,15 @@ fn status_shows_what_is_wrong_and_leaves_out_what_there_is_nothing_of() {
     check(
         &table::status(&quiet),
         expect![[r#"
-             agent           0.1.0 pid 42 up 0 s
-             node            node1
-             dataplane       ebpf
-             TCP at connect  yes: /sys/fs/cgroup
-             synced          no
-             generation      none wanted, none applied
-             last apply      never, 0 operations in 0.0 ms
-             since start     0 applies, 0 failed, 0 operations, 0 repairs
+            agent           0.1.0 pid 42 up 0 s
+            node            node1
+            dataplane       ebpf
+            TCP at connect  yes: /sys/fs/cgroup
+            fast path       no: an older agent
+            synced          no
+            generation      none wanted, none applied
+            last apply      never, 0 operations in 0.0 ms
+            since start     0 applies, 0 failed, 0 operations, 0 repairs
         "#]],
     );
     let troubled = Status {
@@ -169,6 +171,7 @@ fn status_shows_what_is_wrong_and_leaves_out_what_there_is_nothing_of() {
             node            node1
             dataplane       ebpf
             TCP at connect  yes: /sys/fs/cgroup
+            fast path       no: an older agent
             synced          yes
             generation      5 wanted, 4 applied
             last apply      2 s ago, 3 operations in 1.2 ms
@@ -277,6 +280,7 @@ fn watched(pins: &std::path::Path) -> Watched {
         applied: watch::channel(Applied::default()).1,
         devices: watch::channel(None).1,
         unenforced: watch::channel(Vec::new()).1,
+        fast_path: watch::channel(FastPath::default()).1,
         problems: watch::channel(Arc::default()).1,
         latency: watch::channel(Histogram::default()).1,
         kube_router_metrics: false,

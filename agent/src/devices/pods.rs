@@ -36,7 +36,7 @@ pub(super) fn leads_to_one(link: &Link, pods: &BTreeSet<IpAddr>) -> bool {
 }
 
 /// Addresses to which there is a route of their own.
-fn hosts(link: &Link) -> impl Iterator<Item = IpAddr> {
+pub(super) fn hosts(link: &Link) -> impl Iterator<Item = IpAddr> {
     let routes = link.routes.iter();
     routes
         .filter(|network| network.prefix_len() == network.max_prefix_len())
@@ -173,7 +173,8 @@ pub fn sources(
     found
 }
 
-fn mapped(network: IpNet) -> (u32, Address) {
+/// A network as the tables have it.
+pub(super) fn mapped(network: IpNet) -> (u32, Address) {
     let bits = u32::from(network.prefix_len());
     match network.network() {
         IpAddr::V4(v4) => (96 + bits, mapped_v4(v4.octets())),

@@ -64,6 +64,8 @@ mod tests {
             networks: BTreeSet::new(),
             default_route: true,
             mtu: 1500,
+            peer_elsewhere: false,
+            queued: false,
         }
     }
 

@@ -10,6 +10,7 @@ mod choice;
 mod client;
 mod connection;
 mod egress;
+mod fast_path;
 mod frontend;
 mod landing;
 pub mod lookups;
@@ -31,6 +32,7 @@ use model::{Cluster, ObjectKey, Problem, Protocol};
 
 use crate::applier::Failure;
 use crate::desired::Desired;
+use crate::devices::fast_path::FastPath;
 use crate::lb::ebpf::image::address;
 use crate::sys::map::TableError;
 use client::Client;
@@ -60,6 +62,8 @@ pub struct Facts<'a> {
     pub desired: &'a Desired,
     /// Whether, and where, TCP is balanced at `connect`.
     pub connect: Connect<'a>,
+    /// What skips the host's stack.
+    pub fast_path: &'a FastPath,
     /// Whether network policy is on.
     pub policed: bool,
     /// What of the wanted could not be applied.
@@ -136,9 +140,22 @@ pub fn explain(question: &Question, facts: &Facts<'_>) -> Result<Explanation, Ex
     };
     steps.push(client.step());
     let packet = Packet { client, target };
-    let explanation = balance(&packet, facts, steps)?;
+    let (explanation, way) = balance(&packet, facts, steps)?;
     let explanation = egress::leave(&packet, facts, explanation)?;
-    Ok(policy::judge(&packet, facts, explanation))
+    let explanation = policy::judge(&packet, facts, explanation);
+    Ok(match way {
+        Way::AsItIs => fast_path::add(&packet, facts, explanation),
+        Way::Translated => explanation,
+    })
+}
+
+/// What packets are on the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// What the client has sent.
+    AsItIs,
+    /// Something else, or nothing.
+    Translated,
 }
 
 /// Where the service tables send the packet.
@@ -146,20 +163,22 @@ fn balance(
     packet: &Packet,
     facts: &Facts<'_>,
     mut steps: Vec<Step>,
-) -> Result<Explanation, ExplainError> {
+) -> Result<(Explanation, Way), ExplainError> {
+    let translated = |explanation| Ok((explanation, Way::Translated));
     let found = frontend::find(packet, facts, &mut steps)?;
     if let Some(existing) = connection::find(packet, facts, &mut steps)? {
-        return Ok(existing.explanation(packet, steps));
+        return translated(existing.explanation(packet, steps));
     }
     let Some(found) = found else {
         let result = format!("{} passes untouched", packet);
-        return Ok(Explanation::new(steps, Verdict::Untouched, result));
+        let explanation = Explanation::new(steps, Verdict::Untouched, result);
+        return Ok((explanation, Way::AsItIs));
     };
     let pool = match pool::find(packet, &found, facts, &mut steps)? {
         Pooled::Pool(pool) => pool,
         Pooled::Nobody(verdict, why) => {
             let what = verdict.as_str();
-            return Ok(Explanation::new(
+            return translated(Explanation::new(
                 steps,
                 verdict,
                 format!("{packet} is {what}: {why}"),
@@ -169,17 +188,15 @@ fn balance(
     let candidates = choice::choose(packet, &found, &pool, facts, &mut steps)?;
     if candidates.is_empty() {
         let result = format!("{packet} is dropped: the tables lack the backend");
-        return Ok(Explanation::new(steps, Verdict::Dropped, result));
+        return translated(Explanation::new(steps, Verdict::Dropped, result));
     }
     let settings = facts.lookups.settings()?;
-    Ok(landing::land(
-        packet,
-        &found,
-        &pool,
-        &candidates,
-        &settings,
-        steps,
-    ))
+    let way = match pool.at_connect {
+        true => Way::AsItIs,
+        false => Way::Translated,
+    };
+    let explanation = landing::land(packet, &found, &pool, &candidates, &settings, steps);
+    Ok((explanation, way))
 }
 
 /// The first packet of what is asked about.

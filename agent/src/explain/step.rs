@@ -74,6 +74,8 @@ pub enum Topic {
     Egress,
     /// Who may send what to whom.
     Policy,
+    /// The way to a pod.
+    FastPath,
     /// What the tables hold beside what is wanted.
     Tables,
 }
@@ -95,6 +97,7 @@ impl Topic {
             Self::DirectReturn => "direct return",
             Self::Egress => "leaving the cluster",
             Self::Policy => "network policy",
+            Self::FastPath => "fast path",
             Self::Tables => "tables",
         }
     }

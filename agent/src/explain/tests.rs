@@ -34,6 +34,7 @@ impl Scene {
             cluster: &self.cluster,
             desired: &self.desired,
             connect,
+            fast_path: &self.fast_path,
             policed: false,
             failures: &[],
             problems: &[],

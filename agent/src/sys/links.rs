@@ -59,6 +59,10 @@ pub struct Link {
     pub default_route: bool,
     /// Largest packet in bytes; 0 where not known.
     pub mtu: u32,
+    /// Whether the other end of the pair is in another network namespace.
+    pub peer_elsewhere: bool,
+    /// Whether packets that leave by it wait in a queueing discipline.
+    pub queued: bool,
 }
 
 /// Kind of an interface.
@@ -98,6 +102,7 @@ pub async fn follow(
 ) -> Result<(), LinksError> {
     let groups = [
         MulticastGroup::Link,
+        MulticastGroup::Tc,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
@@ -202,10 +207,14 @@ fn link(message: &LinkMessage) -> Link {
         networks: BTreeSet::new(),
         default_route: false,
         mtu: 0,
+        peer_elsewhere: false,
+        queued: false,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::LinkNetNsId(_) => link.peer_elsewhere = true,
+            LinkAttribute::Qdisc(kind) => link.queued = kind != "noqueue",
             LinkAttribute::Controller(index) => link.bridge = Some(*index),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::LinkInfo(infos) => {

@@ -2,6 +2,7 @@
 //!
 //! Answers are read as far as their headers: a filter of a kind nobody here knows is a filter too.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -34,6 +35,22 @@ pub fn is_there(interface: &str) -> io::Result<bool> {
     Qdisc::of(interface)?.is_there()
 }
 
+/// Indexes of the interfaces that have one, or the older `ingress`.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn all() -> io::Result<BTreeSet<u32>> {
+    let socket = route_socket()?;
+    let mut found = BTreeSet::new();
+    let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    Qdisc { socket, index: 0 }.ask(message, NLM_F_DUMP, |kind, tc| {
+        if kind == NEW_QDISC && tc.parent == TcHandle::CLSACT {
+            found.extend(u32::try_from(tc.index));
+        }
+    })?;
+    Ok(found)
+}
+
 /// Deletes an interface's qdisc; not where there is none, or where filters are left in it. Says
 /// whether it did.
 ///
@@ -47,6 +64,17 @@ pub fn delete_if_empty(interface: &str) -> io::Result<bool> {
     qdisc.delete().map(|()| true)
 }
 
+fn route_socket() -> io::Result<OwnedFd> {
+    // Protocol 0 is `NETLINK_ROUTE`.
+    let flags = SocketFlags::CLOEXEC;
+    Ok(socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        flags,
+        None,
+    )?)
+}
+
 struct Qdisc {
     socket: OwnedFd,
     index: i32,
@@ -54,13 +82,7 @@ struct Qdisc {
 
 impl Qdisc {
     fn of(interface: &str) -> io::Result<Self> {
-        // Protocol 0 is `NETLINK_ROUTE`.
-        let socket = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let socket = route_socket()?;
         let index = netdevice::name_to_index(&socket, interface)?;
         let index = i32::try_from(index).map_err(io::Error::other)?;
         Ok(Self { socket, index })

@@ -22,6 +22,8 @@ mod egress;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod fast_path;
+#[cfg(test)]
 mod flows;
 #[cfg(test)]
 mod fragments;

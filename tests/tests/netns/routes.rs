@@ -7,6 +7,8 @@ mod doctor;
 #[cfg(test)]
 mod egress;
 #[cfg(test)]
+mod fast_path;
+#[cfg(test)]
 mod kernel;
 #[cfg(test)]
 mod large;
@@ -31,8 +33,8 @@ use serde_json::{Value, json};
 use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, Traffic, cni_program, eventually};
 
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
-/// A pod of each node.
-const PODS: [(&str, u8); 3] = [("a", 1), ("b", 2), ("c", 3)];
+/// A pod of each node, and another of the first.
+const PODS: [(&str, u8); 4] = [("a", 1), ("b", 2), ("c", 3), ("d", 1)];
 const OVERLAY: &str = "fairlead-vxlan";
 
 /// Which families the cluster has.
@@ -94,10 +96,7 @@ impl Network {
         self.lab.router().ip(&of_router).unwrap();
         for (index, node) in NODES.into_iter().enumerate() {
             let mut lines = format!("link set eth0 mtu {mtu}\n");
-            for (_, number) in PODS
-                .iter()
-                .filter(|(_, number)| usize::from(*number) != index + 1)
-            {
+            for number in (1..=NODES.len()).filter(|number| *number != index + 1) {
                 lines +=
                     &format!("route del 10.244.{number}.0/24\nroute del fd00:244:{number}::/64\n");
             }

@@ -65,6 +65,11 @@ pub struct RouterArguments {
     /// Directory in which the plugin keeps who has which address
     #[arg(long, value_name = "DIR", default_value = "/run/fairlead/cni")]
     pub cni_state_dir: PathBuf,
+    /// Hand packets between pods straight to the pod or to the wire, past the host's stack: its
+    /// netfilter rules (FORWARD, and what translates pods' connections) do not see them
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub fast_path: bool,
     /// Masquerade: what pods of this node send out of the cluster leaves under the node's address.
     /// Part of --run-router: on with it unless turned off here, and off without it
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,

@@ -36,6 +36,8 @@ fn link(index: u32, kind: LinkKind, routes: &[&str]) -> Link {
         networks: Default::default(),
         default_route: false,
         mtu: 1500,
+        peer_elsewhere: true,
+        queued: false,
     }
 }
 

@@ -39,6 +39,8 @@ fn link(name: &str, kind: LinkKind, networks: &[&str]) -> Link {
         networks: networks.iter().map(|net| net.parse().unwrap()).collect(),
         default_route: name.starts_with("eth"),
         mtu: 1500,
+        peer_elsewhere: true,
+        queued: false,
     }
 }
 

@@ -19,6 +19,7 @@ use super::cluster::objects;
 use crate::desired::egress::{Egress, EgressOptions};
 use crate::desired::node::Exposure;
 use crate::desired::{Desired, NodeContext};
+use crate::devices::fast_path::FastPath;
 use crate::egress::image::entries;
 use crate::explain::lookups::{Looked, Lookups};
 use crate::lb::ebpf::facility::{Translation, settings};
@@ -30,6 +31,7 @@ pub(super) struct Scene {
     pub(super) cluster: Cluster,
     pub(super) desired: Desired,
     pub(super) tables: FakeTables,
+    pub(super) fast_path: FastPath,
 }
 
 /// The kernel's tables.
@@ -92,6 +94,7 @@ impl Scene {
             cluster,
             desired,
             tables,
+            fast_path: FastPath::default(),
         }
     }
 

@@ -17,6 +17,7 @@ use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MA
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
 use agent_abi::egress::EGRESS_MAP;
+use agent_abi::fast_path::{FAST_DEVICES_MAP, POD_NETWORKS_MAP};
 use agent_abi::policy::{
     ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, POLICY_CONNECTIONS_MAP, RULES_MAP, VERDICTS_MAP,
 };
@@ -72,6 +73,8 @@ const INTERFACES: u32 = 2 * ENDPOINTS;
 /// family and some of the other, so there is room for the roots of both.
 #[expect(clippy::cast_possible_truncation, reason = "it is a small number")]
 const EGRESS: u32 = 2 * MOST_NETWORKS as u32;
+/// Pod networks of other nodes: two a node, of more nodes than a cluster has.
+const POD_NETWORKS: u32 = 16_384;
 
 /// Cut packets whose later fragments are awaited; they come within milliseconds.
 const FRAGMENTS: u32 = 8192;
@@ -208,6 +211,8 @@ impl Programs {
             .map_max_entries(POLICY_CONNECTIONS_MAP, limits.policed())
             .map_max_entries(RULES_MAP, RULES)
             .map_max_entries(EGRESS_MAP, EGRESS)
+            .map_max_entries(FAST_DEVICES_MAP, ENDPOINTS)
+            .map_max_entries(POD_NETWORKS_MAP, POD_NETWORKS)
             .load(object)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut table = Box::new([[[0; 256]; 4]; 16]);

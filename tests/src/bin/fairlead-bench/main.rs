@@ -47,9 +47,9 @@ enum Bench {
     /// Pod to pod with policies, and with the same in iptables and ipset; the compiler; changes; what
     /// policy adds to the programs' run time
     Policy(policy::Policy),
-    /// How long a pod's network takes to make and to take back, beside the plugins bridge and
-    /// host-local
-    Pods,
+    /// Pods' network beside plain routing and the plugins bridge and host-local: how long it takes to
+    /// make and to take back, and how fast it is
+    Pods(pods::Pods),
 }
 
 #[derive(Debug, Args)]
@@ -132,8 +132,8 @@ fn bench(arguments: &Arguments) -> Result<bool> {
             policy::measure(options, *rounds, &mut figures)?;
             ("policy", String::new())
         }
-        Bench::Pods => {
-            pods::measure(*rounds, &mut figures)?;
+        Bench::Pods(options) => {
+            pods::measure(options, *rounds, &mut figures)?;
             ("pods", String::new())
         }
     };

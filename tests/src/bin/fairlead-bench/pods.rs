@@ -1,15 +1,20 @@
-//! How long a runtime waits for a pod's network: `fairlead-cni` against the reference `bridge` with
+//! Pods' network: how fast it is ([`traffic`]), and how long a runtime waits for it: `fairlead-cni` against the reference `bridge` with
 //! `host-local`, in turns.
 //!
 //! With IPv4 alone, since `bridge` waits for the detection of duplicate IPv6 addresses; that of
 //! `fairlead-cni` with both families is shown beside.
 
+mod traffic;
+mod wiring;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
 use ::tests::harness::{CniNode, cni_program, reference_plugin};
 use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::figure::{Figure, Figures, median};
@@ -18,6 +23,31 @@ use crate::figure::{Figure, Figures, median};
 const PODS: usize = 50;
 /// "One pod in well under 20 ms."
 const ADD_MILLISECONDS: f64 = 20.0;
+
+/// `pods`.
+#[derive(Debug, Args)]
+pub(crate) struct Pods {
+    /// What is measured
+    #[arg(long, value_delimiter = ',', default_values_t = [Part::Plugin, Part::Traffic])]
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// ADD and DEL of the plugin
+    Plugin,
+    /// Pod to pod
+    Traffic,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Plugin => "plugin",
+            Self::Traffic => "traffic",
+        })
+    }
+}
 
 /// Plugins and their configuration on a node of their own.
 struct Candidate {
@@ -41,7 +71,17 @@ const MEASURES: [&str; 8] = [
     "DEL of 50 at once, p99",
 ];
 
-pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
+pub(crate) fn measure(options: &Pods, rounds: u32, figures: &mut Figures) -> Result<()> {
+    for part in &options.parts {
+        match part {
+            Part::Plugin => measure_plugin(rounds, figures)?,
+            Part::Traffic => traffic::measure(rounds, figures)?,
+        }
+    }
+    Ok(())
+}
+
+fn measure_plugin(rounds: u32, figures: &mut Figures) -> Result<()> {
     anstream::eprintln!("pods: {PODS} in a round, {rounds} rounds");
     let ours = |name, ranges: &[&str]| {
         let node = CniNode::new()?;
