@@ -131,8 +131,13 @@ fn verdicts_are_those_of_the_reference() {
 }
 
 /// Follows from the objects `before` to those of `after`, in an order and in batches that
-/// `shuffle` tells.
-fn follow(before: &[Manifest], after: &[Manifest], shuffle: &[u16]) -> (Cluster, PolicyTables) {
+/// `shuffle` tells, and shows each step.
+pub(crate) fn follow(
+    before: &[Manifest],
+    after: &[Manifest],
+    shuffle: &[u16],
+    mut show: impl FnMut(&PolicyTables),
+) -> (Cluster, PolicyTables) {
     let name = |manifest: &Manifest| (manifest.0, reduce(manifest.0, &manifest.1).key);
     let mut events: Vec<Event> = after.iter().map(applied).collect();
     let stays = |manifest: &&Manifest| after.iter().any(|other| name(other) == name(manifest));
@@ -156,6 +161,7 @@ fn follow(before: &[Manifest], after: &[Manifest], shuffle: &[u16]) -> (Cluster,
             }
             let changes = known.take_changes();
             tables = tables.follow(&known, &changes, &node(&known));
+            show(&tables);
         }
     }
     (known, tables)
@@ -167,7 +173,7 @@ fn order_and_batching_of_events_do_not_show() {
     let shuffle = proptest::collection::vec(any::<u16>(), 8..40);
     let input = (generate::manifests(), generate::manifests(), shuffle);
     let result = runner.run(&input, |(before, after, shuffle)| {
-        let (known, followed) = follow(&before, &after, &shuffle);
+        let (known, followed) = follow(&before, &after, &shuffle, |_| {});
         let compiled = PolicyTables::compile(&known, &node(&known));
         prop_assert_eq!(followed.identities(), compiled.identities());
         prop_assert_eq!(followed.endpoints(), compiled.endpoints());
