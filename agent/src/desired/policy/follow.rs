@@ -30,7 +30,7 @@ use crate::desired::NodeContext;
 pub(super) struct Known {
     node: Option<Arc<NodeContext>>,
     policies: RedBlackTreeMapSync<Claimant, Arc<Policy>>,
-    selection: Selection,
+    pub(super) selection: Selection,
     /// How many pods use a set.
     users: HashTrieMapSync<SetKey, usize>,
     in_force: InForce,
@@ -381,7 +381,7 @@ impl Known {
             .map(|(_, policy)| policy)
     }
 
-    fn policy(&self, id: &PolicyRef) -> Option<Arc<Policy>> {
+    pub(super) fn policy(&self, id: &PolicyRef) -> Option<Arc<Policy>> {
         let kind = match id.tier {
             Tier::NetworkPolicy => Kind::NetworkPolicy,
             Tier::Admin | Tier::Baseline => Kind::ClusterNetworkPolicy,

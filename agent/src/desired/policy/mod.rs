@@ -18,6 +18,7 @@
 mod addresses;
 mod difference;
 mod dirty;
+mod elsewhere;
 mod entries;
 mod follow;
 mod in_force;

@@ -105,6 +105,43 @@ fn compare(manifests: &[Manifest]) -> Result<usize, TestCaseError> {
     Ok(count)
 }
 
+#[test]
+fn what_is_known_of_another_nodes_pods_is_what_that_node_says() {
+    let mut runner = proptest::test_runner::TestRunner::new(cases("FAIRLEAD_POLICY_CASES", 24));
+    let count = std::cell::Cell::new(0);
+    let result = runner.run(&generate::manifests(), |manifests| {
+        let cluster = cluster(&manifests);
+        let here = PolicyTables::compile(&cluster, &node(&cluster));
+        let none = [].into();
+        let other = NodeContext::of(&cluster, &"node2".into(), &Arc::default(), &none, 1500);
+        let there = PolicyTables::compile(&cluster, &other);
+        let mut peers: Vec<IpAddr> = generate::OUTSIDE.map(|at| at.parse().unwrap()).into();
+        peers.extend(cluster.pods().flat_map(|(_, pod)| pod.addresses.clone()));
+        peers.extend(&other.own);
+        // Of addresses of its own that no Node object names, nobody else knows.
+        peers.retain(|peer| !node(&cluster).own.contains(peer));
+        for address in there.endpoints().keys() {
+            let Some(pod) = here.pod_elsewhere(&cluster, *address) else {
+                continue;
+            };
+            for direction in [Direction::Ingress, Direction::Egress] {
+                let peers = peers
+                    .iter()
+                    .filter(|peer| peer.is_ipv4() == address.is_ipv4());
+                for (peer, traffic) in peers.flat_map(|peer| TRAFFIC.map(|of| (*peer, of))) {
+                    let said = here.verdict_elsewhere(&cluster, pod, direction, peer, traffic);
+                    let expected = there.verdict(*address, direction, peer, traffic);
+                    prop_assert_eq!(said, expected, "{} {:?} {}", address, direction, peer);
+                    count.set(count.get() + 1);
+                }
+            }
+        }
+        Ok(())
+    });
+    result.unwrap();
+    assert!(count.get() > 1000, "{} comparisons", count.get());
+}
+
 /// Cases of the long lane, each of some thousand comparisons.
 pub(crate) fn cases(variable: &str, usual: u32) -> ProptestConfig {
     let cases = std::env::var(variable)
