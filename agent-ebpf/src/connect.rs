@@ -15,6 +15,7 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
+use crate::flow;
 use crate::kernel;
 use crate::maps::{self, count};
 use crate::route::words;
@@ -118,6 +119,7 @@ fn target(context: *mut bpf_sock_addr, destination: Address) -> Option<Target> {
         }
         Choice::NoEndpoint => {
             count(Counter::SocketRejected);
+            flow::tell_refused(&destination, [first, second], frontend.service);
             kernel::set_return_value(ECONNREFUSED);
             Some(Target::Refused)
         }

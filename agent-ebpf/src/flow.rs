@@ -5,10 +5,11 @@
 
 use agent_abi::counters::Counter;
 use agent_abi::flow::{
-    FLOW_ALLOWED, FLOW_AUDITED, FLOW_DROPPED, FLOW_REJECTED, HOOK_FROM_POD, HOOK_TO_POD, HOOK_XDP,
-    LIMIT_BURST, LIMIT_INTERVAL, LimitV1,
+    FLOW_ALLOWED, FLOW_AUDITED, FLOW_DROPPED, FLOW_REJECTED, HOOK_CONNECT, HOOK_FROM_POD,
+    HOOK_TO_POD, HOOK_XDP, LIMIT_BURST, LIMIT_INTERVAL, LimitKeyV1, LimitV1,
 };
 use agent_abi::policy::RuleKeyV1;
+use agent_abi::{Address, IPPROTO_TCP, is_v4, mapped_v4};
 use aya_ebpf::bindings::__sk_buff;
 
 use crate::global::global;
@@ -191,6 +192,52 @@ fn passed(scratch: &mut Scratch, place: u32, audited: bool) {
     } else if kernel::now() < maps::flows_asked_until() {
         tell(scratch, &event);
     }
+}
+
+/// Tells of a process that is refused as it connects to a Service. Who it is, is not known: it has no
+/// address yet. Nothing of the scratch space is used, since packets interrupt a process.
+#[inline(always)]
+pub(crate) fn tell_refused(destination: &Address, port: [u8; 2], service: u32) {
+    let now = kernel::now();
+    // Frontends are few, so each has a bucket at once.
+    let key = LimitKeyV1 {
+        address: *destination,
+        reason: Counter::SocketRejected as u32,
+        interface: service,
+    };
+    let known = FLOW_LIMITS_V1.get_ptr_mut(&key).map(kernel::limit);
+    let suppressed = if let Some(bucket) = known {
+        let Some(suppressed) = take(bucket, now) else {
+            return;
+        };
+        suppressed
+    } else {
+        let fresh = LimitV1 {
+            full_at: now + LIMIT_INTERVAL,
+            suppressed: 0,
+        };
+        // Where it cannot be kept, the next event seems to be the first again.
+        let _kept = FLOW_LIMITS_V1.insert(&key, &fresh, 0);
+        0
+    };
+    let Some(mut room) = FLOWS_V1.reserve(0) else {
+        count(Counter::FlowsLost);
+        return;
+    };
+    let flow = kernel::empty_flow(&mut room);
+    flow.time = now;
+    flow.reason = Counter::SocketRejected as u32;
+    flow.suppressed = suppressed;
+    flow.service = service;
+    flow.hook = HOOK_CONNECT;
+    flow.verdict = FLOW_REJECTED;
+    flow.tuple.protocol = IPPROTO_TCP;
+    if is_v4(destination) {
+        flow.tuple.source = mapped_v4([0; 4]);
+    }
+    flow.tuple.destination = *destination;
+    flow.tuple.destination_port = port;
+    room.submit(0);
 }
 
 #[inline(always)]

@@ -79,6 +79,9 @@ pub const HOOK_EGRESS: u8 = 2;
 pub const HOOK_XDP: u8 = 3;
 /// To a pod, where policy judges.
 pub const HOOK_TO_POD: u8 = 4;
+/// At `connect` of a process of the node or of a pod. It has no address yet: the source is the
+/// unspecified one, port 0.
+pub const HOOK_CONNECT: u8 = 5;
 
 /// Key of [`LIMITS_MAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use model::Direction;
 
 use super::{Explanation, Facts, Packet, Step, Topic, Verdict, some_of};
-use crate::desired::policy::{self, Outcome, Reason, Traffic};
+use crate::desired::policy::{Outcome, Reason, Traffic};
 
 /// Adds what policy says to an answer; what it forbids everywhere is dropped.
 pub(super) fn judge(
@@ -27,6 +27,7 @@ pub(super) fn judge(
         Verdict::Rejected | Verdict::Dropped => return explanation,
     };
     let mut forbidden = Vec::new();
+    let mut forbidden_there = Vec::new();
     for target in &targets {
         let client = packet.client.address;
         let ends = [
@@ -34,15 +35,27 @@ pub(super) fn judge(
             (target.ip(), Direction::Ingress, client),
         ];
         let steps: Vec<(Step, Outcome)> = ends
-            .into_iter()
+            .iter()
+            .copied()
             .filter_map(|end| step(packet, facts, *target, end))
             .collect();
         if steps.iter().any(|(_, outcome)| *outcome == Outcome::Deny) {
             forbidden.push(target.to_string());
         }
-        explanation
-            .steps
-            .extend(steps.into_iter().map(|(step, _)| step));
+        let there: Vec<(Step, Outcome)> = ends
+            .into_iter()
+            .filter_map(|end| step_elsewhere(packet, facts, *target, end))
+            .collect();
+        if there.iter().any(|(_, outcome)| *outcome == Outcome::Deny) {
+            forbidden_there.push(target.to_string());
+        }
+        let steps = steps.into_iter().chain(there);
+        explanation.steps.extend(steps.map(|(step, _)| step));
+    }
+    forbidden_there.retain(|target| !forbidden.contains(target));
+    if !forbidden_there.is_empty() {
+        let targets = some_of(&forbidden_there);
+        explanation.result += &format!("; the pod's node decides, and is to drop it: {targets}");
     }
     if forbidden.is_empty() {
         return explanation;
@@ -69,34 +82,87 @@ fn step(
     if pod == peer || !(known || closed) {
         return None;
     }
-    let protocol = packet.target.protocol;
-    let traffic = Traffic::Port(protocol, target.port());
-    let verdict = tables.verdict(pod, direction, peer, traffic);
-    let looked_at = match direction {
-        Direction::Ingress => format!(
-            "ingress of {pod}: {peer} to port {}/{protocol}",
-            target.port()
-        ),
-        Direction::Egress => format!("egress of {pod}: {target}/{protocol}"),
-    };
-    let (object, found) = match &verdict.by {
-        Reason::Rule(policy, index) => (Some(policy), format!("rule {index} of {policy} decides")),
-        Reason::Isolated(policy) => (
-            Some(policy),
-            format!("{policy} isolates the pod, and no rule allows it"),
-        ),
-        Reason::NoPolicy if !known => (
-            None,
-            "no pod is known at the address, and --netpol-default-deny is given".to_owned(),
-        ),
-        Reason::NoPolicy => (None, "no policy says anything of it".to_owned()),
+    let verdict = tables.verdict(pod, direction, peer, traffic(packet, target));
+    let found = if known {
+        found(&verdict.by)
+    } else {
+        "no pod is known at the address, and --netpol-default-deny is given".to_owned()
     };
     let follows = match verdict.outcome {
         Outcome::Deny => "it is dropped",
         Outcome::Allow => "it passes",
         Outcome::AuditDeny => "it passes; the policy is audited, else it would be dropped",
     };
+    let looked_at = looked_at(packet, target, (pod, direction, peer));
     let step = Step::new(Topic::Policy, looked_at, found, follows);
-    let object = object.map(|policy: &std::sync::Arc<policy::PolicyRef>| policy.to_string());
-    Some((step.because_of(object), verdict.outcome))
+    Some((step.because_of(object(&verdict.by)), verdict.outcome))
+}
+
+/// What this node knows of a pod of another one, which decides there.
+fn step_elsewhere(
+    packet: &Packet,
+    facts: &Facts<'_>,
+    target: SocketAddr,
+    (address, direction, peer): (IpAddr, Direction, IpAddr),
+) -> Option<(Step, Outcome)> {
+    let (tables, cluster) = (&facts.desired.policy, facts.cluster);
+    if address == peer {
+        return None;
+    }
+    let pod = tables.pod_elsewhere(cluster, address)?;
+    let node = pod.node_name.as_deref().unwrap_or_default();
+    let traffic = traffic(packet, target);
+    let verdict = tables.verdict_elsewhere(cluster, pod, direction, peer, traffic);
+    let outcome = match verdict.outcome {
+        Outcome::Deny => "to be dropped there",
+        Outcome::Allow => "to pass there",
+        Outcome::AuditDeny => {
+            "to pass there; the policy is audited, else it would be to be dropped"
+        }
+    };
+    let step = Step::new(
+        Topic::Policy,
+        looked_at(packet, target, (address, direction, peer)),
+        format!(
+            "Pod {} is of {node}, whose agent decides; as this node knows the policies, {}",
+            pod.key,
+            found(&verdict.by)
+        ),
+        format!("it is {outcome}"),
+    );
+    Some((step.because_of(object(&verdict.by)), verdict.outcome))
+}
+
+fn traffic(packet: &Packet, target: SocketAddr) -> Traffic {
+    Traffic::Port(packet.target.protocol, target.port())
+}
+
+fn looked_at(
+    packet: &Packet,
+    target: SocketAddr,
+    (pod, direction, peer): (IpAddr, Direction, IpAddr),
+) -> String {
+    let protocol = packet.target.protocol;
+    match direction {
+        Direction::Ingress => format!(
+            "ingress of {pod}: {peer} to port {}/{protocol}",
+            target.port()
+        ),
+        Direction::Egress => format!("egress of {pod}: {target}/{protocol}"),
+    }
+}
+
+fn found(by: &Reason) -> String {
+    match by {
+        Reason::Rule(policy, index) => format!("rule {index} of {policy} decides"),
+        Reason::Isolated(policy) => format!("{policy} isolates the pod, and no rule allows it"),
+        Reason::NoPolicy => "no policy says anything of it".to_owned(),
+    }
+}
+
+fn object(by: &Reason) -> Option<String> {
+    match by {
+        Reason::Rule(policy, _) | Reason::Isolated(policy) => Some(policy.to_string()),
+        Reason::NoPolicy => None,
+    }
 }

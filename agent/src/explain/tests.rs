@@ -6,7 +6,7 @@ mod held;
 mod results;
 
 use expect_test::{Expect, expect};
-use model::Protocol;
+use model::{Kind, Protocol};
 use serde_json::json;
 
 use super::{Connect, ExplainError, Facts, Question, Topic, Verdict, explain};
@@ -35,7 +35,7 @@ impl Scene {
             desired: &self.desired,
             connect,
             fast_path: &self.fast_path,
-            policed: false,
+            policed: self.policed,
             failures: &[],
             problems: &[],
         };
@@ -403,6 +403,53 @@ fn direct_return_is_a_tunnel_for_clients_outside_alone() {
         ATTACHED,
     );
     assert_eq!(inside.unwrap().verdict, Verdict::Balanced);
+}
+
+#[test]
+fn what_another_node_decides_is_told_as_far_as_this_one_knows_it() {
+    let policy = |name: &str, ingress| {
+        let spec = json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": ingress});
+        let manifest = json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec});
+        (Kind::NetworkPolicy, manifest)
+    };
+    let from_away = json!([{"from": [{"ipBlock": {"cidr": "10.244.2.0/24"}}]}]);
+    let scene = Scene::policed(vec![policy("some", from_away)]);
+    scene.check_steps("shop/cart", "10.244.2.5:80", &[Topic::Policy], expect![[r#"
+         1. network policy
+            looked at   egress of 10.244.1.5: 10.244.2.5:80/tcp
+            found       no policy says anything of it
+            so          it passes
+         2. network policy
+            looked at   ingress of 10.244.2.5: 10.244.1.5 to port 80/tcp
+            found       Pod shop/away is of node2, whose agent decides; as this node knows the policies, NetworkPolicy shop/some isolates the pod, and no rule allows it
+            so          it is to be dropped there
+            because of  NetworkPolicy shop/some
+
+        10.244.1.5 -> 10.244.2.5:80/tcp passes untouched; the pod's node decides, and is to drop it: 10.244.2.5:80
+    "#]]);
+    scene.check_steps("10.244.2.9", "10.244.2.5:80", &[Topic::Policy], expect![[r#"
+         1. network policy
+            looked at   ingress of 10.244.2.5: 10.244.2.9 to port 80/tcp
+            found       Pod shop/away is of node2, whose agent decides; as this node knows the policies, rule 0 of NetworkPolicy shop/some decides
+            so          it is to pass there
+            because of  NetworkPolicy shop/some
+
+        10.244.2.9 -> 10.244.2.5:80/tcp passes untouched
+    "#]]);
+    // Of who is no pod there is nothing to say.
+    scene.check_steps(
+        "shop/cart",
+        "192.0.2.1:80",
+        &[Topic::Policy],
+        expect![[r#"
+         1. network policy
+            looked at   egress of 10.244.1.5: 192.0.2.1:80/tcp
+            found       no policy says anything of it
+            so          it passes
+
+        10.244.1.5 -> 192.0.2.1:80/tcp passes untouched
+    "#]],
+    );
 }
 
 #[test]

@@ -116,9 +116,10 @@ pub struct Flow {
     /// Which rules were asked: `ingress` or `egress`, seen from the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<String>,
-    /// Where it was seen: `from-pod`, `to-pod`, `uplink`, `egress`, `xdp`.
+    /// Where it was seen: `from-pod`, `to-pod`, `uplink`, `egress`, `xdp`; `connect` where a process
+    /// was refused as it connected, of which no address is known yet.
     pub hook: String,
-    /// Interface.
+    /// Interface; empty where there was none.
     pub interface: String,
     /// Protocol.
     pub protocol: String,
@@ -185,7 +186,7 @@ pub const HEADER: [&str; 6] = ["TIME", "VERDICT", "WHERE", "CONNECTION", "SERVIC
 
 fn meaning(reason: &str) -> &str {
     match reason {
-        "packets_rejected" => "the Service has no endpoint",
+        "packets_rejected" | "socket_rejected" => "the Service has no endpoint",
         "no_local_endpoint" => "traffic policy Local, and no endpoint is on this node",
         "source_range" => "not in loadBalancerSourceRanges",
         "no_backend" => "the endpoint was gone from the tables",

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use agent_abi::counters::COUNTERS;
 use agent_abi::flow::{
-    FLOW_ALLOWED, FLOW_AUDITED, FLOW_REJECTED, FlowV1, HOOK_EGRESS, HOOK_FROM_POD, HOOK_TO_POD,
-    HOOK_UPLINK, HOOK_XDP,
+    FLOW_ALLOWED, FLOW_AUDITED, FLOW_REJECTED, FlowV1, HOOK_CONNECT, HOOK_EGRESS, HOOK_FROM_POD,
+    HOOK_TO_POD, HOOK_UPLINK, HOOK_XDP,
 };
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP};
 use jiff::Timestamp;
@@ -46,7 +46,10 @@ pub fn resolve(event: &FlowV1, time: Timestamp, names: &impl Lookups) -> Flow {
             pod: pod.map(|pod| pod.to_string()),
         }
     };
-    let source = end(&tuple.source, tuple.source_port);
+    let mut source = end(&tuple.source, tuple.source_port);
+    if event.hook == HOOK_CONNECT {
+        source.port = None;
+    }
     let destination = end(&tuple.destination, tuple.destination_port);
     let peer = (event.peer != [0; 16]).then(|| end(&event.peer, event.peer_port));
     let is_shown = |peer: &End| peer.address == source.address || *peer == destination;
@@ -74,12 +77,16 @@ pub fn resolve(event: &FlowV1, time: Timestamp, names: &impl Lookups) -> Flow {
             HOOK_EGRESS => "egress",
             HOOK_XDP => "xdp",
             HOOK_TO_POD => "to-pod",
+            HOOK_CONNECT => "connect",
             _ => "unknown",
         }
         .to_owned(),
-        interface: names
-            .interface(event.interface)
-            .unwrap_or_else(|| event.interface.to_string()),
+        interface: match event.hook {
+            HOOK_CONNECT => String::new(),
+            _ => names
+                .interface(event.interface)
+                .unwrap_or_else(|| event.interface.to_string()),
+        },
         protocol: match tuple.protocol {
             IPPROTO_TCP => "tcp".to_owned(),
             IPPROTO_UDP => "udp".to_owned(),

@@ -122,7 +122,9 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
         self.max
     }
 
-    /// Every entry, in the kernel's order.
+    /// Every entry, in the kernel's order. Of a table that changes meanwhile some may come twice, or
+    /// be left out: where the last key is gone, the kernel begins anew. So no more are read than
+    /// twice what the table holds; else packets that drive entries out would keep this from its end.
     ///
     /// # Errors
     /// Where the kernel refuses; an entry deleted while reading is left out.
@@ -135,10 +137,10 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
                 source,
             }),
         };
-        self.map.iter().map(read).collect()
+        self.map.iter().take(self.most()).map(read).collect()
     }
 
-    /// Every key, in the kernel's order.
+    /// Every key, in the kernel's order; as of [`Self::entries`].
     ///
     /// # Errors
     /// Where the kernel refuses.
@@ -151,7 +153,11 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Table<K, V> {
                 source,
             }),
         };
-        self.map.keys().map(read).collect()
+        self.map.keys().take(self.most()).map(read).collect()
+    }
+
+    fn most(&self) -> usize {
+        usize::try_from(self.max).map_or(usize::MAX, |max| max.saturating_mul(2))
     }
 
     /// Writes an entry.

@@ -320,3 +320,30 @@ fn programs_say_what_they_do_only_when_asked_to() {
     cluster.restart("node1");
     assert!(said(&mut cluster), "{}", cluster.agent("node1").log());
 }
+
+#[test]
+fn a_process_that_is_refused_as_it_connects_is_told_of() {
+    let service = ServiceSpec::new("empty", 20).tcp(80, 8080);
+    let mut cluster = start(&[], &[&service]);
+    let follower = Follower::start(&mut cluster, "node1", &["--verdict", "reject"]);
+    for v6 in [false, true] {
+        let to = service.ip(v6);
+        for client in ["pod-a", "node1"] {
+            let report = cluster.run(Covered(client), &Traffic::connect(to, 80).count(1));
+            assert_eq!(
+                report.errors.get("refused"),
+                Some(&1),
+                "{client}: {report:?}"
+            );
+        }
+        let refused = json!({
+            "verdict": "rejected",
+            "reason": "socket_rejected",
+            "hook": "connect",
+            "protocol": "tcp",
+            "destination": {"address": to.to_string(), "port": 80},
+            "service": {"name": "lab/empty", "kind": "Service"},
+        });
+        follower.await_flow("the refusal", &refused);
+    }
+}

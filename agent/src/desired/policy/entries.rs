@@ -135,7 +135,7 @@ impl Concerning<'_> {
 }
 
 /// Asks the rules from the first on.
-fn decide(rules: &[Concerning<'_>], traffic: Traffic) -> Verdict {
+pub(super) fn decide(rules: &[Concerning<'_>], traffic: Traffic) -> Verdict {
     let (mut passed, mut noted) = (None, None);
     let mut decided = None;
     for concerning in rules {

@@ -14,10 +14,12 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use super::PolicyTables;
 use super::addresses::{Claim, Claimant, Touched};
+use super::difference::Difference;
 use super::dirty::Dirty;
+use super::in_force::InForce;
 use super::index::TermIndex;
 use super::news::News;
-use super::rules::{Policy, Rule, SetKey, list, names};
+use super::rules::{Policy, Rule, SetKey, list};
 use super::selection::{LocalPod, Selection};
 use super::sets::{Lists, forget};
 use super::term::{Class, PolicyRef};
@@ -28,12 +30,22 @@ use crate::desired::NodeContext;
 pub(super) struct Known {
     node: Option<Arc<NodeContext>>,
     policies: RedBlackTreeMapSync<Claimant, Arc<Policy>>,
-    selection: Arc<Selection>,
+    pub(super) selection: Selection,
     /// How many pods use a set.
     users: HashTrieMapSync<SetKey, usize>,
+    in_force: InForce,
     index: Arc<TermIndex>,
     /// No labels; those of a namespace that is not known.
     unlabelled: Arc<Labels>,
+}
+
+/// Policies that were read again.
+#[derive(Default)]
+struct Reread {
+    /// What they were and are called in the names of sets.
+    ids: BTreeSet<Arc<PolicyRef>>,
+    /// Where they may select pods; the cluster's is empty.
+    namespaces: BTreeSet<Arc<str>>,
 }
 
 /// Lists of rules that are new.
@@ -53,7 +65,8 @@ impl PolicyTables {
         let mut touched = Touched::default();
         let mut differs = false;
         let before = next.known.node.take();
-        if before.as_deref() == Some(node) {
+        let is_same_node = before.as_deref() == Some(node);
+        if is_same_node {
             next.known.node = before;
         } else {
             dirty = dirty.and_all(cluster);
@@ -64,16 +77,15 @@ impl PolicyTables {
             differs = true;
             next.close(node);
         }
-        let policies = next.read(cluster, &dirty);
+        let reread = next.read(cluster, &dirty);
         let mut pods = dirty.pods.clone();
-        if policies {
-            pods.extend(next.pods.keys().cloned());
-        }
+        pods.extend(reread.namespaces.iter().flat_map(|of| next.pods_in(of)));
         for key in &pods {
             differs |= next.select(cluster, key, &node.name, &mut touched);
         }
-        let (differing, fresh) = next.list(policies, &touched.sets);
-        if differing && let Some(news) = next.put_in_force(&fresh) {
+        let mut difference = Difference::default();
+        let (differing, fresh) = next.list(&reread.ids, &touched.sets, &mut difference);
+        if differing && let Some(news) = next.put_in_force() {
             touched.networks.extend(news.networks());
             dirty
                 .pods
@@ -86,9 +98,12 @@ impl PolicyTables {
         for key in &dirty.nodes {
             next.claim_node(cluster, key, &mut touched);
         }
-        differs |= next.settle(&node.own, &mut touched);
-        next.fill(touched, fresh);
-        next.revision += u64::from(differs || differing);
+        differs |= next.settle(&node.own, &mut touched, &mut difference);
+        next.fill(touched, fresh, &mut difference);
+        if differs || differing {
+            next.revision += 1;
+            next.recent.note(is_same_node.then_some(difference));
+        }
         next
     }
 
@@ -110,8 +125,9 @@ impl PolicyTables {
         }
     }
 
-    /// Reads the policies again that may differ; answers whether there are any.
-    fn read(&mut self, cluster: &Cluster, dirty: &Dirty) -> bool {
+    /// Reads the policies again that may differ.
+    fn read(&mut self, cluster: &Cluster, dirty: &Dirty) -> Reread {
+        let mut reread = Reread::default();
         for (kind, key) in &dirty.policies {
             let policy = if *kind == Kind::NetworkPolicy {
                 let policy = cluster.network_policy(key);
@@ -121,16 +137,28 @@ impl PolicyTables {
                 policy.map(|policy| Policy::of_cluster(policy))
             };
             let at = (*kind, key.clone());
+            let before = self.known.policies.get(&at).map(|before| &before.id);
+            let after = policy.as_ref().map(|policy| &policy.id);
+            reread.ids.extend(before.into_iter().chain(after).cloned());
+            reread.namespaces.insert(Arc::clone(&key.namespace));
             match policy {
                 Some(policy) => self.known.policies.insert_mut(at, Arc::new(policy)),
                 None => drop(self.known.policies.remove_mut(&at)),
             }
         }
-        if dirty.policies.is_empty() {
-            return false;
+        for namespace in &reread.namespaces {
+            let policies: Vec<_> = self.known.policies_in(namespace).cloned().collect();
+            self.known.selection.replace(namespace, &policies);
         }
-        self.known.selection = Arc::new(Selection::new(self.known.policies.values()));
-        true
+        reread
+    }
+
+    /// The pods of this node in a namespace; of the empty one, which is the cluster's, all.
+    fn pods_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = ObjectKey> + '_ {
+        let first = ObjectKey::new(namespace, "");
+        let namespace = Arc::clone(namespace);
+        let there = self.pods.range(first..).map(|(key, _)| key.clone());
+        there.take_while(move |key| namespace.is_empty() || key.namespace == namespace)
     }
 
     /// Finds the rules for a pod, if it is one of this node's; answers whether it differs.
@@ -173,21 +201,37 @@ impl PolicyTables {
     }
 
     /// The lists of rules that pods use: whether they differ, and which of them are new.
-    fn list(&mut self, policies: bool, touched: &BTreeSet<SetKey>) -> (bool, Fresh) {
-        // Where policies differ, so may every set; else those that pods came to or left.
+    fn list(
+        &mut self,
+        policies: &BTreeSet<Arc<PolicyRef>>,
+        touched: &BTreeSet<SetKey>,
+        difference: &mut Difference,
+    ) -> (bool, Fresh) {
+        // Where policies differ, so may the sets of which they are; else those that pods came to or
+        // left.
+        let is_of_them = |key: &SetKey| {
+            let of_set = &key.policies;
+            policies.iter().any(|id| of_set.binary_search(id).is_ok())
+        };
         let mut concerned = touched.clone();
-        if policies {
-            concerned.extend(self.known.users.keys().cloned());
+        if !policies.is_empty() {
+            let used = self.known.users.keys();
+            concerned.extend(used.filter(|key| is_of_them(key)).cloned());
         }
         let mut differing = false;
         let mut fresh = Vec::new();
-        for key in &concerned {
-            if !self.known.users.contains_key(key) {
-                differing |= self.sets.remove_mut(key);
+        for key in concerned {
+            let known = self.sets.get(&key).map(|set| Arc::clone(&set.rules));
+            if !self.known.users.contains_key(&key) {
+                if let Some(known) = known {
+                    self.known.in_force.replace(&known, &[]);
+                    self.sets.remove_mut(&key);
+                    difference.sets.insert(key);
+                    differing = true;
+                }
                 continue;
             }
-            let known = self.sets.get(key);
-            if known.is_some() && !policies {
+            if known.is_some() && !is_of_them(&key) {
                 continue;
             }
             let policies = key
@@ -195,33 +239,22 @@ impl PolicyTables {
                 .iter()
                 .filter_map(|policy| self.known.policy(policy));
             let policies: Vec<Arc<Policy>> = policies.collect();
-            let rules = list(key, &policies);
-            if known.is_none_or(|known| *known.rules != *rules) {
-                fresh.push((key.clone(), rules.into()));
+            let rules = list(&key, &policies);
+            let known = known.as_deref().unwrap_or_default();
+            if *known != *rules || !self.sets.contains_key(&key) {
+                self.known.in_force.replace(known, &rules);
+                difference.sets.insert(key.clone());
+                fresh.push((key, rules.into()));
             }
         }
         (differing || !fresh.is_empty(), fresh)
     }
 
     /// Finds out what is in force; the answer is what differs, `None` where nothing does.
-    fn put_in_force(&mut self, fresh: &[(SetKey, Arc<[Rule]>)]) -> Option<News> {
-        let replaced: BTreeSet<&SetKey> = fresh.iter().map(|(key, _)| key).collect();
-        let kept = self.sets.iter().filter(|(key, _)| !replaced.contains(key));
-        let lists: Vec<&Arc<[Rule]>> = kept
-            .map(|(_, set)| &set.rules)
-            .chain(fresh.iter().map(|(_, rules)| rules))
-            .collect();
-        let rules = || lists.iter().flat_map(|rules| rules.iter());
-        let terms: BTreeSet<_> = rules()
-            .filter_map(|rule| rule.peers.as_ref())
-            .flatten()
-            .cloned()
-            .collect();
-        let names = names(rules());
-        if self.known.index.is_of(&terms, &names) {
-            return None;
-        }
-        let index = Arc::new(TermIndex::new(terms, names, &self.known.index));
+    fn put_in_force(&mut self) -> Option<News> {
+        let known = &self.known.index;
+        let (terms, names) = self.known.in_force.take_news(known)?;
+        let index = Arc::new(TermIndex::new(terms, names, known));
         let before = std::mem::replace(&mut self.known.index, Arc::clone(&index));
         Some(News::between(before, index))
     }
@@ -253,11 +286,17 @@ impl PolicyTables {
     }
 
     /// Settles who is at the touched addresses; answers whether that differs.
-    fn settle(&mut self, own: &BTreeSet<IpAddr>, touched: &mut Touched) -> bool {
-        let mut differs = false;
+    fn settle(
+        &mut self,
+        own: &BTreeSet<IpAddr>,
+        touched: &mut Touched,
+        difference: &mut Difference,
+    ) -> bool {
         for network in std::mem::take(&mut touched.networks) {
             let index = &self.known.index;
-            differs |= self.addresses.settle(&network, own, index, touched);
+            if self.addresses.settle(&network, own, index, touched) {
+                difference.networks.insert(network);
+            }
             if network.prefix_len() != network.max_prefix_len() {
                 continue;
             }
@@ -267,30 +306,42 @@ impl PolicyTables {
                 let (kind, key) = &claim.claimant;
                 self.pods.get(key).filter(|_| *kind == Kind::Pod).cloned()
             });
+            if self.endpoints.get(&address) == pod.as_ref() {
+                continue;
+            }
+            difference.endpoints.insert(address);
             match pod {
                 Some(pod) => self.endpoints.insert_mut(address, pod),
                 None => drop(self.endpoints.remove_mut(&address)),
             }
         }
-        differs
+        !difference.networks.is_empty() || !difference.endpoints.is_empty()
     }
 
     /// Fills fresh sets for all classes, and the others for the classes that are new.
-    fn fill(&mut self, touched: Touched, fresh: Fresh) {
+    fn fill(&mut self, touched: Touched, fresh: Fresh, difference: &mut Difference) {
         let (new, gone) = self.addresses.differing(touched);
         let index = &self.known.index;
-        forget(&mut self.sets, &gone);
+        forget(&mut self.sets, &gone, difference);
         if !new.is_empty() {
             let replaced: BTreeSet<&SetKey> = fresh.iter().map(|(key, _)| key).collect();
             let kept = self.sets.iter().filter(|(key, _)| !replaced.contains(key));
             let kept = kept.map(|(key, set)| (key, &set.rules));
             let mut lists = Lists::new(kept, index);
-            lists.add(&mut self.sets, &new, index);
+            lists.add(&mut self.sets, &new, index, difference);
         }
+        difference.classes.extend(new.into_iter().chain(gone));
         if !fresh.is_empty() {
             let mut lists = Lists::new(fresh.iter().map(|(key, rules)| (key, rules)), index);
             lists.make(&mut self.sets);
-            lists.add(&mut self.sets, self.addresses.classes.keys(), index);
+            // All of it is new, as the difference says already.
+            let of_fresh = &mut Difference::default();
+            lists.add(
+                &mut self.sets,
+                self.addresses.classes.keys(),
+                index,
+                of_fresh,
+            );
         }
     }
 }
@@ -315,7 +366,22 @@ impl Known {
         namespace.map_or(&*self.unlabelled, |namespace| &namespace.labels)
     }
 
-    fn policy(&self, id: &PolicyRef) -> Option<Arc<Policy>> {
+    /// The policies of a namespace; of the empty one, those of the cluster.
+    fn policies_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Arc<Policy>> {
+        let kind = if namespace.is_empty() {
+            Kind::ClusterNetworkPolicy
+        } else {
+            Kind::NetworkPolicy
+        };
+        let first = (kind, ObjectKey::new(namespace, ""));
+        let there = self.policies.range(first..);
+        let namespace = Arc::clone(namespace);
+        there
+            .take_while(move |((of, key), _)| *of == kind && key.namespace == namespace)
+            .map(|(_, policy)| policy)
+    }
+
+    pub(super) fn policy(&self, id: &PolicyRef) -> Option<Arc<Policy>> {
         let kind = match id.tier {
             Tier::NetworkPolicy => Kind::NetworkPolicy,
             Tier::Admin | Tier::Baseline => Kind::ClusterNetworkPolicy,

@@ -16,9 +16,12 @@
 //! the limit.
 
 mod addresses;
+mod difference;
 mod dirty;
+mod elsewhere;
 mod entries;
 mod follow;
+mod in_force;
 mod index;
 mod news;
 mod rules;
@@ -36,6 +39,7 @@ use ipnet::IpNet;
 use model::{Direction, ObjectKey, Problem};
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
+pub use difference::Difference;
 pub use entries::{Entries, Entry, Match, Outcome, Traffic, Verdict, look_up};
 pub use rules::{Reason, Rule, SetKey};
 pub use selection::LocalPod;
@@ -53,6 +57,7 @@ pub struct PolicyTables {
     closed: Arc<[IpNet]>,
     problems: Arc<[Problem]>,
     revision: u64,
+    recent: difference::Recent,
     known: follow::Known,
 }
 
@@ -79,9 +84,19 @@ impl PolicyTables {
         self.revision
     }
 
+    /// How they differ from those of an earlier revision, where that is still known.
+    pub fn since(&self, revision: u64) -> Option<Difference> {
+        self.recent.since(self.revision.checked_sub(revision)?)
+    }
+
     /// Identities by prefix; the longest decides, and who is in none of them is anybody.
     pub fn identities(&self) -> &RedBlackTreeMapSync<IpNet, Identity> {
         &self.addresses.identities
+    }
+
+    /// Whether an address has this class. Anybody's is not counted.
+    pub fn has_class(&self, class: &Arc<Class>) -> bool {
+        self.addresses.classes.contains_key(class)
     }
 
     /// The sets of verdicts.

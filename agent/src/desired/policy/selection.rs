@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::{Direction, Labels, ObjectKey, Pod};
+use rpds::RedBlackTreeMapSync;
 
 use super::index::{TermIndex, named};
 use super::rules::{Policy, SetKey, names};
@@ -37,15 +38,22 @@ impl LocalPod {
     }
 }
 
-/// Policies by the pods they apply to.
-#[derive(Debug, Default)]
+/// Policies by the pods they apply to. A policy is looked for at pods of its own namespace alone; the
+/// cluster's, whose namespace is empty, at all.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
+    by_namespace: RedBlackTreeMapSync<Arc<str>, Arc<Subjects>>,
+}
+
+/// Those of a namespace.
+#[derive(Debug)]
+struct Subjects {
     index: TermIndex,
     policies: Vec<Vec<Arc<Policy>>>,
 }
 
-impl Selection {
-    pub(super) fn new<'a, Policies: Iterator<Item = &'a Arc<Policy>>>(policies: Policies) -> Self {
+impl Subjects {
+    fn new(policies: &[Arc<Policy>]) -> Self {
         let mut by_subject: BTreeMap<_, Vec<Arc<Policy>>> = BTreeMap::new();
         for policy in policies {
             let of_subject = by_subject.entry(Arc::clone(&policy.subject)).or_default();
@@ -58,13 +66,36 @@ impl Selection {
         }
     }
 
+    fn of_pod<'a>(
+        &'a self,
+        pod: &Pod,
+        labels_of_namespace: &Labels,
+    ) -> impl Iterator<Item = &'a Arc<Policy>> {
+        let subjects = self.index.of_pod(pod, labels_of_namespace).into_iter();
+        subjects
+            .filter_map(|id| self.policies.get(id as usize))
+            .flatten()
+    }
+}
+
+impl Selection {
+    /// Puts the policies of a namespace in place of those that it had.
+    pub(super) fn replace(&mut self, namespace: &Arc<str>, policies: &[Arc<Policy>]) {
+        if policies.is_empty() {
+            self.by_namespace.remove_mut(namespace);
+        } else {
+            let subjects = Arc::new(Subjects::new(policies));
+            self.by_namespace
+                .insert_mut(Arc::clone(namespace), subjects);
+        }
+    }
+
     /// The rules for a pod of this node.
     pub(super) fn select(&self, pod: &Pod, labels_of_namespace: &Labels) -> LocalPod {
-        let subjects = self.index.of_pod(pod, labels_of_namespace);
-        let mut policies: Vec<&Arc<Policy>> = subjects
-            .iter()
-            .filter_map(|id| self.policies.get(*id as usize))
-            .flatten()
+        let of_namespaces = ["", &*pod.key.namespace].into_iter();
+        let mut policies: Vec<&Arc<Policy>> = of_namespaces
+            .filter_map(|namespace| self.by_namespace.get(namespace))
+            .flat_map(|subjects| subjects.of_pod(pod, labels_of_namespace))
             .collect();
         policies.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let set = |direction| {

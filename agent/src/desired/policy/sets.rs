@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::{PortName, Protocol};
 use rpds::HashTrieMapSync;
 
+use super::difference::Difference;
 use super::entries::{Concerning, Entries, Traffic, Verdict, entries, look_up};
 use super::index::TermIndex;
 use super::rules::{Rule, SetKey};
@@ -56,6 +57,7 @@ struct List {
     everybody: Vec<usize>,
     by_term: HashMap<u32, Vec<usize>>,
     uses_names: bool,
+    anybody: Option<Entries>,
     /// Entries by the rules that concern a peer, and its ports where names are used.
     made: HashMap<(Vec<usize>, Ports), Entries>,
 }
@@ -89,10 +91,9 @@ impl Lists {
     /// Makes the sets of `fresh` lists from all `classes`, with what they say to anybody.
     pub(super) fn make(&mut self, sets: &mut Known) {
         for (key, list) in &mut self.lists {
-            let anybody = list.entries(&[], &Class::default());
             let set = PolicySet {
                 rules: Arc::clone(&list.rules),
-                anybody,
+                anybody: list.anybody(),
                 classes: HashTrieMapSync::new_sync(),
             };
             sets.insert_mut(key.clone(), Arc::new(set));
@@ -105,6 +106,7 @@ impl Lists {
         sets: &mut Known,
         classes: Classes,
         index: &TermIndex,
+        difference: &mut Difference,
     ) {
         let mut added: HashMap<usize, Vec<(Arc<Class>, Entries)>> = HashMap::new();
         for class in classes {
@@ -114,11 +116,11 @@ impl Lists {
                 .filter_map(|term| index.id(term))
                 .collect();
             for number in self.concerned(&ids, class) {
-                let Some((key, list)) = self.lists.get_mut(number) else {
+                let Some((_, list)) = self.lists.get_mut(number) else {
                     continue;
                 };
                 let entries = list.entries(&ids, class);
-                if sets.get(key).is_some_and(|set| set.anybody != entries) {
+                if *list.anybody() != *entries {
                     let of_set = added.entry(number).or_default();
                     of_set.push((Arc::clone(class), entries));
                 }
@@ -128,6 +130,9 @@ impl Lists {
             let Some((key, _)) = self.lists.get(number) else {
                 continue;
             };
+            for (class, _) in &of_set {
+                difference.of_class(key, class);
+            }
             change(sets, key, |set| {
                 for (class, entries) in of_set {
                     set.classes.insert_mut(class, entries);
@@ -146,7 +151,7 @@ impl Lists {
 }
 
 /// Forgets classes that nobody is of any more.
-pub(super) fn forget(sets: &mut Known, classes: &[Arc<Class>]) {
+pub(super) fn forget(sets: &mut Known, classes: &[Arc<Class>], difference: &mut Difference) {
     if classes.is_empty() {
         return;
     }
@@ -159,7 +164,9 @@ pub(super) fn forget(sets: &mut Known, classes: &[Arc<Class>]) {
     for key in concerned {
         change(sets, &key, |set| {
             for class in classes {
-                set.classes.remove_mut(class);
+                if set.classes.remove_mut(class) {
+                    difference.of_class(&key, class);
+                }
             }
         });
     }
@@ -192,8 +199,17 @@ impl List {
             rules,
             everybody,
             by_term,
+            anybody: None,
             made: HashMap::new(),
         }
+    }
+
+    /// What it says of who is in no class. Kept: each of many classes is compared with it, and to
+    /// find it by the set's key takes as long as the key has policies.
+    fn anybody(&mut self) -> Entries {
+        let known = self.anybody.clone();
+        let entries = known.unwrap_or_else(|| self.entries(&[], &Class::default()));
+        Arc::clone(self.anybody.insert(entries))
     }
 
     fn entries(&mut self, ids: &[u32], class: &Class) -> Entries {

@@ -105,6 +105,43 @@ fn compare(manifests: &[Manifest]) -> Result<usize, TestCaseError> {
     Ok(count)
 }
 
+#[test]
+fn what_is_known_of_another_nodes_pods_is_what_that_node_says() {
+    let mut runner = proptest::test_runner::TestRunner::new(cases("FAIRLEAD_POLICY_CASES", 24));
+    let count = std::cell::Cell::new(0);
+    let result = runner.run(&generate::manifests(), |manifests| {
+        let cluster = cluster(&manifests);
+        let here = PolicyTables::compile(&cluster, &node(&cluster));
+        let none = [].into();
+        let other = NodeContext::of(&cluster, &"node2".into(), &Arc::default(), &none, 1500);
+        let there = PolicyTables::compile(&cluster, &other);
+        let mut peers: Vec<IpAddr> = generate::OUTSIDE.map(|at| at.parse().unwrap()).into();
+        peers.extend(cluster.pods().flat_map(|(_, pod)| pod.addresses.clone()));
+        peers.extend(&other.own);
+        // Of addresses of its own that no Node object names, nobody else knows.
+        peers.retain(|peer| !node(&cluster).own.contains(peer));
+        for address in there.endpoints().keys() {
+            let Some(pod) = here.pod_elsewhere(&cluster, *address) else {
+                continue;
+            };
+            for direction in [Direction::Ingress, Direction::Egress] {
+                let peers = peers
+                    .iter()
+                    .filter(|peer| peer.is_ipv4() == address.is_ipv4());
+                for (peer, traffic) in peers.flat_map(|peer| TRAFFIC.map(|of| (*peer, of))) {
+                    let said = here.verdict_elsewhere(&cluster, pod, direction, peer, traffic);
+                    let expected = there.verdict(*address, direction, peer, traffic);
+                    prop_assert_eq!(said, expected, "{} {:?} {}", address, direction, peer);
+                    count.set(count.get() + 1);
+                }
+            }
+        }
+        Ok(())
+    });
+    result.unwrap();
+    assert!(count.get() > 1000, "{} comparisons", count.get());
+}
+
 /// Cases of the long lane, each of some thousand comparisons.
 pub(crate) fn cases(variable: &str, usual: u32) -> ProptestConfig {
     let cases = std::env::var(variable)
@@ -131,8 +168,13 @@ fn verdicts_are_those_of_the_reference() {
 }
 
 /// Follows from the objects `before` to those of `after`, in an order and in batches that
-/// `shuffle` tells.
-fn follow(before: &[Manifest], after: &[Manifest], shuffle: &[u16]) -> (Cluster, PolicyTables) {
+/// `shuffle` tells, and shows each step.
+pub(crate) fn follow(
+    before: &[Manifest],
+    after: &[Manifest],
+    shuffle: &[u16],
+    mut show: impl FnMut(&PolicyTables),
+) -> (Cluster, PolicyTables) {
     let name = |manifest: &Manifest| (manifest.0, reduce(manifest.0, &manifest.1).key);
     let mut events: Vec<Event> = after.iter().map(applied).collect();
     let stays = |manifest: &&Manifest| after.iter().any(|other| name(other) == name(manifest));
@@ -156,6 +198,7 @@ fn follow(before: &[Manifest], after: &[Manifest], shuffle: &[u16]) -> (Cluster,
             }
             let changes = known.take_changes();
             tables = tables.follow(&known, &changes, &node(&known));
+            show(&tables);
         }
     }
     (known, tables)
@@ -167,7 +210,7 @@ fn order_and_batching_of_events_do_not_show() {
     let shuffle = proptest::collection::vec(any::<u16>(), 8..40);
     let input = (generate::manifests(), generate::manifests(), shuffle);
     let result = runner.run(&input, |(before, after, shuffle)| {
-        let (known, followed) = follow(&before, &after, &shuffle);
+        let (known, followed) = follow(&before, &after, &shuffle, |_| {});
         let compiled = PolicyTables::compile(&known, &node(&known));
         prop_assert_eq!(followed.identities(), compiled.identities());
         prop_assert_eq!(followed.endpoints(), compiled.endpoints());

@@ -18,10 +18,9 @@ fn desired() -> Desired {
     );
     let mut desired = Desired::empty(context);
     let own = ["10.244.1.0/24", "fd00:1::/64"].map(|net| net.parse().unwrap());
-    desired.routes = Some(Arc::new(Routes {
-        own: own.into(),
-        ..Routes::default()
-    }));
+    let mut routes = Routes::default();
+    routes.own = own.into();
+    desired.routes = Some(Arc::new(routes));
     desired
 }
 

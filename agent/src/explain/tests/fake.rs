@@ -13,7 +13,8 @@ use agent_abi::service::{
 };
 use agent_abi::settings::SettingsV2;
 use model::k8s::reduce;
-use model::{Cluster, Event};
+use model::{Cluster, Event, Kind};
+use serde_json::Value;
 
 use super::cluster::objects;
 use crate::desired::egress::{Egress, EgressOptions};
@@ -32,6 +33,7 @@ pub(super) struct Scene {
     pub(super) desired: Desired,
     pub(super) tables: FakeTables,
     pub(super) fast_path: FastPath,
+    pub(super) policed: bool,
 }
 
 /// The kernel's tables.
@@ -52,21 +54,32 @@ pub(super) struct FakeTables {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        Self::of(None)
+        Self::of(objects(), None)
     }
 
     /// The same where what leaves the cluster is masqueraded, but for some networks.
     pub(super) fn masquerading(excluded: &[&str]) -> Self {
         let excluded = excluded.iter().map(|text| text.parse().unwrap()).collect();
-        Self::of(Some(EgressOptions {
+        let egress = EgressOptions {
             excluded,
             ..EgressOptions::default()
-        }))
+        };
+        Self::of(objects(), Some(egress))
     }
 
-    fn of(egress: Option<EgressOptions>) -> Self {
+    /// The same where network policy is on.
+    pub(super) fn policed(policies: Vec<(Kind, Value)>) -> Self {
+        let mut objects = objects();
+        objects.extend(policies);
+        Self {
+            policed: true,
+            ..Self::of(objects, None)
+        }
+    }
+
+    fn of(objects: Vec<(Kind, Value)>, egress: Option<EgressOptions>) -> Self {
         let mut cluster = Cluster::default();
-        for (kind, object) in objects() {
+        for (kind, object) in objects {
             let reduced = reduce(kind, &object);
             let key = reduced.key.clone();
             cluster.apply(Event::Applied {
@@ -95,6 +108,7 @@ impl Scene {
             desired,
             tables,
             fast_path: FastPath::default(),
+            policed: false,
         }
     }
 

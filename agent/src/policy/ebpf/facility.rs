@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_abi::policy::{IDENTITIES_MAP, NO_SET, VERDICTS_MAP};
+use agent_abi::policy::{ENDPOINTS_MAP, IDENTITIES_MAP, NO_SET, VERDICTS_MAP};
 use model::Problem;
 use tokio::sync::watch;
 
 use super::image::{
-    CLOSED, Image, Lacking, Numbers, Op, Plan, Prefix, Room, RuleNames, plan, shown,
+    self, CLOSED, Image, Lacking, Numbers, Op, Plan, Prefix, Room, RuleNames, plan, shown,
 };
-use super::left_out::{Effect, LeftOut, problems};
+use super::left_out::{self, Effect, LeftOut, problems};
 use super::maps::Maps;
 use crate::applier::{Outcome, Pass};
 use crate::desired::Desired;
@@ -189,37 +189,56 @@ impl PolicyMaps {
         room: Room,
         operations: &mut u64,
     ) -> Result<(), Box<Undone>> {
+        // Where something is left out, what is to be is not what is there.
+        let revision = known
+            .revision
+            .filter(|_| known.lacking == Lacking::default());
+        let (image, before) = (&known.image, &known.numbers);
+        let difference = revision.and_then(|revision| tables.since(revision));
+        let followed = difference
+            .and_then(|difference| image::follow(image, before, tables, &difference, room));
         let Plan {
             mut ops,
             numbers,
             lacking,
-        } = plan(&known.image, &known.numbers, tables, room);
+        } = followed.unwrap_or_else(|| plan(image, before, tables, room));
         // Before the first packet is judged by a rule, its name is known.
         self.in_force
             .send_modify(|told| told.rules = Some(numbers.names().clone()));
-        let mut written = Ok(());
-        let first_unused = ops.iter().position(|op| matches!(op, Op::DeleteVerdict(_)));
-        let mut done = 0;
-        for (index, op) in ops.iter().enumerate() {
-            if first_unused == Some(index) && index > 0 {
-                std::thread::sleep(GRACE);
-            }
-            written = self.maps.write(*op);
-            if written.is_err() {
-                break;
-            }
-            known.image.commit(*op);
-            *operations += 1;
-            done = index + 1;
-        }
-        if !ops.is_empty() || known.revision.is_none() {
+        let is_unused = |op: &Op| matches!(op, Op::DeleteVerdict(_));
+        let in_force = ops.iter().position(is_unused).unwrap_or(ops.len());
+        let unused = ops.split_off(in_force);
+        let written = self.write(known, &ops, operations);
+        // A program reads the epoch before it asks for a set, so what it finds in an old set it
+        // notes under the old epoch, and nobody need wait for what is taken away.
+        if !ops.is_empty() || !unused.is_empty() || known.revision.is_none() {
             self.maps
                 .advance()
                 .map_err(|error| Undone::of(error, Vec::new()))?;
         }
-        written.map_err(|error| Undone::of(error, ops.split_off(done)))?;
+        written.map_err(|(done, error)| Undone::of(error, ops.split_off(done)))?;
+        if !ops.is_empty() && !unused.is_empty() {
+            std::thread::sleep(GRACE);
+        }
+        let taken = self.write(known, &unused, operations);
+        taken.map_err(|(done, error)| Undone::of(error, unused[done..].to_vec()))?;
         known.numbers = numbers;
         known.lacking = lacking;
+        Ok(())
+    }
+
+    /// Does some writes; an error comes with how many were done.
+    fn write(
+        &mut self,
+        known: &mut Known,
+        ops: &[Op],
+        operations: &mut u64,
+    ) -> Result<(), (usize, TableError)> {
+        for (done, op) in ops.iter().enumerate() {
+            self.maps.write(*op).map_err(|error| (done, error))?;
+            known.image.commit(*op);
+            *operations += 1;
+        }
         Ok(())
     }
 
@@ -253,6 +272,10 @@ impl PolicyMaps {
 /// What to do where a table is too small.
 const REMEDY: &str = "pods that what does not fit would leave open are closed; raise --max-policy-entries and make the tables anew with --cleanup-config and a restart";
 
+/// What to do where the node has more pods than [`ENDPOINTS_MAP`] holds.
+const FEWER_PODS: &str =
+    "these and pods that are not known are closed but to their node; run fewer pods on the node";
+
 fn does_not_fit(lacking: &Lacking) -> Option<String> {
     let sets = lacking.verdicts.len();
     let of_peers = lacking.open.len() + lacking.narrow.len();
@@ -267,13 +290,32 @@ fn does_not_fit(lacking: &Lacking) -> Option<String> {
             "peers of {of_peers} sets of rules do not fit into {IDENTITIES_MAP}"
         ));
     }
-    (!what.is_empty()).then(|| format!("network policy: {}; {REMEDY}", what.join(", ")))
+    let mut remedies = Vec::new();
+    if !what.is_empty() {
+        remedies.push(REMEDY);
+    }
+    let pods = lacking.endpoints.len();
+    if pods > 0 {
+        what.push(format!(
+            "{pods} addresses of pods do not fit into {ENDPOINTS_MAP}"
+        ));
+        remedies.push(FEWER_PODS);
+    }
+    (!what.is_empty()).then(|| {
+        format!(
+            "network policy: {}; {}",
+            what.join(", "),
+            remedies.join("; ")
+        )
+    })
 }
 
 /// The policies that are not in force, or not in full.
 fn lacks(lacking: &Lacking, tables: &PolicyTables, numbers: &Numbers) -> Vec<Problem> {
     let no_rules = format!("{VERDICTS_MAP} has no room for its rules");
     let no_peers = format!("{IDENTITIES_MAP} has no room for its peers");
+    let no_room = format!("{ENDPOINTS_MAP} has no room for the pod");
+    let pods = left_out::of_pods(&lacking.endpoints, tables, &no_room, FEWER_PODS);
     [
         (&lacking.verdicts, Effect::Closed, &no_rules),
         (&lacking.open, Effect::Closed, &no_peers),
@@ -281,6 +323,7 @@ fn lacks(lacking: &Lacking, tables: &PolicyTables, numbers: &Numbers) -> Vec<Pro
     ]
     .into_iter()
     .flat_map(|(sets, effect, why)| problems(&LeftOut::Sets(sets), tables, numbers, (effect, why)))
+    .chain(pods)
     .collect()
 }
 

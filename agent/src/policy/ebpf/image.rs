@@ -8,7 +8,8 @@
 //! 2. identities: new prefixes longest first, so that none catches what a longer one is to have;
 //! 3. endpoints that leave a set;
 //! 4. identities that passed through a number of their own, and those that are gone;
-//! 5. endpoints that are new or had no rules; 6. verdicts that nothing refers to any more.
+//! 5. endpoints that are new or had no rules, single ones before what closes networks around them;
+//!    networks that are closed no longer; 6. verdicts that nothing refers to any more.
 //!
 //! Where peers change and pods leave sets in one plan, neither may come first: under the old set
 //! the new class may have neither verdict. Such peers pass through a number for the pair of their
@@ -17,14 +18,17 @@
 //!
 //! Nothing here talks to the kernel.
 
+mod endpoints;
 mod identities;
 mod lower;
 mod numbers;
+mod part;
 mod room;
 
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_abi::Address;
@@ -33,7 +37,9 @@ use agent_abi::policy::{
     VerdictKeyV1, VerdictV1,
 };
 
-use crate::desired::policy::PolicyTables;
+use crate::desired::policy::{Difference, PolicyTables, SetKey};
+
+use part::Part;
 
 pub use numbers::{Numbers, RuleNames};
 pub use room::{CLOSED, Lacking, Room};
@@ -43,13 +49,15 @@ pub type Prefix = (u32, Address);
 /// Bits that count, and the key.
 pub type VerdictPrefix = (VerdictKeyV1, u32);
 
+type Verdicts = BTreeMap<VerdictPrefix, VerdictV1>;
+
 /// Contents of the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// `POLICY_IDENTITIES`.
     pub identities: BTreeMap<Prefix, u32>,
     /// `POLICY_VERDICTS`.
-    pub verdicts: BTreeMap<VerdictPrefix, VerdictV1>,
+    pub verdicts: Verdicts,
     /// `POLICY_ENDPOINTS`.
     pub endpoints: BTreeMap<Prefix, EndpointV1>,
 }
@@ -113,48 +121,83 @@ pub struct Plan {
 pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables, room: Room) -> Plan {
     let mut next = numbers.clone();
     next.give(tables);
-    let lowered = |numbers: &Numbers| {
+    let lowered = |numbers: &Numbers, _: &BTreeSet<SetKey>| {
         let mut target = lower::lower(numbers, tables);
         let lacking = room.fit(image, &mut target);
-        (target, lacking)
+        Some((Part::all(image, target), lacking))
     };
-    let (mut target, mut lacking) = lowered(&next);
-    let flips = flips(image, &target);
-    let leaves_set = leaving(image, &target);
-    let mixed = !flips.is_empty() && !leaves_set.is_empty();
+    let ordered = order(numbers, next, lowered);
+    let (ops, mut next, lacking) = ordered.expect("invariant: what does not fit is left out");
+    next.forget(tables);
+    Plan {
+        ops,
+        numbers: next,
+        lacking,
+    }
+}
+
+/// The same, where all but `difference` is in `image` already; `None` where there is no room.
+pub fn follow(
+    image: &Image,
+    numbers: &Numbers,
+    tables: &PolicyTables,
+    difference: &Difference,
+    room: Room,
+) -> Option<Plan> {
+    let mut next = numbers.clone();
+    next.give_new(tables, difference);
+    let lowered = |next: &Numbers, anew: &BTreeSet<SetKey>| {
+        let mut difference = Cow::Borrowed(difference);
+        if !anew.is_empty() {
+            difference.to_mut().sets.extend(anew.iter().cloned());
+        }
+        let part = Part::of(&difference, image, tables, (numbers, next));
+        part.fits(room).then(|| (part, Lacking::default()))
+    };
+    let (ops, mut next, lacking) = order(numbers, next, lowered)?;
+    next.forget_old(tables, difference);
+    Some(Plan {
+        ops,
+        numbers: next,
+        lacking,
+    })
+}
+
+/// The writes in order. `lowered` says what differs under some numbers, where some sets have new ones
+/// besides.
+fn order<'a>(
+    numbers: &Numbers,
+    mut next: Numbers,
+    lowered: impl Fn(&Numbers, &BTreeSet<SetKey>) -> Option<(Part<'a>, Lacking)>,
+) -> Option<(Vec<Op>, Numbers, Lacking)> {
+    let (mut part, mut lacking) = lowered(&next, &BTreeSet::new())?;
+    let flips = flips(&part);
+    let mixed = !flips.is_empty() && !leaving(&part).is_empty();
     if mixed {
         // A set that is in force means what it meant until the end.
-        let in_force = sets_of(image.endpoints.values());
-        let joined: BTreeSet<u32> = leaves_set
-            .iter()
-            .filter_map(|prefix| {
-                Some((image.endpoints.get(prefix)?, target.endpoints.get(prefix)?))
-            })
-            .flat_map(|(old, new)| [(old.ingress, new.ingress), (old.egress, new.egress)])
-            .filter(|(old, new)| old != new && in_force.contains(new))
-            .map(|(_, new)| new)
-            .collect();
+        let joined = joined(&part);
         if !joined.is_empty() {
-            next.give_sets_anew(&joined);
-            (target, lacking) = lowered(&next);
+            let anew = next.give_sets_anew(&joined);
+            (part, lacking) = lowered(&next, &anew)?;
         }
     }
-    let leaves_set = leaving(image, &target);
+    let leaves_set = leaving(&part);
     let by_way = by_way(mixed, &flips, &mut next);
-    let passing = passing(image, &target, &by_way);
+    let passing = passing(&part, &by_way);
+    let Part { before, after, .. } = &part;
     let mut ops = Vec::new();
     if next.free() != numbers.free() {
         ops.push(Op::Reserve(next.free()));
     }
-    let wanted = target.verdicts.iter().chain(&passing);
-    let missing = wanted.filter(|(key, verdict)| image.verdicts.get(key) != Some(verdict));
+    let wanted = after.verdicts.iter().chain(&passing);
+    let missing = wanted.filter(|(key, verdict)| before.verdicts.get(key) != Some(verdict));
     ops.extend(missing.map(|(key, verdict)| Op::PutVerdict(*key, *verdict)));
     let through = |old: u32, new: u32| by_way.get(&(old, new)).copied().unwrap_or(new);
-    let is_new = |prefix: &Prefix| !image.identities.contains_key(prefix);
+    let is_new = |prefix: &Prefix| !before.identities.contains_key(prefix);
     let put = |(prefix, (old, new)): (&Prefix, &(u32, u32))| {
         Op::PutIdentity(*prefix, through(*old, *new))
     };
-    let in_target = |prefix: &Prefix| target.identities.contains_key(prefix);
+    let in_target = |prefix: &Prefix| after.identities.contains_key(prefix);
     ops.extend(
         flips
             .iter()
@@ -168,62 +211,56 @@ pub fn plan(image: &Image, numbers: &Numbers, tables: &PolicyTables, room: Room)
             .filter(|(prefix, _)| mixed || in_target(prefix))
             .map(put),
     );
-    ops.extend(
-        leaves_set
-            .iter()
-            .map(|prefix| match target.endpoints.get(prefix) {
-                Some(endpoint) => Op::PutEndpoint(*prefix, *endpoint),
-                None => Op::DeleteEndpoint(*prefix),
-            }),
-    );
+    // What closes a network goes when its pods have what is theirs, and comes after them.
+    let goes = |prefix: &&Prefix| !after.endpoints.contains_key(prefix);
+    let is_wide = |prefix: &&Prefix| prefix.0 < 128;
+    let leaving = leaves_set.iter().filter(|it| !(goes(it) && is_wide(it)));
+    ops.extend(leaving.map(|prefix| match after.endpoints.get(prefix) {
+        Some(endpoint) => Op::PutEndpoint(*prefix, *endpoint),
+        None => Op::DeleteEndpoint(*prefix),
+    }));
     let passed = flips
         .iter()
         .filter(|(prefix, (old, new))| in_target(prefix) && through(*old, *new) != *new);
     ops.extend(passed.map(|(prefix, (_, new))| Op::PutIdentity(*prefix, *new)));
     // Shortest first: what is under two of them falls to what stays, never to the other.
-    let gone = image.identities.keys().filter(|prefix| !in_target(prefix));
+    let gone = before.identities.keys().filter(|prefix| !in_target(prefix));
     ops.extend(gone.map(|prefix| Op::DeleteIdentity(*prefix)));
-    let late = target.endpoints.iter().filter(|(prefix, endpoint)| {
-        !leaves_set.contains(prefix) && image.endpoints.get(prefix) != Some(endpoint)
+    let late = after.endpoints.iter().filter(|(prefix, endpoint)| {
+        !leaves_set.contains(prefix) && before.endpoints.get(prefix) != Some(endpoint)
     });
+    let late = late.rev();
     ops.extend(late.map(|(prefix, endpoint)| Op::PutEndpoint(*prefix, *endpoint)));
-    let unused = image.verdicts.keys().chain(passing.keys());
+    let wide = leaves_set.iter().filter(|it| goes(it) && is_wide(it));
+    ops.extend(wide.map(|prefix| Op::DeleteEndpoint(*prefix)));
+    let unused = before.verdicts.keys().chain(passing.keys());
     let unused: BTreeSet<_> = unused
-        .filter(|key| !target.verdicts.contains_key(key))
+        .filter(|key| !after.verdicts.contains_key(key))
         .collect();
     ops.extend(unused.into_iter().map(|key| Op::DeleteVerdict(*key)));
-    next.forget(tables);
-    Plan {
-        ops,
-        numbers: next,
-        lacking,
-    }
+    Some((ops, next, lacking))
 }
 
 /// Prefixes whose addresses change identity: from which to which.
-fn flips(image: &Image, target: &Image) -> BTreeMap<Prefix, (u32, u32)> {
-    let prefixes = image.identities.keys().chain(target.identities.keys());
+fn flips(part: &Part<'_>) -> BTreeMap<Prefix, (u32, u32)> {
+    let Part { before, after, .. } = part;
+    let prefixes = before.identities.keys().chain(after.identities.keys());
     let prefixes: BTreeSet<&Prefix> = prefixes.collect();
-    let around = |identities: &BTreeMap<Prefix, u32>, prefix: &Prefix| {
-        lower::longest(identities, prefix)
-            .copied()
-            .unwrap_or(IDENTITY_ANYBODY)
-    };
     let change = |prefix: &Prefix| {
-        let old = around(&image.identities, prefix);
-        let new = around(&target.identities, prefix);
+        let old = part.identity_before(prefix);
+        let new = part.identity_after(prefix);
         let is_added =
-            target.identities.contains_key(prefix) && !image.identities.contains_key(prefix);
+            after.identities.contains_key(prefix) && !before.identities.contains_key(prefix);
         (old != new || is_added).then_some((*prefix, (old, new)))
     };
     prefixes.into_iter().filter_map(change).collect()
 }
 
 /// Endpoints for which a set that went for them no longer does.
-fn leaving(image: &Image, target: &Image) -> BTreeSet<Prefix> {
+fn leaving(part: &Part<'_>) -> BTreeSet<Prefix> {
     let leaves = |old: u32, new: Option<u32>| old != NO_SET && new != Some(old);
-    let endpoints = image.endpoints.iter().filter(|(prefix, old)| {
-        let new = target.endpoints.get(*prefix);
+    let endpoints = part.before.endpoints.iter().filter(|(prefix, old)| {
+        let new = part.after.endpoints.get(*prefix);
         leaves(old.ingress, new.map(|new| new.ingress))
             || leaves(old.egress, new.map(|new| new.egress))
             || new.is_none_or(|new| new.flags != old.flags)
@@ -231,9 +268,19 @@ fn leaving(image: &Image, target: &Image) -> BTreeSet<Prefix> {
     endpoints.map(|(prefix, _)| *prefix).collect()
 }
 
-fn sets_of<'a, Endpoints: Iterator<Item = &'a EndpointV1>>(endpoints: Endpoints) -> BTreeSet<u32> {
-    let sets = endpoints.flat_map(|endpoint| [endpoint.ingress, endpoint.egress]);
-    sets.filter(|set| *set != NO_SET).collect()
+/// Sets in force that endpoints which leave another one are to join.
+fn joined(part: &Part<'_>) -> BTreeSet<u32> {
+    let in_force = part.sets_before();
+    let endpoints = |prefix: &Prefix| {
+        let old = part.before.endpoints.get(prefix)?;
+        Some((*old, *part.after.endpoints.get(prefix)?))
+    };
+    let leaving = leaving(part);
+    let both = leaving.iter().filter_map(endpoints);
+    both.flat_map(|(old, new)| [(old.ingress, new.ingress), (old.egress, new.egress)])
+        .filter(|(old, new)| old != new && in_force.contains(new))
+        .map(|(_, new)| new)
+        .collect()
 }
 
 /// A number for each pair of identities that peers pass through.
@@ -249,19 +296,18 @@ fn by_way(
 
 /// What sets say of peers that pass through a number: old sets what they said, new sets what they
 /// will say.
-fn passing(
-    image: &Image,
-    target: &Image,
-    by_way: &BTreeMap<(u32, u32), u32>,
-) -> BTreeMap<VerdictPrefix, VerdictV1> {
-    let old = sets_of(image.endpoints.values());
-    let mut fresh = sets_of(target.endpoints.values());
+fn passing(part: &Part<'_>, by_way: &BTreeMap<(u32, u32), u32>) -> Verdicts {
+    let mut passing = Verdicts::new();
+    if by_way.is_empty() {
+        return passing;
+    }
+    let old = part.sets_before();
+    let mut fresh = part.sets_after();
     fresh.retain(|set| !old.contains(set));
-    let mut passing = BTreeMap::new();
     for ((before, after), through) in by_way {
-        let old = old.iter().map(|set| (*set, image, *before));
-        let fresh = fresh.iter().map(|set| (*set, target, *after));
-        for (set, of, identity) in old.chain(fresh) {
+        let old = old.iter().map(|set| (*set, true, *before));
+        let fresh = fresh.iter().map(|set| (*set, false, *after));
+        for (set, is_old, identity) in old.chain(fresh) {
             let key = |identity| VerdictKeyV1 {
                 set,
                 identity,
@@ -277,13 +323,16 @@ fn passing(
                 };
                 passing.insert((key(*through), VERDICT_BITS), verdict);
             } else if identity != IDENTITY_ANYBODY {
-                for ((key, bits), verdict) in lower::of_identity(&of.verdicts, set, identity) {
-                    let key = VerdictKeyV1 {
-                        identity: *through,
-                        ..*key
-                    };
-                    passing.insert((key, *bits), *verdict);
-                }
+                let says = if is_old {
+                    part.says_before(set, identity)
+                } else {
+                    part.says_after(set, identity)
+                };
+                let moved = |(key, bits): VerdictPrefix| {
+                    let identity = *through;
+                    (VerdictKeyV1 { identity, ..key }, bits)
+                };
+                passing.extend(says.into_iter().map(|(key, verdict)| (moved(key), verdict)));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{Direction, Kind, Problem, Reason, Tier};
+use model::{Direction, Kind, ObjectKey, Problem, Reason, Tier};
 
 use super::image::{Numbers, Prefix};
 use crate::desired::policy::{LocalPod, PolicyRef, PolicyTables, SetKey};
@@ -67,6 +67,23 @@ pub(super) fn problems(
         problem(&policy, direction, &pods, (effect, why))
     };
     found.into_iter().map(problem).collect()
+}
+
+/// One for each pod that is not there.
+pub(super) fn of_pods(
+    left_out: &BTreeSet<Prefix>,
+    tables: &PolicyTables,
+    why: &str,
+    remedy: &str,
+) -> Vec<Problem> {
+    let all = tables.endpoints().iter().filter(|_| !left_out.is_empty());
+    let pods = all.filter(|(address, _)| left_out.contains(&prefix(**address)));
+    let pods: BTreeSet<&ObjectKey> = pods.map(|(_, pod)| &pod.key).collect();
+    let problem = |key: &ObjectKey| {
+        let problem = Problem::new(Kind::Pod, key.clone(), "status.podIPs", why, remedy);
+        problem.because(Reason::PolicyNotEnforced)
+    };
+    pods.into_iter().map(problem).collect()
 }
 
 fn prefix(address: IpAddr) -> Prefix {

@@ -112,6 +112,7 @@ impl Maps {
         Room {
             identities: size(self.identities.max()),
             verdicts: size(self.verdicts.max()),
+            endpoints: size(self.endpoints.max()),
             new_ones: true,
         }
     }

@@ -192,4 +192,28 @@ mod tests {
             ],
         );
     }
+
+    #[test]
+    fn where_both_know_a_connection_the_table_of_connections_counts() {
+        let balanced = ConnectionV2 {
+            rewrite: tuple(POD, OTHER),
+            backend: 1,
+            flags: CONNECTION_FORWARD,
+            host_interface: 0,
+            host_mac: [0; 6],
+            _pad: [0; CONNECTION_PAD],
+            service: 1,
+            last_seen: 0,
+        };
+        // The kernel saw it without the translation.
+        let tracked = Tracked {
+            original: tuple(POD, SERVICE),
+            reply: tuple(SERVICE, POD),
+        };
+        check(
+            &[tracked],
+            &[(tuple(POD, SERVICE), balanced)],
+            &[(tuple(POD, SERVICE), OTHER, POLICY_CONNECTION_FROM_POD)],
+        );
+    }
 }

@@ -7,13 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_abi::policy::{
-    IDENTITY_ANYBODY, IDENTITY_HOST, OUTCOME_DENY, PROTOCOL_BITS, VERDICT_BITS, VerdictV1,
+    IDENTITY_ANYBODY, IDENTITY_HOST, OUTCOME_DENY, PROTOCOL_BITS, VERDICT_BITS,
 };
 
 use super::lower::{longest, of_identity};
-use super::{Image, Prefix, VerdictPrefix};
-
-type Verdicts = BTreeMap<VerdictPrefix, VerdictV1>;
+use super::{Image, Prefix, Verdicts};
 
 /// What sets say that were made for identities which are not there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub(super) fn fit(room: usize, new_ones: bool, image: &Image, target: &mut Image
     // The same of many addresses.
     let mut changes = BTreeSet::new();
     for (prefix, identity) in whole {
-        let found = longest(&target.identities, &prefix).copied();
+        let found = longest(&prefix, |at| target.identities.get(at).copied());
         changes.insert((identity, found.unwrap_or(IDENTITY_ANYBODY)));
     }
     changes.retain(|(meant, found)| meant != found);
@@ -123,7 +121,7 @@ fn outcome(says: &Says, (bits, traffic): (u32, u32)) -> u8 {
 #[cfg(test)]
 mod tests {
     use agent_abi::policy::{
-        NO_RULE, OUTCOME_ALLOW, OUTCOME_AUDIT_DENY, VerdictKeyV1, WHOLE_VERDICT_BITS,
+        NO_RULE, OUTCOME_ALLOW, OUTCOME_AUDIT_DENY, VerdictKeyV1, VerdictV1, WHOLE_VERDICT_BITS,
     };
 
     use super::*;

@@ -1,68 +1,84 @@
 //! From tables and numbers to the exact keys and values of the maps.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use agent_abi::policy::{
-    ENDPOINT_CLOSED, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_SET, OUTCOME_ALLOW,
-    OUTCOME_AUDIT_DENY, OUTCOME_DENY, PROTOCOL_BITS, VERDICT_BITS, VerdictKeyV1, VerdictV1,
+    EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_SET, OUTCOME_ALLOW, OUTCOME_AUDIT_DENY,
+    OUTCOME_DENY, PROTOCOL_BITS, VERDICT_BITS, VerdictKeyV1, VerdictV1,
 };
 use agent_abi::{Address, IPPROTO_ICMP, mapped_v4};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
-use super::{Image, Numbers, Prefix, VerdictPrefix};
-use crate::desired::policy::{Entry, Identity, Match, Outcome, PolicyTables};
+use super::{CLOSED, Image, Numbers, Prefix, VerdictPrefix, Verdicts};
+use crate::desired::policy::{
+    Entry, Identity, LocalPod, Match, Outcome, PolicySet, PolicyTables, SetKey,
+};
 
 /// The contents of the maps.
 pub(super) fn lower(numbers: &Numbers, tables: &PolicyTables) -> Image {
     let mut image = Image::default();
-    for (network, identity) in tables.identities() {
-        let number = match identity {
-            Identity::Host => IDENTITY_HOST,
-            Identity::Class(class) => numbers.class(class),
-        };
+    for (network, found) in tables.identities() {
+        let number = identity(numbers, found);
         image.identities.insert(prefix(network), number);
     }
     // IPv4 lies within `::/0` as the maps have it, and not as policies mean it.
-    let v4 = prefix(&IpNet::V4(Ipv4Net::default()));
-    if image.identities.keys().any(|(bits, _)| *bits < v4.0) {
-        image.identities.entry(v4).or_insert(IDENTITY_ANYBODY);
+    if image.identities.keys().any(|(bits, _)| *bits < ALL_OF_V4.0) {
+        let v4 = image.identities.entry(ALL_OF_V4);
+        v4.or_insert(IDENTITY_ANYBODY);
     }
     for (key, set) in tables.sets() {
-        let number = numbers.set(key);
-        let mut put = |identity, entries: &[Entry]| {
-            for entry in entries {
-                let (key, value) = verdict(numbers, number, identity, entry);
-                image.verdicts.insert(key, value);
-            }
-        };
-        put(IDENTITY_ANYBODY, &set.anybody);
-        for (class, entries) in &set.classes {
-            put(numbers.class(class), entries);
-        }
+        put_set(&mut image.verdicts, numbers, key, set);
     }
     for network in tables.closed() {
-        let endpoint = EndpointV1 {
-            ingress: NO_SET,
-            egress: NO_SET,
-            flags: ENDPOINT_CLOSED,
-            _pad: 0,
-        };
-        image.endpoints.insert(prefix(network), endpoint);
+        image.endpoints.insert(prefix(network), CLOSED);
     }
     for (address, pod) in tables.endpoints() {
-        let set = |key: &Option<_>| key.as_ref().map_or(NO_SET, |key| numbers.set(key));
-        let endpoint = EndpointV1 {
-            ingress: set(&pod.ingress),
-            egress: set(&pod.egress),
-            flags: 0,
-            _pad: 0,
-        };
-        image
-            .endpoints
-            .insert(prefix(&IpNet::from(*address)), endpoint);
+        let prefix = prefix(&IpNet::from(*address));
+        image.endpoints.insert(prefix, endpoint(numbers, pod));
     }
     image
+}
+
+/// All of IPv4 in mapped addresses.
+pub(super) const ALL_OF_V4: Prefix = (96, mapped_v4([0; 4]));
+
+pub(super) fn identity(numbers: &Numbers, identity: &Identity) -> u32 {
+    match identity {
+        Identity::Host => IDENTITY_HOST,
+        Identity::Class(class) => numbers.class(class),
+    }
+}
+
+pub(super) fn endpoint(numbers: &Numbers, pod: &LocalPod) -> EndpointV1 {
+    let set = |key: &Option<_>| key.as_ref().map_or(NO_SET, |key| numbers.set(key));
+    EndpointV1 {
+        ingress: set(&pod.ingress),
+        egress: set(&pod.egress),
+        flags: 0,
+        _pad: 0,
+    }
+}
+
+/// Adds what a set says.
+pub(super) fn put_set(verdicts: &mut Verdicts, numbers: &Numbers, key: &SetKey, set: &PolicySet) {
+    let number = numbers.set(key);
+    put_entries(verdicts, numbers, (number, IDENTITY_ANYBODY), &set.anybody);
+    for (class, entries) in &set.classes {
+        put_entries(verdicts, numbers, (number, numbers.class(class)), entries);
+    }
+}
+
+/// Adds what a set says of an identity.
+pub(super) fn put_entries(
+    verdicts: &mut Verdicts,
+    numbers: &Numbers,
+    (set, identity): (u32, u32),
+    entries: &[Entry],
+) {
+    for entry in entries {
+        let (key, value) = verdict(numbers, set, identity, entry);
+        verdicts.insert(key, value);
+    }
 }
 
 /// A network in mapped addresses.
@@ -109,11 +125,11 @@ pub(super) fn verdict(
 }
 
 /// The value of the longest prefix that all of `prefix` is in.
-pub(super) fn longest<'a, T>(map: &'a BTreeMap<Prefix, T>, prefix: &Prefix) -> Option<&'a T> {
+pub(super) fn longest<T>(prefix: &Prefix, get: impl Fn(&Prefix) -> Option<T>) -> Option<T> {
     let (bits, address) = prefix;
     (0..=*bits)
         .rev()
-        .find_map(|bits| map.get(&(bits, masked(*address, bits))))
+        .find_map(|bits| get(&(bits, masked(*address, bits))))
 }
 
 fn masked(address: Address, bits: u32) -> Address {
@@ -123,7 +139,7 @@ fn masked(address: Address, bits: u32) -> Address {
 
 /// What a set says of an identity.
 pub(super) fn of_identity(
-    verdicts: &BTreeMap<VerdictPrefix, VerdictV1>,
+    verdicts: &Verdicts,
     set: u32,
     identity: u32,
 ) -> impl Iterator<Item = (&VerdictPrefix, &VerdictV1)> {
@@ -140,7 +156,7 @@ pub(super) fn of_identity(
 
 /// What a set says.
 pub(super) fn of_set(
-    verdicts: &BTreeMap<VerdictPrefix, VerdictV1>,
+    verdicts: &Verdicts,
     set: u32,
 ) -> impl Iterator<Item = (&VerdictPrefix, &VerdictV1)> {
     let key = VerdictKeyV1 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_abi::policy::{ENDPOINT_CLOSED, EndpointV1, NO_SET};
 
-use super::{Image, identities};
+use super::{Image, Prefix, endpoints, identities};
 
 /// An endpoint that may neither send nor receive.
 pub const CLOSED: EndpointV1 = EndpointV1 {
@@ -21,6 +21,8 @@ pub struct Room {
     pub identities: usize,
     /// Verdicts there is room for.
     pub verdicts: usize,
+    /// Endpoints there is room for.
+    pub endpoints: usize,
     /// Whether sets and identities are written that are not in the tables as they should be. Old and
     /// new ones stand beside each other for a moment, so of a table that is nearly full the old ones
     /// go first.
@@ -36,6 +38,8 @@ pub struct Lacking {
     pub open: BTreeSet<u32>,
     /// There is none for peers that they allow something; the rest of them is in force.
     pub narrow: BTreeSet<u32>,
+    /// Pods that there is no room for; they are closed.
+    pub endpoints: BTreeSet<Prefix>,
 }
 
 impl Room {
@@ -43,6 +47,7 @@ impl Room {
     pub const UNBOUNDED: Self = Self {
         identities: usize::MAX,
         verdicts: usize::MAX,
+        endpoints: usize::MAX,
         new_ones: true,
     };
 
@@ -93,6 +98,7 @@ impl Room {
             verdicts: out,
             open,
             narrow,
+            endpoints: endpoints::fit(self.endpoints, image, target),
         }
     }
 }

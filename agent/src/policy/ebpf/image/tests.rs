@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::lower::{longest, prefix};
-use super::{Image, Numbers, Op, Plan, Room, plan};
-use crate::desired::policy::tests::{Manifest, cases, cluster, generate, node};
-use crate::desired::policy::{Outcome, PolicyTables, Traffic};
+use super::{Image, Numbers, Op, Plan, Room, follow, plan};
+use crate::desired::policy::tests::{self, Manifest, cases, cluster, generate, node};
+use crate::desired::policy::{Identity, Outcome, PolicyTables, Traffic};
 
 const TRAFFIC: [Traffic; 3] = [
     Traffic::Port(Protocol::Tcp, 80),
@@ -43,8 +43,8 @@ impl Image {
         traffic: Traffic,
     ) -> Option<u8> {
         let at = |address: IpAddr| prefix(&IpNet::from(address));
-        let endpoint = longest(&self.endpoints, &at(pod))?;
-        let identity = longest(&self.identities, &at(peer)).copied();
+        let endpoint = longest(&at(pod), |at| self.endpoints.get(at))?;
+        let identity = longest(&at(peer), |at| self.identities.get(at).copied());
         let identity = identity.unwrap_or(IDENTITY_ANYBODY);
         if identity == IDENTITY_HOST {
             return Some(OUTCOME_ALLOW);
@@ -200,6 +200,119 @@ fn every_write_leaves_each_packet_its_old_verdict_or_its_new_one() {
         },
     );
     result.unwrap();
+}
+
+#[test]
+fn a_plan_of_what_differs_is_the_plan_of_everything() {
+    let mut runner = proptest::test_runner::TestRunner::new(cases("FAIRLEAD_POLICY_PLANS", 48));
+    let shuffle = proptest::collection::vec(any::<u16>(), 8..40);
+    let input = (generate::manifests(), generate::manifests(), shuffle);
+    // Steps that were planned both ways, those of them in which identities and sets changed, and
+    // those which took several revisions at once.
+    let seen = std::cell::Cell::new([0; 3]);
+    let result = runner.run(&input, |(before, after, shuffle)| {
+        let mut image = Image::default();
+        let mut numbers = Numbers::default();
+        let mut revision = None;
+        let mut skips = shuffle.iter().cycle();
+        let mut wrong = Ok(());
+        tests::follow(&before, &after, &shuffle, |tables| {
+            if skips.next().is_some_and(|skip| skip % 3 == 0) || wrong.is_err() {
+                return;
+            }
+            let whole = plan(&image, &numbers, tables, Room::UNBOUNDED);
+            if let Some(difference) = revision.and_then(|revision| tables.since(revision)) {
+                let part = follow(&image, &numbers, tables, &difference, Room::UNBOUNDED);
+                let part = part.unwrap();
+                let [all, mixed, several] = seen.get();
+                let has = |what: fn(&Op) -> bool| part.ops.iter().any(what);
+                let is_mixed = has(|op| matches!(op, Op::PutIdentity(..)))
+                    && has(|op| matches!(op, Op::PutEndpoint(..)));
+                let is_several = revision.is_some_and(|at| at + 1 < tables.revision());
+                seen.set([
+                    all + 1,
+                    mixed + u32::from(is_mixed),
+                    several + u32::from(is_several),
+                ]);
+                if part.ops != whole.ops || part.numbers != whole.numbers {
+                    wrong = Err(format!(
+                        "{difference:#?}: {:#?} is not {:#?}",
+                        part.ops, whole.ops
+                    ));
+                }
+            }
+            whole.ops.into_iter().for_each(|op| image.apply(op));
+            numbers = whole.numbers;
+            revision = Some(tables.revision());
+        });
+        wrong.map_err(TestCaseError::fail)
+    });
+    let seen = seen.get();
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+    result.unwrap();
+}
+
+#[test]
+fn a_full_table_of_pods_opens_none_and_closes_those_left_out() {
+    let mut runner = proptest::test_runner::TestRunner::new(cases("FAIRLEAD_POLICY_PLANS", 24));
+    let input = (generate::manifests(), generate::manifests(), 1..6_usize);
+    let closed = std::cell::Cell::new(0);
+    let result = runner.run(&input, |(before, after, endpoints)| {
+        let room = Room {
+            endpoints,
+            ..Room::UNBOUNDED
+        };
+        let ((old, peers), (new, more)) = (tables(&before), tables(&after));
+        let mut image = Image::default();
+        let Plan { ops, numbers, .. } = plan(&image, &Numbers::default(), &old, room);
+        ops.into_iter().for_each(|op| image.apply(op));
+        let Plan { ops, lacking, .. } = plan(&image, &numbers, &new, room);
+        closed.set(closed.get() + lacking.endpoints.len());
+        let mut questions = Vec::new();
+        for pod in new.endpoints().keys() {
+            let peers = peers.iter().chain(&more);
+            for peer in peers.filter(|peer| peer.is_ipv4() == pod.is_ipv4()) {
+                for direction in [Direction::Ingress, Direction::Egress] {
+                    questions.push((*pod, direction, *peer, TRAFFIC[0]));
+                }
+            }
+        }
+        let ask = |image: &Image| -> Vec<u8> {
+            let free = OUTCOME_ALLOW;
+            let asked = questions.iter();
+            asked
+                .map(|(pod, direction, peer, traffic)| {
+                    let found = image.outcome(*pod, *direction, *peer, *traffic);
+                    found.unwrap_or(free)
+                })
+                .collect()
+        };
+        let at_first = ask(&image);
+        let mut steps = Vec::new();
+        for op in &ops {
+            image.apply(*op);
+            prop_assert!(image.endpoints.len() <= endpoints);
+            steps.push(ask(&image));
+        }
+        let at_last = ask(&image);
+        for (number, (pod, direction, peer, traffic)) in questions.iter().enumerate() {
+            let (first, last) = (at_first[number], at_last[number]);
+            let is_one = |step: &Vec<u8>| [first, last].contains(&step[number]);
+            prop_assert!(steps.iter().all(is_one), "{} {}: {:#?}", pod, peer, ops);
+            let is_out = lacking.endpoints.contains(&prefix(&IpNet::from(*pod)));
+            let is_host = matches!(new.identity(*peer), Identity::Host);
+            let wanted = expected(&new, *pod, *direction, *peer, *traffic);
+            let wanted = if is_out && !is_host {
+                OUTCOME_DENY
+            } else {
+                wanted.unwrap_or(OUTCOME_ALLOW)
+            };
+            prop_assert_eq!(last, wanted, "{} {}", pod, peer);
+        }
+        Ok(())
+    });
+    result.unwrap();
+    assert!(closed.get() > 0, "nobody was left out");
 }
 
 #[test]

@@ -5,11 +5,12 @@
 //! every entry is what it would be now, so nothing in force comes to mean something else; all else
 //! gets new numbers, and `plan` goes from the old ones to those.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use agent_abi::policy::{FIRST_IDENTITY, IDENTITY_ANYBODY, NO_RULE, NO_SET, VerdictV1};
 use ipnet::IpNet;
+use rpds::HashTrieMapSync;
 
 use super::super::{Image, VerdictPrefix, lower};
 use super::Numbers;
@@ -38,7 +39,9 @@ impl Numbers {
                 for (reason, number) in rules {
                     numbers.name(reason, number);
                 }
-                numbers.sets.insert(key, (number, Arc::clone(&set.rules)));
+                numbers
+                    .sets
+                    .insert_mut(key, (number, Arc::clone(&set.rules)));
             }
         }
         numbers
@@ -92,7 +95,7 @@ impl Numbers {
 }
 
 /// Classes whose prefixes agree on a number that no other class has.
-fn classes(image: &Image, tables: &PolicyTables) -> HashMap<Arc<Class>, u32> {
+fn classes(image: &Image, tables: &PolicyTables) -> HashTrieMapSync<Arc<Class>, u32> {
     let mut found: BTreeMap<&Arc<Class>, BTreeSet<u32>> = BTreeMap::new();
     let mut holders: BTreeMap<u32, BTreeSet<Option<&Arc<Class>>>> = BTreeMap::new();
     for (network, identity) in tables.identities() {
