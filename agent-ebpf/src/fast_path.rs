@@ -77,7 +77,6 @@ pub(crate) fn or_stack<const POLICED: bool>(
     skb: *mut __sk_buff,
     scratch: &mut Scratch,
     hook: Hook,
-    now: u64,
 ) -> i32 {
     if POLICED && !is_direct(scratch) {
         return TC_ACT_UNSPEC;
@@ -88,7 +87,8 @@ pub(crate) fn or_stack<const POLICED: bool>(
     }
     if kind == FAST_POLICED_POD as i32 {
         scratch.interface = scratch.fast_out;
-        let is_settled = police::is_settled(skb, scratch, Hook::Egress, police::AS_IT_IS, now);
+        let is_settled =
+            police::is_settled(skb, scratch, Hook::Egress, police::AS_IT_IS, scratch.now);
         if !is_settled && police(skb, Hook::Egress as u32, police::DIRECT) != TC_ACT_UNSPEC {
             // The program's entry tells of it.
             scratch.stopped = 1;
@@ -115,6 +115,15 @@ global! {
         maps::scratch()
             .and_then(|scratch| way(skb, hook.into(), scratch))
             .unwrap_or(STACK)
+    }
+
+    /// Whether the receiving pod's policy has settled the packet's connection. A third copy in the
+    /// programs' own frames would be too much for the stack.
+    fn is_receivers_settled(skb: *mut __sk_buff) -> i32 {
+        maps::scratch().map_or(0, |scratch| {
+            let now = scratch.now;
+            police::is_settled(skb, scratch, Hook::Egress, police::AS_IT_IS, now).into()
+        })
     }
 
     /// Sends the packet where [`find`] has found; the answer is the verdict.

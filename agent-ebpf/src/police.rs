@@ -43,6 +43,8 @@ pub(crate) const REFUSED: u32 = 2;
 pub(crate) const WITHOUT_PORTS: u32 = 3;
 /// It goes as it is by the fast path to `scratch.fast_out`.
 pub(crate) const DIRECT: u32 = 4;
+/// Answer of [`police_error`], which is no verdict.
+pub(crate) const UNDECIDED: i32 = 107;
 
 global! {
     /// Whether policy lets the packet in the scratch space pass: the answer is `TC_ACT_UNSPEC`, or
@@ -64,7 +66,8 @@ global! {
         verdict(scratch.and_then(|scratch| judge_other(skb, scratch, from_pod)))
     }
 
-    /// The same for an ICMP error: it passes with the connection that it is about.
+    /// The same for an ICMP error: it passes with the connection that it is about. Where that is not
+    /// known, the answer is [`UNDECIDED`]: asking [`police`] from here would be too deep for the stack.
     fn police_error(skb: *mut __sk_buff, hook: u32) -> i32 {
         let from_pod = Hook::from(hook) == Hook::WorkloadIngress;
         let scratch = maps::scratch().ok_or(Counter::DropFailed);
@@ -451,7 +454,7 @@ fn judge_error(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Re
             return Ok(TC_ACT_UNSPEC);
         }
     }
-    judge(skb, scratch, from_pod, WITHOUT_PORTS, true)
+    Ok(UNDECIDED)
 }
 
 /// Neighbour discovery and multicast listeners (RFC 4861, RFC 2710, RFC 3810), to or from addresses

@@ -93,7 +93,8 @@ const KNOWN: i32 = 102;
 #[inline(always)]
 fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, Counter> {
     let scratch = maps::scratch().ok_or(Counter::DropFailed)?;
-    let now = scratch.read_clock();
+    // Read where it is wanted: kept in the frame, it would be too deep for the stack.
+    scratch.read_clock();
     scratch.begun = 0;
     scratch.interface = kernel::interface(skb);
     let mut parsed = packet::parse(skb);
@@ -120,8 +121,14 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             _ => return Ok(go_on::<POLICED>(skb, hook, police::WITHOUT_PORTS)),
         }
     } else if parsed == Parsed::Error as i32 {
-        if POLICED && police_error(skb, hook as u32) != TC_ACT_UNSPEC {
-            return Ok(TC_ACT_SHOT);
+        if POLICED {
+            let mut answer = police_error(skb, hook as u32);
+            if answer == police::UNDECIDED {
+                answer = police(skb, hook as u32, police::WITHOUT_PORTS);
+            }
+            if answer != TC_ACT_UNSPEC {
+                return Ok(TC_ACT_SHOT);
+            }
         }
         let answer = icmp::translate_error(skb, hook as u32, u32::from(tunnelled));
         return Ok(tunnel::or_enter(skb, hook, answer));
@@ -145,6 +152,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         answer = begin(skb, hook as u32, u32::from(tunnelled), 1);
     }
     if answer == KNOWN {
+        let now = scratch.now;
         if let Some(connection) = connections::find(scratch, now) {
             connections::note(scratch, connection, now);
             scratch.forward = *connection;
@@ -156,7 +164,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
         }
         let Some(frontend) = frontend_of(scratch, hook) else {
-            connections::make_way(&scratch.packet, now);
+            connections::make_way(&scratch.packet, scratch.now);
             if !POLICED && egress::concerns(hook, &scratch.packet) {
                 return Ok(match egress::egress_open(skb, hook as u32) {
                     egress::OPENED => translate(skb, hook as u32),
@@ -164,14 +172,14 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
                 });
             }
             let is_settled =
-                POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, now);
+                POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, scratch.now);
             if !is_settled && !may_pass::<POLICED>(skb, hook, police::AS_IT_IS) {
                 return Ok(TC_ACT_SHOT);
             }
             if in_order {
                 return Ok(TC_ACT_UNSPEC);
             }
-            return Ok(fast_path::or_stack::<POLICED>(skb, scratch, hook, now));
+            return Ok(fast_path::or_stack::<POLICED>(skb, scratch, hook));
         };
         if maps::is_the_kernels(begins) {
             return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
