@@ -1,0 +1,1 @@
+//! Real proxies on loopback, changed while they serve.
