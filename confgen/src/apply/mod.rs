@@ -9,6 +9,17 @@
 //! ([`files`], [`check`], [`reload`]). [`applier`] drives one proxy through the steps that
 //! [`state`] decides on. Nothing here knows conventions or templates.
 
+pub mod applier;
+pub mod bisect;
 pub mod check;
+pub mod drift;
 pub mod files;
+#[cfg(test)]
+mod fixture;
+pub mod guard;
+pub mod pace;
 mod program;
+pub mod quarantine;
+pub mod reload;
+pub mod state;
+pub mod status;

@@ -7,7 +7,9 @@ use std::path::Path;
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use crate::output::Rendered;
+use super::Extent;
+use crate::edge::value::Id;
+use crate::output::{File, Grammar, Rendered};
 
 /// Name of the manifest inside a version's directory.
 pub(super) const NAME: &str = ".manifest.json";
@@ -19,6 +21,8 @@ pub struct Manifest {
     pub digest: String,
     /// What the proxy tells when it runs this version.
     pub generation: Option<String>,
+    /// How much it serves, for the shrink guard after a restart.
+    pub extent: Option<Extent>,
     /// The file that the proxy is started with.
     pub main: String,
     /// By name.
@@ -32,11 +36,23 @@ pub struct Entry {
     pub sha256: String,
     /// Whether only its owner may read it.
     pub is_private: bool,
+    /// What its content fits.
+    grammar: String,
 }
+
+const GRAMMARS: [(Grammar, &str); 7] = [
+    (Grammar::Haproxy, "haproxy"),
+    (Grammar::Nginx, "nginx"),
+    (Grammar::Map, "map"),
+    (Grammar::Json, "json"),
+    (Grammar::Keepalived, "keepalived"),
+    (Grammar::Pem, "pem"),
+    (Grammar::Plain, "plain"),
+];
 
 impl Manifest {
     /// The manifest of a rendered set.
-    pub fn of(rendered: &Rendered) -> Self {
+    pub fn of(rendered: &Rendered, extent: Option<Extent>) -> Self {
         let files: BTreeMap<String, Entry> = rendered
             .files
             .iter()
@@ -44,6 +60,11 @@ impl Manifest {
                 let entry = Entry {
                     sha256: hexadecimal(digest(&SHA256, &file.content).as_ref()),
                     is_private: file.is_private,
+                    grammar: GRAMMARS
+                        .iter()
+                        .find(|(grammar, _)| *grammar == file.grammar)
+                        .map_or("", |(_, name)| name)
+                        .to_owned(),
                 };
                 (name.clone(), entry)
             })
@@ -51,6 +72,7 @@ impl Manifest {
         Self {
             digest: digest_of(&rendered.main, &files),
             generation: rendered.generation.as_ref().map(ToString::to_string),
+            extent,
             main: rendered.main.clone(),
             files,
         }
@@ -76,6 +98,29 @@ impl Manifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// The files again as they were rendered.
+    pub(super) fn rendered(&self, directory: &Path) -> Option<Rendered> {
+        let file = |(name, entry): (&String, &Entry)| {
+            let content = std::fs::read(directory.join(name)).ok()?;
+            let known = GRAMMARS.iter().find(|(_, name)| *name == entry.grammar);
+            let file = File {
+                content,
+                grammar: known?.0,
+                is_private: entry.is_private,
+            };
+            Some((name.clone(), file))
+        };
+        let generation = match &self.generation {
+            Some(generation) => Some(Id::generated(generation)?),
+            None => None,
+        };
+        Some(Rendered {
+            files: self.files.iter().map(file).collect::<Option<_>>()?,
+            main: self.main.clone(),
+            generation,
+        })
     }
 }
 

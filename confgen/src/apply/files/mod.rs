@@ -23,6 +23,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use manifest::{Entry, Manifest};
 pub use write::Ownership;
 
@@ -48,6 +50,17 @@ pub struct Store {
     root: PathBuf,
     place: Place,
     ownership: Ownership,
+}
+
+/// How much a version serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Hosts and ports.
+    pub hosts: usize,
+    /// Backends.
+    pub backends: usize,
+    /// Servers of all backends.
+    pub servers: usize,
 }
 
 /// A version that is written and not yet what the proxy reads.

@@ -3,7 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{
-    CURRENT, Candidate, FilesError, LAST_GOOD, Manifest, Ownership, Place, Store, manifest, write,
+    CURRENT, Candidate, Extent, FilesError, LAST_GOOD, Manifest, Ownership, Place, Store, manifest,
+    write,
 };
 use crate::output::{Grammar, Rendered};
 
@@ -36,8 +37,12 @@ impl Store {
     ///
     /// # Errors
     /// [`FilesError`]; nothing is left half-written.
-    pub fn write(&self, rendered: &Rendered) -> Result<Candidate, FilesError> {
-        let manifest = Manifest::of(rendered);
+    pub fn write(
+        &self,
+        rendered: &Rendered,
+        extent: Option<Extent>,
+    ) -> Result<Candidate, FilesError> {
+        let manifest = Manifest::of(rendered, extent);
         self.permit(rendered)?;
         let directory = self.version(&manifest);
         if Manifest::verified(&directory).is_err() {

@@ -29,7 +29,7 @@ fn open(root: &Path) -> Store {
 
 #[track_caller]
 fn install(store: &Store, rendered: &Rendered) -> Manifest {
-    let candidate = store.write(rendered).unwrap();
+    let candidate = store.write(rendered, None).unwrap();
     store.switch(&candidate).unwrap();
     candidate.manifest
 }
@@ -48,7 +48,7 @@ fn a_candidate_is_not_live_before_the_switch() {
     let store = open(root.path());
     let old = install(&store, &set(&[("main.cfg", "old"), ("maps/hosts", "a")]));
     let candidate = store
-        .write(&set(&[("main.cfg", "new"), ("maps/hosts", "b")]))
+        .write(&set(&[("main.cfg", "new"), ("maps/hosts", "b")]), None)
         .unwrap();
     assert_eq!(fs::read_to_string(&candidate.main).unwrap(), "new");
     assert_eq!(read(root.path(), "main.cfg"), "old");
@@ -157,7 +157,7 @@ fn one_file_at_a_path_of_its_own_is_renamed_into_place() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "good");
     assert!(
         store
-            .write(&set(&[("haproxy.cfg", "a"), ("map", "b")]))
+            .write(&set(&[("haproxy.cfg", "a"), ("map", "b")]), None)
             .is_err()
     );
 }
@@ -167,7 +167,7 @@ fn names_that_lead_out_of_the_directory_are_refused() {
     let root = TempDir::new().unwrap();
     let store = open(&root.path().join("store"));
     for name in ["../evil", "/tmp/evil", "a/../../evil", ".manifest.json"] {
-        let refused = store.write(&set(&[("main.cfg", "x"), (name, "y")]));
+        let refused = store.write(&set(&[("main.cfg", "x"), (name, "y")]), None);
         assert!(refused.is_err(), "{name}");
     }
 }
@@ -178,7 +178,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     let store = open(root.path());
     let live = install(&store, &set(&[("main.cfg", "live")]));
     // A file where a directory is needed, whoever runs the test.
-    let refused = store.write(&set(&[("main.cfg", "x"), ("main.cfg/inside", "y")]));
+    let refused = store.write(&set(&[("main.cfg", "x"), ("main.cfg/inside", "y")]), None);
     assert!(refused.is_err());
     assert_eq!(store.current(), Stored::Good(live));
     assert_eq!(

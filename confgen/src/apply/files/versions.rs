@@ -7,6 +7,7 @@ use super::{
     CURRENT, FilesError, HISTORY, LAST_GOOD, Manifest, Place, Restored, Store, Stored, VERSIONS,
     write,
 };
+use crate::output::Rendered;
 
 impl Store {
     /// Remembers that the proxy was seen running `manifest`, and forgets old versions.
@@ -71,6 +72,11 @@ impl Store {
             },
             (other, _) => other,
         }
+    }
+
+    /// The files of a version, as they were rendered.
+    pub fn read(&self, manifest: &Manifest) -> Option<Rendered> {
+        manifest.rendered(&self.version(manifest))
     }
 
     /// The version that the proxy was last seen running.

@@ -307,7 +307,7 @@ fn options(line: &ServerLine<'_>) -> Vec<String> {
 }
 
 /// What a server that leaves is remembered by.
-pub(super) fn options_of(text: &str) -> BTreeMap<ServerRef, Vec<String>> {
+pub(crate) fn options_of(text: &str) -> BTreeMap<ServerRef, Vec<String>> {
     let config = Config::parse(text);
     config
         .servers()

@@ -22,6 +22,8 @@ mod socket;
 mod tests;
 
 pub use answer::{LiveServer, entries_of_map, servers_of_state, sessions_of_stat};
+pub(crate) use answer::{info, processes};
+pub(crate) use changes::options_of;
 pub use changes::{Cause, Change, Image, changes};
 pub use command::{Command, ServerRef, ServerStatus, Unsafe};
 pub use config::expected_servers;

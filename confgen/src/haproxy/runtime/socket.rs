@@ -87,6 +87,49 @@ impl Socket {
         Ok(answers.await?.into_iter().next().unwrap_or_default())
     }
 
+    /// Asks one thing over a connection of its own. The master's socket has another prompt.
+    pub(crate) async fn ask_once(&self, command: &str) -> Result<String, SocketError> {
+        self.bounded(async {
+            let mut stream = self.io(UnixStream::connect(&self.path).await)?;
+            let text = format!("{command};quit\n");
+            self.io(stream.write_all(text.as_bytes()).await)?;
+            let mut answer = String::new();
+            self.io(stream.read_to_string(&mut answer).await)?;
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// Says one thing and waits for the end of the connection, however it comes.
+    pub(crate) async fn tell(&self, command: &str) -> Result<(), SocketError> {
+        self.bounded(async {
+            let mut stream = self.io(UnixStream::connect(&self.path).await)?;
+            let text = format!("{command}\n");
+            self.io(stream.write_all(text.as_bytes()).await)?;
+            let mut rest = Vec::new();
+            // The master runs itself anew; whether it took is read back.
+            let _end = stream.read_to_end(&mut rest).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether file descriptors of listeners are sent to who asks. Those sent are closed by the
+    /// kernel, as nobody takes them out of the message.
+    pub(crate) async fn hands_over_listeners(&self) -> Result<bool, SocketError> {
+        self.bounded(async {
+            let mut stream = self.io(UnixStream::connect(&self.path).await)?;
+            self.io(stream.write_all(b"_getsocks\n").await)?;
+            let mut buffer = [0; 64];
+            let count = self.io(stream.read(&mut buffer).await)?;
+            let text =
+                String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).into_owned();
+            // A socket that does not hand over closes, or says that it knows no such command.
+            Ok(count > 0 && !text.contains("command"))
+        })
+        .await
+    }
+
     /// Executes commands in order. A refused [`Command::is_cleanup`] is told and no error.
     ///
     /// # Errors
