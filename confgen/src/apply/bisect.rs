@@ -4,7 +4,7 @@
 //! is halved; a single object that does not pass on top of all that did is guilty, and what the
 //! check said about it is the proof. About `2 k log2 n` checks find `k` guilty ones of `n`.
 //!
-//! Pure: [`Search`] says what to try and is told how it went; [`find`] drives it.
+//! Pure: [`Search`] says what to try and is told how it went.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,25 +177,6 @@ impl Search {
             suspects,
             fails: None,
         });
-    }
-}
-
-/// Searches, asking `attempt` to render and check without some objects.
-///
-/// # Errors
-/// Whatever keeps `attempt` from an answer.
-pub async fn find<E>(
-    mut search: Search,
-    mut attempt: impl AsyncFnMut(&BTreeSet<Suspect>) -> Result<Trial, E>,
-) -> Result<Outcome, E> {
-    loop {
-        match search.next() {
-            Next::Done(outcome) => return Ok(outcome),
-            Next::Try { without } => {
-                let trial = attempt(&without).await?;
-                search.answer(trial);
-            }
-        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! What to do next. Pure: it is told what happened and when, and says what to do.
 //!
 //! ```text
-//! Idle ─► Render ─► Check ─► Install ┬─► Commands ────────────────┬─► Idle
-//!            │        │              └─► (budget) Reload ─► ReadBack ┘
-//!            │        └─ failed ─► Failed ─ backoff ─► Render    │ did not take
-//!            └─ unchanged, refused ─► Idle                    RollBack ─► Failed
+//! Idle ─► Render ┬─► Commands ─► Idle ─ a quiet moment ─► Save ─► Idle
+//!            │   └─► Check ─► Install ─► (budget) Reload ─► ReadBack ─► Idle
+//!            │         └─ failed ─► Failed ─ backoff ─► Render  └─ did not take ─► RollBack ─► Failed
+//!            └─ unchanged, refused ─► Idle
 //! ```
+//!
+//! What commands can change is live before it is on disk: a check of ten thousand hosts takes half
+//! a second. The disk follows in a quiet moment; a run that is killed before finds at its next
+//! start that the process is ahead of the files, and reloads.
 //!
 //! Whatever changes meanwhile is taken up from [`Phase::Idle`], or at once where a reload is still
 //! held back.
@@ -57,6 +61,8 @@ pub enum Step {
     Install,
     /// Say the commands.
     Commands,
+    /// Write what commands made live, check it, and switch to it.
+    Save,
     /// Tell the proxy to read its files.
     Reload,
     /// Ask the proxy what it runs.
@@ -89,15 +95,22 @@ pub enum Event {
     /// The guard refuses it.
     Refused(Refusal),
     /// There is something new.
-    Rendered,
+    Rendered(How),
     /// It passed.
     Checked(How),
     /// Some step could not be done; nothing live has changed.
     Failed(String),
     /// The candidate is what the proxy reads.
     Installed,
-    /// Every command was done.
-    Commanded,
+    /// Every command was done; what they made may be on disk already.
+    Commanded {
+        /// Whether it is.
+        is_saved: bool,
+    },
+    /// What is live is on disk.
+    Saved,
+    /// It could not be saved, or must not be: some objects are left out from here on.
+    Unsaved(String),
     /// A command was refused: only a reload makes the process what the files say.
     CommandRefused(String),
     /// The proxy was told, having been seen like this before.
@@ -129,7 +142,10 @@ enum Phase {
     Render,
     Check,
     Install(How),
-    Commands,
+    Commands {
+        is_installed: bool,
+    },
+    Save,
     Reload(Vec<Cause>),
     ReadBack {
         before: Seen,
@@ -152,11 +168,19 @@ pub struct Machine {
     /// State that is being worked on, and since when its change waits.
     working: u64,
     since: Option<Instant>,
+    /// First and last change that is live and not on disk.
+    unsaved: Option<(Instant, Instant)>,
+    /// What only a reload does, whatever else is found.
+    forced: Option<Cause>,
     status: Status,
 }
 
 /// Between two looks whether a reload took.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The disk follows commands after this time without one, and after [`SAVE_WITHIN`] in any case.
+const SAVE_AFTER: Duration = Duration::from_millis(500);
+const SAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Between two looks whether old processes have ended.
 const LOOK_AT_OLD: Duration = Duration::from_secs(1);
@@ -171,6 +195,8 @@ impl Machine {
             is_synced: false,
             working: 0,
             since: None,
+            unsaved: None,
+            forced: None,
             status: Status::default(),
         }
     }
@@ -187,6 +213,9 @@ impl Machine {
 
     /// What to do.
     pub fn next(&mut self, now: Instant) -> Step {
+        if self.phase == Phase::Idle && self.save_due().is_some_and(|due| due <= now) {
+            self.phase = Phase::Save;
+        }
         if self.may_begin(now)
             && self.is_synced
             && let Some(since) = self.pace.debounce.take(now)
@@ -197,12 +226,16 @@ impl Machine {
             self.phase = Phase::Render;
         }
         match &self.phase {
-            Phase::Idle => Step::Wait(self.pace.debounce.due().filter(|_| self.is_synced)),
+            Phase::Idle => {
+                let due = self.pace.debounce.due().filter(|_| self.is_synced);
+                Step::Wait([due, self.save_due()].into_iter().flatten().min())
+            }
             Phase::Render => Step::Render,
             Phase::Check => Step::Check,
             Phase::Install(How::Reload(_)) => self.cleared(Step::Install, now),
             Phase::Install(How::Commands(_)) => Step::Install,
-            Phase::Commands => Step::Commands,
+            Phase::Commands { .. } => Step::Commands,
+            Phase::Save => Step::Save,
             Phase::Reload(_) => self.cleared(Step::Reload, now),
             Phase::ReadBack { .. } => Step::ReadBack,
             Phase::RollBack(_) => Step::RollBack,
@@ -218,6 +251,11 @@ impl Machine {
                 ))
             }
         }
+    }
+
+    fn save_due(&self) -> Option<Instant> {
+        let (first, last) = self.unsaved?;
+        Some((last + SAVE_AFTER).min(first + SAVE_WITHIN))
     }
 
     /// How long to pause before the next [`Step::ReadBack`].
@@ -287,12 +325,24 @@ impl Machine {
                 self.status.gap = Some(refusal.to_string());
                 self.phase = Phase::Idle;
             }
-            Event::Rendered => {
+            Event::Rendered(how) => {
                 self.status.rendered = self.working;
-                self.phase = Phase::Check;
+                self.phase = match how {
+                    How::Commands(count) => {
+                        self.count_commands(count);
+                        Phase::Commands {
+                            is_installed: false,
+                        }
+                    }
+                    How::Reload(_) => Phase::Check,
+                };
             }
             Event::Checked(how) => {
                 self.status.checked = self.working;
+                let how = match (self.forced.take(), how) {
+                    (Some(forced), _) => How::Reload(vec![forced]),
+                    (None, how) => how,
+                };
                 if let How::Reload(causes) = &how {
                     self.status.last_causes.clone_from(causes);
                 }
@@ -302,21 +352,40 @@ impl Machine {
             Event::Installed => {
                 self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
                     Phase::Install(How::Commands(count)) => {
-                        self.status.totals.commands += u64::try_from(count).unwrap_or(u64::MAX);
-                        Phase::Commands
+                        self.count_commands(count);
+                        Phase::Commands { is_installed: true }
                     }
                     Phase::Install(How::Reload(causes)) => Phase::Reload(causes),
                     other => other,
                 };
             }
-            Event::Commanded => {
+            Event::Commanded { is_saved } => {
                 self.status.totals.runtime_changes += 1;
                 self.live(now);
+                let first = self.unsaved.map_or(now, |(first, _)| first);
+                self.unsaved = (!is_saved).then_some((first, now));
+            }
+            Event::Saved => {
+                self.status.checked = self.status.live;
+                self.unsaved = None;
+                self.pace.backoff.succeeded();
+                self.phase = Phase::Idle;
+            }
+            Event::Unsaved(why) => {
+                // What is rendered next is compared with what is live, and saved in its turn.
+                self.unsaved = None;
+                self.failed(why, now);
             }
             Event::CommandRefused(why) => {
-                let causes = vec![Cause::of(format!("runtime: {why}"))];
-                self.status.last_causes.clone_from(&causes);
-                self.phase = Phase::Reload(causes);
+                let cause = Cause::of(format!("runtime: {why}"));
+                self.status.last_causes = vec![cause.clone()];
+                self.phase = match self.phase {
+                    Phase::Commands { is_installed: true } => Phase::Reload(vec![cause]),
+                    _ => {
+                        self.forced = Some(cause);
+                        Phase::Check
+                    }
+                };
             }
             Event::Reloaded(before) => {
                 self.reloaded(now);
@@ -345,7 +414,13 @@ impl Machine {
         }
     }
 
+    fn count_commands(&mut self, count: usize) {
+        self.status.totals.commands += u64::try_from(count).unwrap_or(u64::MAX);
+    }
+
     fn reloaded(&mut self, now: Instant) {
+        // The process reads what is on disk.
+        self.unsaved = None;
         self.budget.reloaded(now);
         if let Phase::Reload(causes) = &self.phase {
             self.status.totals.reloaded(causes);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Applier, Output, Prepared};
-use crate::apply::bisect::{self, Outcome, Search, Suspect, Trial};
+use crate::apply::bisect::{Next, Outcome, Search, Suspect, Trial};
 use crate::apply::check::Verdict;
 use crate::apply::files::{Candidate, Extent};
 use crate::apply::guard::{self, Refusal};
@@ -25,6 +25,7 @@ impl<C> Applier<C> {
             Step::Check => self.check().await.unwrap_or_else(Event::Failed),
             Step::Install => self.install(),
             Step::Commands => self.commands().await,
+            Step::Save => self.save().await.unwrap_or_else(Event::Unsaved),
             Step::Reload => self.reload().await,
             Step::ReadBack => self.read_back().await,
             Step::RollBack => self.roll_back().await,
@@ -65,12 +66,14 @@ impl<C> Applier<C> {
             tracing::warn!(%refusal, "the shrink guard keeps what is live");
             return Event::Refused(refusal);
         }
+        let change = self.change(&output);
+        let how = how(&change);
         self.next = Some(Prepared {
             output,
             candidate: None,
-            change: Change::Nothing,
+            change,
         });
-        Event::Rendered
+        Event::Rendered(how)
     }
 
     fn judge(&self, output: &Output) -> Result<(), Refusal> {
@@ -107,16 +110,9 @@ impl<C> Applier<C> {
                 (_, Verdict::Failed(message)) => return Err(message),
             };
         }
-        self.good_versions = suspects(&output.plan)
-            .into_iter()
-            .filter_map(|suspect| Some((suspect.clone(), self.version(&suspect)?)))
-            .collect();
+        self.passed(&output);
         let change = self.change(&output);
-        let how = match &change {
-            Change::Nothing => How::Commands(0),
-            Change::Runtime(commands) => How::Commands(commands.len()),
-            Change::Reload { causes } => How::Reload(causes.clone()),
-        };
+        let how = how(&change);
         let candidate = Some(candidate);
         self.next = Some(Prepared {
             output,
@@ -124,6 +120,39 @@ impl<C> Applier<C> {
             change,
         });
         Ok(Event::Checked(how))
+    }
+
+    /// Writes what commands made live. Where the check finds fault with it, the guilty are left out
+    /// of the next render.
+    async fn save(&mut self) -> Result<Event, String> {
+        let Some(live) = self.live.clone() else {
+            return Ok(Event::Saved);
+        };
+        match self.ask(&live).await? {
+            (candidate, Verdict::Passed(_)) => {
+                let store = &self.settings.store;
+                let switched = store.switch(&candidate);
+                let confirmed = switched.and_then(|()| store.confirm(&candidate.manifest));
+                confirmed.map_err(|error| error.to_string())?;
+                self.machine.status_mut().digest = Some(candidate.manifest.digest);
+                self.passed(&live);
+                Ok(Event::Saved)
+            }
+            (candidate, Verdict::Failed(message)) => {
+                self.machine.status_mut().totals.failed_checks += 1;
+                self.settings.store.discard(&candidate);
+                self.blame(&live, message.clone()).await?;
+                Ok(Event::Unsaved(message))
+            }
+        }
+    }
+
+    /// What passed once is looked at last when something else does not.
+    fn passed(&mut self, output: &Output) {
+        self.good_versions = suspects(&output.plan)
+            .into_iter()
+            .filter_map(|suspect| Some((suspect.clone(), self.version(&suspect)?)))
+            .collect();
     }
 
     fn change(&self, output: &Output) -> Change {
@@ -174,19 +203,22 @@ impl<C> Applier<C> {
             version.is_some() && version.as_ref() == self.good_versions.get(suspect)
         };
         let (steady, changed) = suspects(&output.plan).into_iter().partition(is_steady);
-        let search = Search::new(steady, changed, message, self.settings.max_checks);
+        let mut search = Search::new(steady, changed, message, self.settings.max_checks);
         let held = self.quarantine.without();
-        let outcome = bisect::find(search, async |without: &BTreeSet<Suspect>| {
-            let without = without.union(&held).cloned().collect();
-            let output = self.compile(&without)?;
+        let outcome = loop {
+            let without = match search.next() {
+                Next::Done(outcome) => break outcome,
+                Next::Try { without } => without,
+            };
+            let output = self.compile(&without.union(&held).cloned().collect())?;
             let (candidate, verdict) = self.ask(&output).await?;
             self.settings.store.discard(&candidate);
-            Ok::<_, String>(match verdict {
+            search.answer(match verdict {
                 Verdict::Passed(_) => Trial::Passed,
                 Verdict::Failed(message) => Trial::Failed(message),
-            })
-        });
-        let guilty = match outcome.await? {
+            });
+        };
+        let guilty = match outcome {
             Outcome::Guilty(guilty) => guilty,
             Outcome::Blameless(message) => {
                 return Err(format!("the check fails without any object: {message}"));
@@ -255,8 +287,12 @@ impl<C> Applier<C> {
             Err(error) => return Event::CommandRefused(error.to_string()),
         }
         self.note_leaving();
+        let is_saved = self
+            .next
+            .as_ref()
+            .is_some_and(|next| next.candidate.is_some());
         self.went_live();
-        Event::Commanded
+        Event::Commanded { is_saved }
     }
 
     /// Servers that were put into maintenance leave; those that are wanted again do not.
@@ -345,6 +381,14 @@ impl<C> Applier<C> {
             self.machine.status_mut().digest = Some(candidate.manifest.digest);
         }
         self.live = Some(output);
+    }
+}
+
+fn how(change: &Change) -> How {
+    match change {
+        Change::Nothing => How::Commands(0),
+        Change::Runtime(commands) => How::Commands(commands.len()),
+        Change::Reload { causes } => How::Reload(causes.clone()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::apply::files::Stored;
 use crate::apply::reload::Proxy;
 use crate::apply::state::Event;
 use crate::haproxy::runtime::{
-    entries_of_map, expected_entries, servers_of_state, sessions_of_stat,
+    Command, entries_of_map, expected_entries, servers_of_state, sessions_of_stat,
 };
 use crate::output::Rendered;
 
@@ -113,8 +113,21 @@ impl<C> Applier<C> {
         };
         let sessions = sessions_of_stat(&answer);
         let commands = self.leaving.due(&sessions, self.settings.drain, now);
-        if let Err(error) = haproxy.runtime.execute(&commands).await {
-            tracing::debug!(%error, "servers leave later");
+        let refusals = match haproxy.runtime.execute(&commands).await {
+            Ok(refusals) => refusals,
+            Err(error) => {
+                tracing::debug!(%error, "servers leave later");
+                return;
+            }
+        };
+        for command in commands {
+            if let Command::DeleteServer(server) = command {
+                let said = format!("del server {server}");
+                // One with idle connections still is refused, and tried again.
+                if !refusals.iter().any(|refusal| refusal.command == said) {
+                    self.leaving.remove(&server);
+                }
+            }
         }
     }
 

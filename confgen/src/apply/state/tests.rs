@@ -33,7 +33,7 @@ fn checked(machine: &mut Machine, number: u64, how: Event, now: Instant) -> Inst
     machine.on(world(number), now);
     let now = now + 100 * MS;
     assert_eq!(machine.next(now), Step::Render);
-    machine.on(Event::Rendered, now);
+    machine.on(Event::Rendered(How::Reload(Vec::new())), now);
     assert_eq!(machine.next(now), Step::Check);
     machine.on(how, now);
     now
@@ -69,28 +69,92 @@ fn what_is_unchanged_does_nothing_more() {
     );
 }
 
-#[test]
-fn commands_make_a_change_live_and_a_refusal_reloads() {
-    let (mut machine, start) = machine();
-    let now = checked(&mut machine, 1, Event::Checked(How::Commands(2)), start);
-    assert_eq!(machine.next(now), Step::Install);
-    assert_eq!(machine.status().live, 0);
-    machine.on(Event::Installed, now);
+/// Goes on from a change to its commands.
+#[track_caller]
+fn rendered(machine: &mut Machine, number: u64, now: Instant) -> Instant {
+    machine.on(world(number), now);
+    let now = now + 100 * MS;
+    assert_eq!(machine.next(now), Step::Render);
+    machine.on(Event::Rendered(How::Commands(2)), now);
     assert_eq!(machine.next(now), Step::Commands);
-    machine.on(Event::Commanded, now);
-    assert_eq!(
-        (machine.status().live, machine.status().totals.reloads()),
-        (1, 0)
-    );
-    assert!((machine.status().waited_seconds - 0.1).abs() < 1e-6);
+    now
+}
 
-    let now = checked(&mut machine, 2, Event::Checked(How::Commands(2)), now);
-    machine.on(Event::Installed, now);
+#[test]
+fn commands_are_live_at_once_and_saved_in_a_quiet_moment() {
+    let (mut machine, start) = machine();
+    let is_saved = false;
+    let mut now = start;
+    for number in 1..=3 {
+        now = rendered(&mut machine, number, now);
+        machine.on(Event::Commanded { is_saved }, now);
+        assert_eq!(
+            (machine.status().live, machine.status().checked),
+            (number, 0)
+        );
+        assert!((machine.status().waited_seconds - 0.1).abs() < 1e-6);
+    }
+    assert_eq!(machine.next(now), Step::Wait(Some(now + 500 * MS)));
+    assert_eq!(machine.next(now + 500 * MS), Step::Save);
+    machine.on(Event::Saved, now + 500 * MS);
+    assert_eq!(machine.next(now + 500 * MS), Step::Wait(None));
+    let status = machine.status();
+    assert_eq!(
+        (
+            status.checked,
+            status.totals.reloads(),
+            status.totals.commands
+        ),
+        (3, 0, 6)
+    );
+    // Changes without a pause are saved all the same.
+    let start = now + S;
+    let mut now = start;
+    let mut saved = None;
+    for number in 4..60 {
+        now = rendered(&mut machine, number, now);
+        machine.on(Event::Commanded { is_saved }, now);
+        if machine.next(now) == Step::Save {
+            saved.get_or_insert(now - start);
+            machine.on(Event::Saved, now);
+        }
+    }
+    assert_eq!(saved, Some(5100 * MS));
+}
+
+#[test]
+fn a_refused_command_is_a_reload_of_checked_files() {
+    let (mut machine, start) = machine();
+    let now = rendered(&mut machine, 1, start);
     machine.on(Event::CommandRefused("no such backend".to_owned()), now);
+    assert_eq!(machine.next(now), Step::Check);
+    machine.on(Event::Checked(How::Commands(2)), now);
+    assert_eq!(machine.next(now), Step::Install);
+    machine.on(Event::Installed, now);
     assert_eq!(machine.next(now), Step::Reload);
     machine.on(Event::Reloaded(seen(1, "a")), now);
     assert_eq!(machine.next(now), Step::ReadBack);
     assert_eq!(machine.status().totals.reloads.get("runtime"), Some(&1));
+    // After a quarantine, commands may do; then the files are there first.
+    let (mut machine, start) = self::machine();
+    let now = checked(&mut machine, 1, Event::Checked(How::Commands(1)), start);
+    assert_eq!(machine.next(now), Step::Install);
+    machine.on(Event::Installed, now);
+    assert_eq!(machine.next(now), Step::Commands);
+    machine.on(Event::CommandRefused("gone".to_owned()), now);
+    assert_eq!(machine.next(now), Step::Reload);
+}
+
+#[test]
+fn what_cannot_be_saved_is_rendered_again() {
+    let (mut machine, start) = machine();
+    let now = rendered(&mut machine, 1, start);
+    machine.on(Event::Commanded { is_saved: false }, now);
+    let now = now + S;
+    assert_eq!(machine.next(now), Step::Save);
+    machine.on(Event::Unsaved("the check fails".to_owned()), now);
+    assert!(machine.status().gap.is_some());
+    assert_eq!(machine.next(now + S), Step::Render);
 }
 
 #[test]
