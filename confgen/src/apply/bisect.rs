@@ -103,7 +103,7 @@ impl Search {
     }
 
     /// What to do next; the same until it is answered.
-    pub fn next(&mut self) -> Next {
+    pub fn next_try(&mut self) -> Next {
         if let Some(outcome) = &self.done {
             return Next::Done(outcome.clone());
         }
@@ -124,7 +124,7 @@ impl Search {
         Next::Done(Outcome::Guilty(self.guilty.clone()))
     }
 
-    /// How what [`Self::next`] said went.
+    /// How what [`Self::next_try`] said went.
     pub fn answer(&mut self, trial: Trial) {
         self.remaining_checks = self.remaining_checks.saturating_sub(1);
         match trial {
@@ -206,7 +206,7 @@ mod tests {
         let all: BTreeSet<Suspect> = suspects(0..count).into_iter().collect();
         let mut search = Search::new(old, new, fails(&all).unwrap(), limit);
         for checks in 0.. {
-            match search.next() {
+            match search.next_try() {
                 Next::Done(outcome) => return (outcome, checks),
                 Next::Try { without } => {
                     let within = all.difference(&without).cloned().collect();
@@ -281,9 +281,9 @@ mod tests {
         let fails = |within: &BTreeSet<Suspect>| (!within.is_empty()).then(|| "bad".to_owned());
         let (outcome, checks) = search(100, 0, 12, fails);
         assert_eq!(checks, 12);
-        match outcome {
+        match &outcome {
             Outcome::GaveUp(open) => assert_eq!(open.len(), 100),
-            other => panic!("{other:?}"),
+            Outcome::Guilty(_) | Outcome::Blameless(_) => panic!("{outcome:?}"),
         }
     }
 }

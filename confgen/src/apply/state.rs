@@ -185,6 +185,10 @@ const SAVE_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks whether old processes have ended.
 const LOOK_AT_OLD: Duration = Duration::from_secs(1);
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an event concerns one phase and is none of the others' business"
+)]
 impl Machine {
     /// Begins with nothing live.
     pub fn new(pace: Pace) -> Self {

@@ -47,12 +47,19 @@ pub struct Input<C> {
 /// How outputs are made of states of the cluster.
 pub struct Sources<C> {
     /// Compiles and renders without some objects.
-    pub compile: Box<dyn Fn(&C, &BTreeSet<Suspect>) -> Result<Output, String> + Send + Sync>,
+    pub compile: Compile<C>,
     /// An object as it is, `None` where it is gone.
-    pub version: Box<dyn Fn(&C, &Suspect) -> Option<Arc<str>> + Send + Sync>,
+    pub version: Version<C>,
     /// Which deletions were seen as events after the state of this number.
-    pub seen: Box<dyn Fn(&C, u64) -> guard::Seen + Send + Sync>,
+    pub seen: SeenSince<C>,
 }
+
+/// See [`Sources::compile`].
+pub type Compile<C> = Box<dyn Fn(&C, &BTreeSet<Suspect>) -> Result<Output, String> + Send + Sync>;
+/// See [`Sources::version`].
+pub type Version<C> = Box<dyn Fn(&C, &Suspect) -> Option<Arc<str>> + Send + Sync>;
+/// See [`Sources::seen`].
+pub type SeenSince<C> = Box<dyn Fn(&C, u64) -> guard::Seen + Send + Sync>;
 
 impl<C> fmt::Debug for Sources<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

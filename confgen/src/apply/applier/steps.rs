@@ -206,7 +206,7 @@ impl<C> Applier<C> {
         let mut search = Search::new(steady, changed, message, self.settings.max_checks);
         let held = self.quarantine.without();
         let outcome = loop {
-            let without = match search.next() {
+            let without = match search.next_try() {
                 Next::Done(outcome) => break outcome,
                 Next::Try { without } => without,
             };
@@ -300,7 +300,7 @@ impl<C> Applier<C> {
         let Some(Change::Runtime(commands)) = self.next.as_ref().map(|next| &next.change) else {
             return;
         };
-        let before = self.live.as_ref().map(|live| text(live));
+        let before = self.live.as_ref().map(text);
         let options = before.as_deref().map(options_of).unwrap_or_default();
         let after = self.next.as_ref().map(|next| text(&next.output));
         let wanted = after.as_deref().map(options_of).unwrap_or_default();

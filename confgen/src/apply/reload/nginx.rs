@@ -67,7 +67,7 @@ impl StatusSocket {
             .unwrap_or_else(|_elapsed| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        if !head.split(' ').nth(1).is_some_and(|status| status == "200") {
+        if head.split(' ').nth(1) != Some("200") {
             let first = head.lines().next().unwrap_or_default();
             return Err(failed(std::io::Error::other(format!("answers {first:?}"))));
         }
