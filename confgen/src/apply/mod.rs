@@ -11,6 +11,7 @@
 
 pub mod applier;
 pub mod bisect;
+pub mod certificates;
 pub mod check;
 pub mod drift;
 pub mod files;

@@ -226,6 +226,7 @@ impl Lab {
                     Duration::from_secs(10),
                 )),
                 pid_file: Some(pid_file),
+                notifier: None,
             }),
             Kind::Nginx => Proxy::Nginx(Nginx {
                 pid_file,
@@ -233,6 +234,7 @@ impl Lab {
                     path: self.path("run.sock"),
                     url_path: "/generation".to_owned(),
                 }),
+                notifier: None,
             }),
         }
     }

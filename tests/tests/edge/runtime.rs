@@ -156,3 +156,86 @@ async fn big_maps_are_replaced_at_once() {
     let answer = socket.ask(&["show", "map", "hosts.map"]).await.unwrap();
     assert_eq!(confgen::haproxy::runtime::entries_of_map(&answer), entries);
 }
+
+/// The certificate that a client is shown for a host.
+fn shown(port: u16, host: &str) -> String {
+    let output = std::process::Command::new("openssl")
+        .args([
+            "s_client",
+            "-connect",
+            &format!("127.0.0.1:{port}"),
+            "-servername",
+            host,
+        ])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let begin = text.find("-----BEGIN CERTIFICATE").unwrap_or_default();
+    let end = text.find("-----END CERTIFICATE").unwrap_or_default();
+    text[begin..end].replace(['\r', '\n'], "")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_change_without_a_reload() {
+    let mut lab = Lab::new(Kind::Haproxy);
+    let port = crate::lab::free_port();
+    let mut made = Vec::new();
+    for (name, host) in [
+        ("z", "default.example"),
+        ("a1", "a.example"),
+        ("a2", "a.example"),
+    ] {
+        let pair = rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
+        let chain = pair.cert.pem();
+        let pem = format!("{chain}\n{}", pair.signing_key.serialize_pem());
+        made.push((format!("{name}.pem"), host, pem, chain));
+    }
+    let serve = |lab: &mut Lab, which: &[usize]| {
+        let chosen = || which.iter().map(|index| &made[*index]);
+        lab.shop.certificates = chosen()
+            .map(|(name, _, pem, _)| (name.clone(), pem.clone()))
+            .collect();
+        let lines = chosen()
+            .map(|(name, host, ..)| format!("{name} {host}"))
+            .collect();
+        lab.shop.tls = Some((port, lines));
+    };
+    let is = |index: usize| {
+        let whole = made[index].3.replace(['\r', '\n'], "");
+        whole[..whole.find("-----END").unwrap()].to_owned()
+    };
+    serve(&mut lab, &[0]);
+    let mut edge = Edge::start(lab.settings());
+    edge.offer(&lab.shop);
+    let first = edge.live().await.unwrap();
+    assert_eq!(shown(port, "a.example"), is(0));
+    for turn in [1, 2, 1] {
+        serve(&mut lab, &[0, turn]);
+        edge.offer(&lab.shop);
+        let status = edge.live().await.unwrap();
+        assert_eq!(
+            status.totals.reloads(),
+            first.totals.reloads(),
+            "{status:#?}"
+        );
+        assert_eq!(shown(port, "a.example"), is(turn));
+        assert_eq!(shown(port, "default.example"), is(0));
+    }
+    serve(&mut lab, &[0]);
+    edge.offer(&lab.shop);
+    let status = edge.live().await.unwrap();
+    assert_eq!(shown(port, "a.example"), is(0));
+    assert_eq!(status.totals.reloads(), first.totals.reloads());
+    let certificates = lab.socket().ask(&["show", "ssl", "cert"]).await.unwrap();
+    assert!(!certificates.contains("a1.pem"), "{certificates}");
+    edge.until(|status| status.checked == status.live)
+        .await
+        .unwrap();
+    let names = std::fs::read_dir(lab.path("files/current"))
+        .unwrap()
+        .flatten();
+    let names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+    assert!(!names.iter().any(|name| name == "a1.pem"), "{names:?}");
+    edge.stop().await;
+}

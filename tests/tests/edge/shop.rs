@@ -91,7 +91,8 @@ impl Shop {
             add(name, Grammar::Pem, pem.clone(), true);
         }
         if let Some((_, lines)) = &self.tls {
-            add("certs.list", Grammar::Map, lines.join("\n"), false);
+            // HAProxy refuses a list whose last line does not end.
+            add("certs.list", Grammar::Map, lines.join("\n") + "\n", false);
         }
         let (structure, text) = match self.kind {
             Kind::Haproxy => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::process::{SignalName, children, pid_of_program, signal};
-use super::{ReloadError, Seen};
+use super::{NOTIFIER_TIMEOUT, Notifier, ReloadError, Seen};
 use crate::haproxy::runtime::{Socket, info, processes};
 
 /// Where a HAProxy is reached.
@@ -15,10 +15,15 @@ pub struct Haproxy {
     pub master: Option<Socket>,
     /// `haproxy -p`: the master's.
     pub pid_file: Option<PathBuf>,
+    /// How a reload is asked for, where it is neither `reload` at the master's socket nor SIGUSR2.
+    pub notifier: Option<Notifier>,
 }
 
 impl Haproxy {
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
+        if let Some(notifier) = &self.notifier {
+            return notifier.notify(NOTIFIER_TIMEOUT).await;
+        }
         if let Some(master) = &self.master {
             // It runs itself anew, so the connection ends without an answer.
             master.tell("reload").await?;

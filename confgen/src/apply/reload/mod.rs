@@ -130,7 +130,7 @@ impl Proxy {
     pub async fn reload(&self) -> Result<(), ReloadError> {
         match self {
             Self::Haproxy(haproxy) => haproxy.reload().await,
-            Self::Nginx(nginx) => nginx.reload(),
+            Self::Nginx(nginx) => nginx.reload().await,
             Self::Notified(notifiers) => {
                 for notifier in notifiers {
                     notifier.notify(NOTIFIER_TIMEOUT).await?;

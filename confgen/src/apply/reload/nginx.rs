@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::process::{SignalName, children, pid_of_program, signal};
-use super::{ReloadError, Seen};
+use super::{NOTIFIER_TIMEOUT, Notifier, ReloadError, Seen};
 
 /// Where an nginx is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Nginx {
     pub pid_file: PathBuf,
     /// Where it tells its generation; without it, new workers are all that is looked for.
     pub status: Option<StatusSocket>,
+    /// How a reload is asked for, where it is not SIGHUP.
+    pub notifier: Option<Notifier>,
 }
 
 /// `listen unix:PATH` with a location that returns the generation.
@@ -33,7 +35,10 @@ const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Nginx {
-    pub(super) fn reload(&self) -> Result<(), ReloadError> {
+    pub(super) async fn reload(&self) -> Result<(), ReloadError> {
+        if let Some(notifier) = &self.notifier {
+            return notifier.notify(NOTIFIER_TIMEOUT).await;
+        }
         signal(pid_of_program(&self.pid_file, "nginx")?, SignalName::HUP)
     }
 
