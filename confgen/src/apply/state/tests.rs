@@ -112,12 +112,15 @@ fn commands_are_live_at_once_and_saved_in_a_quiet_moment() {
     let mut now = start;
     let mut saved = None;
     for number in 4..60 {
-        now = rendered(&mut machine, number, now);
-        machine.on(Event::Commanded { is_saved }, now);
+        machine.on(world(number), now);
+        now += 100 * MS;
         if machine.next(now) == Step::Save {
             saved.get_or_insert(now - start);
             machine.on(Event::Saved, now);
         }
+        assert_eq!(machine.next(now), Step::Render);
+        machine.on(Event::Rendered(How::Commands(2)), now);
+        machine.on(Event::Commanded { is_saved }, now);
     }
     assert_eq!(saved, Some(5100 * MS));
 }
