@@ -19,6 +19,8 @@ pub struct Haproxy {
     pub notifier: Option<Notifier>,
 }
 
+const GENERATION: &str = "proc.fairlead_generation";
+
 impl Haproxy {
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         if let Some(notifier) = &self.notifier {
@@ -33,12 +35,19 @@ impl Haproxy {
         signal(pid_of_program(file, "haproxy")?, SignalName::USR2)
     }
 
-    /// The generation is `description` of `global`, which `show info` tells.
+    /// The generation is the variable that our template sets in `global`; an operator's own may tell
+    /// it as `description`, which `show info` has.
     pub(super) async fn seen(&self) -> Result<Seen, ReloadError> {
         let told = self.runtime.ask(&["show", "info"]).await?;
         let worker: Option<u32> = info(&told, "Pid").and_then(|pid| pid.parse().ok());
+        let variable = self.runtime.ask(&["get", "var", GENERATION]).await?;
+        // proc.name: type=str value=<text>
+        let generation = variable
+            .split_once("value=<")
+            .and_then(|(_, rest)| rest.split('>').next())
+            .or_else(|| info(&told, "description"));
         let mut seen = Seen {
-            generation: info(&told, "description").map(str::to_owned),
+            generation: generation.map(str::to_owned),
             workers: worker.into_iter().collect(),
             ..Seen::default()
         };
