@@ -4,6 +4,7 @@
 //! cluster ─ edge::compile ─► EdgePlan ─ haproxy | nginx | templates ─► Rendered ─ apply ─► proxy
 //! ```
 
+pub mod apply;
 pub mod commands;
 pub mod config;
 pub mod edge;

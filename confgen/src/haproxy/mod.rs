@@ -3,6 +3,7 @@
 mod files;
 mod lower;
 mod options;
+pub mod runtime;
 pub mod shape;
 mod view;
 

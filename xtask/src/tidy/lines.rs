@@ -62,7 +62,7 @@ const BANNED: [Banned; 8] = [
         files: &["rs"],
         except: &[
             "agent/src/sys/",
-            "confgen/src/reload.rs",
+            "confgen/src/apply/program.rs",
             "tests/",
             "xtask/src/run.rs",
         ],

@@ -63,6 +63,12 @@ impl Id {
         Self(format!("s_{address}_{port}").into())
     }
 
+    /// A name that was generated before and kept on disk.
+    pub(crate) fn generated(text: &str) -> Option<Self> {
+        let is_safe = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        (!text.is_empty() && text.bytes().all(is_safe)).then(|| Self(text.into()))
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
