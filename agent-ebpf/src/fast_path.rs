@@ -117,15 +117,6 @@ global! {
             .unwrap_or(STACK)
     }
 
-    /// Whether the receiving pod's policy has settled the packet's connection. A third copy in the
-    /// programs' own frames would be too much for the stack.
-    fn is_receivers_settled(skb: *mut __sk_buff) -> i32 {
-        maps::scratch().map_or(0, |scratch| {
-            let now = scratch.now;
-            police::is_settled(skb, scratch, Hook::Egress, police::AS_IT_IS, now).into()
-        })
-    }
-
     /// Sends the packet where [`find`] has found; the answer is the verdict.
     fn send(skb: *mut __sk_buff) -> i32 {
         let scratch = maps::scratch().ok_or(Counter::DropFailed);

@@ -134,6 +134,7 @@ async fn the_file_follows_the_endpoints_and_a_damaged_one_is_replaced() {
             exposure: Arc::default(),
             default_deny: false,
             router: None,
+            egress: watch::channel(None).1,
             mtu: None,
             links: watch::channel(Some(Vec::new())).1,
         },

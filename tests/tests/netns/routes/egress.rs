@@ -8,7 +8,8 @@ use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 use serde_json::Value;
 use tests::harness::{Agent, Flow, Lab, Process, Traffic, eventually};
 
-use super::{Families, Network, large_tcp};
+use super::large::large_tcp;
+use super::{Families, Network};
 use crate::cluster::web;
 
 const PORT: u16 = 9090;

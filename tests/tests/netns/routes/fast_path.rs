@@ -4,7 +4,13 @@ use std::fs;
 
 use rustix::net::sockopt;
 
+use std::net::{IpAddr, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use super::large::{large_tcp, large_udp};
 use super::*;
+use crate::cluster::expect_clean;
 
 /// A packet the way from the first pod: to another of its node, to the next node, through the overlay.
 const TARGETS: [&str; 3] = ["d", "b", "c"];
