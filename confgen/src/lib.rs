@@ -24,5 +24,7 @@ pub mod render;
 mod route;
 #[cfg(test)]
 mod samples;
+pub mod serve;
 #[cfg(test)]
 mod speed;
+pub mod targets;

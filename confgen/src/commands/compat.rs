@@ -6,7 +6,6 @@ use anyhow::{Result, bail};
 use clap::Parser as _;
 
 use super::model::print;
-use crate::config::File;
 use crate::config::compat::{Carried, dispatcher, kube2lb, pyconfd};
 
 /// Whose interface it is.
@@ -48,13 +47,16 @@ impl Compat {
             file.cluster.servers.clear();
             file.cluster.kubeconfig = None;
         }
-        file.check()?;
+        let settings = file.check()?;
         if self.print_config {
             let notes = notes.iter().map(|note| format!("# {note}\n"));
             let notes: String = notes.collect();
             return print(&format!("{notes}{}", toml::to_string(&file)?));
         }
-        run(file, &notes).await
+        for note in &notes {
+            anstream::eprintln!("fairlead-confgen: {note}");
+        }
+        super::run::follow(settings, false).await
     }
 
     fn carry(&self, original: Original) -> Result<Carried> {
@@ -81,8 +83,4 @@ impl Compat {
             }
         })
     }
-}
-
-async fn run(_file: File, _notes: &[String]) -> Result<()> {
-    bail!("use --print-config")
 }

@@ -3,6 +3,7 @@
 mod compat;
 mod explain;
 mod model;
+mod run;
 mod settings;
 mod show;
 mod test;
@@ -30,6 +31,14 @@ dispatcher (environment); --print-config shows the equal native file.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Follow the cluster and keep every output in step with it
+    Run(run::Run),
+    /// Make every output live once, and end
+    Apply(run::Apply),
+    /// Say what would change: files, runtime commands, whether a reload and why
+    Plan(run::Plan),
+    /// Render every output, to standard output or below a directory
+    Render(run::Render),
     /// Say which object answers a host and path, who else wanted it, and why
     Explain(explain::Explain),
     /// Print the objects of the model, their counts and what is wrong with them
@@ -51,6 +60,10 @@ enum Command {
 /// What could not be done, why, and what to do.
 pub async fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
+        Command::Run(run) => run.run().await,
+        Command::Apply(apply) => apply.run().await,
+        Command::Plan(plan) => plan.run().await,
+        Command::Render(render) => render.run().await,
         Command::Explain(explain) => explain.run().await,
         Command::Model(model) => model.run().await,
         Command::Test(test) => test.run().await,

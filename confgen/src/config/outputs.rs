@@ -54,7 +54,12 @@ pub struct Nginx {
     /// How a reload is asked for; without it, SIGHUP to the process of `pid_file`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
-    /// Modules to load (`load_module`), such as the stream module where it is one.
+    /// Directory of request bodies and answers that do not fit into memory.
+    pub temporary_directory: PathBuf,
+    /// Account of the workers; without it, nginx's own choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Modules to load (`load_module`); without any, Debian's stream module where it is needed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<PathBuf>,
 }
@@ -66,6 +71,8 @@ impl Default for Nginx {
             pid_file: "/run/fairlead/nginx.pid".into(),
             check: "nginx -t -q -c".to_owned(),
             notify: None,
+            temporary_directory: "/var/lib/nginx".into(),
+            user: None,
             modules: Vec::new(),
         }
     }

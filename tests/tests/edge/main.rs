@@ -8,4 +8,5 @@ mod faults;
 mod lab;
 mod nginx;
 mod runtime;
+mod served;
 mod shop;

@@ -126,8 +126,7 @@ pub fn carry(flags: &Flags, kubeconfig: Option<PathBuf>) -> Result<Carried, Mist
                 output: haproxy_conf.clone(),
                 grammar: "haproxy".to_owned(),
                 check: Some(haproxy_chk_cmd.clone()),
-                // Words, never a shell, as in the original.
-                notify: vec![format!("exec:{haproxy_reload_cmd}")],
+                notify: vec![format!("command:{haproxy_reload_cmd}")],
                 ..Template::default()
             }],
             ..File::default()

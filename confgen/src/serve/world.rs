@@ -1,0 +1,137 @@
+//! A state of the cluster as appliers see it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Cluster, Event, Kind, ObjectKey};
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::bisect::Suspect;
+use crate::apply::guard::Seen;
+use crate::edge::{EdgeConfig, EdgePlan, compile};
+
+/// States of which deletions are remembered: an applier that is further behind judges without.
+const REMEMBERED: usize = 1024;
+
+/// A state of the cluster, its plan, and what was deleted on the way to it.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub(super) number: u64,
+    cluster: Cluster,
+    pub(super) plan: EdgePlan,
+    config: Arc<EdgeConfig>,
+    /// What events deleted, with the number of the state that they led to.
+    deleted: Arc<Vec<(u64, Suspect)>>,
+}
+
+impl World {
+    pub(super) fn first(cluster: Cluster, plan: EdgePlan, config: EdgeConfig) -> Self {
+        Self {
+            number: 1,
+            cluster,
+            plan,
+            config: Arc::new(config),
+            deleted: Arc::default(),
+        }
+    }
+
+    pub(super) fn next(&self, cluster: Cluster, plan: EdgePlan, deletions: Vec<Suspect>) -> Self {
+        let number = self.number + 1;
+        let mut deleted = Arc::clone(&self.deleted);
+        if !deletions.is_empty() {
+            let known = self.deleted.len().saturating_sub(REMEMBERED);
+            let all = self.deleted[known..].iter().cloned();
+            let new = deletions.into_iter().map(|suspect| (number, suspect));
+            deleted = Arc::new(all.chain(new).collect());
+        }
+        Self {
+            number,
+            cluster,
+            plan,
+            config: Arc::clone(&self.config),
+            deleted,
+        }
+    }
+
+    /// What is wrong, in the log, when it is new to this state.
+    pub(super) fn say(&self) {
+        let (problems, losses) = (self.plan.problems.len(), self.plan.losses.len());
+        tracing::info!(state = self.number, problems, losses, "the cluster is read");
+    }
+
+    /// The plan without some objects.
+    pub(super) fn plan(&self, without: &BTreeSet<Suspect>) -> EdgePlan {
+        if without.is_empty() {
+            return self.plan.clone();
+        }
+        let mut cluster = self.cluster.clone();
+        for (kind, key) in without {
+            cluster.apply(Event::Deleted {
+                kind: *kind,
+                key: key.clone(),
+            });
+        }
+        compile(&cluster, &self.config)
+    }
+
+    /// An object as it is: what it looks like, hashed, since the model keeps no versions.
+    pub(super) fn version(&self, (kind, key): &Suspect) -> Option<Arc<str>> {
+        let cluster = &self.cluster;
+        let text = match kind {
+            Kind::Service => format!("{:?}", cluster.service(key)?),
+            Kind::EndpointSlice => format!("{:?}", cluster.endpoint_slice(key)?),
+            Kind::Node => format!("{:?}", cluster.node(key)?),
+            Kind::Pod => format!("{:?}", cluster.pod(key)?),
+            Kind::Namespace => format!("{:?}", cluster.namespace(key)?),
+            Kind::NetworkPolicy => format!("{:?}", cluster.network_policy(key)?),
+            Kind::ClusterNetworkPolicy => format!("{:?}", cluster.cluster_network_policy(key)?),
+            // Its text has no values in it: a Secret that changes is looked at again at its next
+            // event in any case.
+            Kind::Secret => format!("{:?}", cluster.secret(key)?),
+            Kind::Endpoints => format!("{:?}", cluster.endpoints_of(key)?),
+            Kind::Ingress => format!("{:?}", cluster.ingress(key)?),
+            Kind::IngressClass => format!("{:?}", cluster.ingress_class(key)?),
+        };
+        Some(text.into())
+    }
+
+    /// What was deleted after the state of a number.
+    pub(super) fn seen(&self, since: u64, is_forced: bool) -> Seen {
+        let after = self.deleted.iter().filter(|(number, _)| *number > since);
+        let objects: BTreeSet<(Kind, ObjectKey)> =
+            after.map(|(_, suspect)| suspect.clone()).collect();
+        Seen {
+            deletions: objects.len(),
+            objects,
+            confirmations: 0,
+            is_forced,
+        }
+    }
+}
+
+/// Applies the next events, up to a pause; what they deleted. `None` at the end.
+pub(super) async fn settle(
+    cluster: &mut Cluster,
+    events: &mut Receiver<Event>,
+    quiet: Duration,
+    cancel: &CancellationToken,
+) -> Option<Vec<Suspect>> {
+    let mut deleted = Vec::new();
+    let mut take = |cluster: &mut Cluster, event: Event| {
+        if let Event::Deleted { kind, key } = &event {
+            deleted.push((*kind, key.clone()));
+        }
+        cluster.apply(event);
+    };
+    let first = tokio::select! {
+        () = cancel.cancelled() => return None,
+        event = events.recv() => event?,
+    };
+    take(cluster, first);
+    while let Ok(Some(event)) = tokio::time::timeout(quiet, events.recv()).await {
+        take(cluster, event);
+    }
+    Some(deleted)
+}

@@ -1,0 +1,277 @@
+//! What the configuration writes: each output with its renderer, its check and its proxy.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use model::Problem;
+
+use crate::apply::applier::{DriftWatch, Settings};
+use crate::apply::check::Check;
+use crate::apply::files::{Ownership, Place, Store};
+use crate::apply::guard::GuardLimits;
+use crate::apply::pace::{BudgetLimits, Debounce};
+use crate::apply::reload::{self, Notifier, Proxy, StatusSocket};
+use crate::apply::state::Pace;
+use crate::config::{self, Haproxy, Nginx, Template};
+use crate::edge::{Defaults, EdgePlan};
+use crate::haproxy::runtime::Socket;
+use crate::output::{Grammar, Rendered};
+use crate::render::OperatorTemplate;
+use crate::{haproxy, nginx};
+
+/// A runtime command is answered within a millisecond; a proxy that reloads answers later.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+/// Checks that a search for guilty objects may take: two of ten thousand, at half a second each.
+const MAX_CHECKS: usize = 64;
+const DRAIN: Duration = Duration::from_secs(300);
+
+/// One output.
+#[derive(Debug)]
+pub struct Target {
+    /// In tables, metrics and messages.
+    pub name: String,
+    /// How its files are made.
+    pub renderer: Renderer,
+    /// How they are applied.
+    pub settings: Settings,
+}
+
+/// How files are made of a plan.
+#[derive(Debug)]
+pub enum Renderer {
+    /// The templates of this build for HAProxy.
+    Haproxy(haproxy::Options),
+    /// The templates of this build for nginx.
+    Nginx(nginx::Options),
+    /// An operator's own.
+    Operator {
+        /// The template.
+        template: Box<OperatorTemplate>,
+        /// Name of the file.
+        file: String,
+    },
+}
+
+impl Renderer {
+    /// The files, and what the proxy does otherwise than the plan says.
+    ///
+    /// # Errors
+    /// What a template refused, and whose value it was.
+    pub fn render(&self, plan: &EdgePlan) -> Result<(Rendered, Vec<Problem>), String> {
+        match self {
+            Self::Haproxy(options) => {
+                let rendering = haproxy::render(plan, options).map_err(|e| e.to_string())?;
+                Ok((rendering.rendered, rendering.problems))
+            }
+            Self::Nginx(options) => {
+                let rendering = nginx::render(plan, options).map_err(|e| e.to_string())?;
+                Ok((rendering.rendered, rendering.problems))
+            }
+            Self::Operator { template, file } => {
+                let date = jiff::Timestamp::now().as_second().to_string();
+                let plan = Arc::new(plan.clone());
+                let output = template.render(&plan, &date).map_err(|e| e.to_string())?;
+                let rendered = Rendered {
+                    files: BTreeMap::from([(file.clone(), output.file)]),
+                    main: file.clone(),
+                    generation: None,
+                };
+                Ok((rendered, Vec::new()))
+            }
+        }
+    }
+}
+
+/// Every output of a configuration.
+///
+/// # Errors
+/// A template that cannot be read or compiled, or a notifier that makes no sense.
+pub fn targets(settings: &config::Settings) -> Result<Vec<Target>> {
+    let config::Outputs {
+        haproxy,
+        nginx,
+        templates,
+    } = &settings.outputs;
+    let (apply, defaults) = (&settings.apply, &settings.edge.defaults);
+    let mut targets = Vec::new();
+    if let Some(of) = haproxy {
+        targets.push(of_haproxy(of, apply, defaults)?);
+    }
+    if let Some(of) = nginx {
+        targets.push(of_nginx(of, apply, defaults)?);
+    }
+    for (template, grammar) in templates {
+        targets.push(of_template(template, *grammar, apply)?);
+    }
+    if targets.is_empty() {
+        bail!("nothing is to be written: add [haproxy], [nginx] or [[templates]]");
+    }
+    Ok(targets)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn beside(path: &Path) -> String {
+    path.parent().map(shown).unwrap_or_default()
+}
+
+fn notifier(text: &str) -> Result<Notifier> {
+    Notifier::parse(text).with_context(|| format!("notify {text:?}"))
+}
+
+fn of_haproxy(of: &Haproxy, apply: &config::Apply, defaults: &Defaults) -> Result<Target> {
+    let options = haproxy::Options {
+        admin_socket: shown(&of.socket),
+        run_directory: beside(&of.socket),
+        hard_stop_after: Some(of.hard_stop_after.0),
+        connect_timeout: defaults.connect_timeout,
+        client_timeout: defaults.client_timeout,
+        server_timeout: defaults.server_timeout,
+        ..haproxy::Options::default()
+    };
+    let master = of.master_socket.as_deref();
+    let proxy = Proxy::Haproxy(reload::Haproxy {
+        runtime: Socket::new(&of.socket, SOCKET_TIMEOUT),
+        master: master.map(|path| Socket::new(path, SOCKET_TIMEOUT)),
+        pid_file: None,
+        notifier: of.notify.as_deref().map(notifier).transpose()?,
+    });
+    let check = Check::command(&of.check);
+    Ok(Target {
+        name: "haproxy".to_owned(),
+        renderer: Renderer::Haproxy(options),
+        settings: applied(&of.directory, Place::Directory, check, proxy, apply)?,
+    })
+}
+
+fn of_nginx(of: &Nginx, apply: &config::Apply, defaults: &Defaults) -> Result<Target> {
+    let run_directory = beside(&of.pid_file);
+    let own = nginx::Options::default();
+    let options = nginx::Options {
+        modules: if of.modules.is_empty() {
+            own.modules.clone()
+        } else {
+            of.modules.iter().map(|path| shown(path)).collect()
+        },
+        run_directory: run_directory.clone(),
+        temporary_directory: shown(&of.temporary_directory),
+        pid_file: shown(&of.pid_file),
+        user: of.user.clone(),
+        connect_timeout: defaults.connect_timeout,
+        client_timeout: defaults.client_timeout,
+        server_timeout: defaults.server_timeout,
+        ..own
+    };
+    let status = StatusSocket {
+        path: Path::new(&run_directory).join("status.sock"),
+        url_path: "/generation".to_owned(),
+    };
+    let proxy = Proxy::Nginx(reload::Nginx {
+        pid_file: of.pid_file.clone(),
+        status: Some(status),
+        notifier: of.notify.as_deref().map(notifier).transpose()?,
+    });
+    let check = Check::command(&of.check);
+    Ok(Target {
+        name: "nginx".to_owned(),
+        renderer: Renderer::Nginx(options),
+        settings: applied(&of.directory, Place::Directory, check, proxy, apply)?,
+    })
+}
+
+fn of_template(of: &Template, grammar: Grammar, apply: &config::Apply) -> Result<Target> {
+    let output = &of.output;
+    let file = output
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let file = file.with_context(|| format!("output {} has no file's name", output.display()))?;
+    let template = read(of, grammar)?;
+    let notifiers: Vec<Notifier> = of
+        .notify
+        .iter()
+        .map(|text| notifier(text))
+        .collect::<Result<_>>()?;
+    let check = of.check.as_deref().map_or(Check::Unchecked, Check::command);
+    // Versions stand beside the file: one rename puts one in its place.
+    let root = output.with_file_name(format!(".{file}.fairlead"));
+    let place = Place::File(output.clone());
+    Ok(Target {
+        name: shown(output),
+        renderer: Renderer::Operator {
+            template: Box::new(template),
+            file,
+        },
+        settings: applied(&root, place, check, Proxy::Notified(notifiers), apply)?,
+    })
+}
+
+fn read(of: &Template, grammar: Grammar) -> Result<OperatorTemplate> {
+    let text = |path: &Path| {
+        let text = fs::read_to_string(path);
+        text.with_context(|| format!("template {} cannot be read", path.display()))
+    };
+    if let Some(directory) = &of.directory {
+        let entries = fs::read_dir(directory).with_context(|| {
+            format!("template directory {} cannot be read", directory.display())
+        })?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            let end = path.extension().and_then(|end| end.to_str());
+            if let (Some("tmpl" | "conf"), Some(name)) = (end, path.file_name()) {
+                files.push((name.to_string_lossy().into_owned(), text(&path)?));
+            }
+        }
+        return Ok(OperatorTemplate::directory(
+            &shown(directory),
+            &files,
+            grammar,
+        )?);
+    }
+    let file = of.file.as_deref().unwrap_or(Path::new(""));
+    Ok(OperatorTemplate::single(
+        &shown(file),
+        &text(file)?,
+        grammar,
+    )?)
+}
+
+fn applied(
+    root: &Path,
+    place: Place,
+    check: Check,
+    proxy: Proxy,
+    apply: &config::Apply,
+) -> Result<Settings> {
+    let store = Store::open(root, place, Ownership::default())?;
+    let mut pace = Pace::new(u64::from(std::process::id()));
+    pace.debounce = Debounce::new(apply.quiet.0, apply.max_wait.0);
+    pace.budget = BudgetLimits {
+        min_gap: apply.reload_gap.0,
+        per_hour: usize::try_from(apply.reloads_per_hour).unwrap_or(usize::MAX),
+        max_old_processes: usize::try_from(apply.max_old_processes).unwrap_or(usize::MAX),
+    };
+    Ok(Settings {
+        store,
+        check,
+        check_timeout: apply.check_timeout.0,
+        max_checks: MAX_CHECKS,
+        proxy,
+        pace,
+        guard: GuardLimits {
+            max_removed_percent: apply.max_shrink_percent,
+            ..GuardLimits::default()
+        },
+        drain: DRAIN,
+        drift: Some(DriftWatch {
+            interval: apply.drift_check.0,
+            repairs: apply.drift == "repair",
+        }),
+    })
+}
