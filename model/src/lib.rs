@@ -13,6 +13,7 @@ mod cluster;
 mod edge;
 mod endpoints;
 mod event;
+mod gateway;
 mod ingress;
 mod key;
 mod net;
@@ -20,6 +21,7 @@ mod node;
 mod parallel;
 mod policy;
 mod problem;
+mod route;
 mod service;
 mod workload;
 
@@ -31,6 +33,10 @@ pub use edge::{
 };
 pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, Placement};
 pub use event::{Event, Object, SourceState};
+pub use gateway::{
+    AllowedRoutes, BackendTlsPolicy, ConfigMap, Gateway, GatewayAddress, GatewayClass,
+    GatewayListener, ListenerTls, ObjectRef, ReferenceGrant, RouteNamespaces,
+};
 pub use ingress::{
     Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, PathType,
     ServicePortRef,
@@ -45,6 +51,10 @@ pub use policy::{
     RuleAction, Subject, Tier,
 };
 pub use problem::{Problem, Reason};
+pub use route::{
+    HeaderModifier, HttpPath, HttpRedirect, HttpRoute, HttpRouteFilter, HttpRouteMatch,
+    HttpRouteRule, HttpValueMatch, ParentRef, PathModifier, RouteBackend, StreamRoute,
+};
 pub use service::{
     ClusterIps, Scheduler, Service, ServicePort, ServiceType, SessionAffinity, SourceRanges,
     TrafficDistribution, TrafficPolicy, Tuning, WeightedPeer,
