@@ -120,8 +120,19 @@ pub struct ReferenceGrant {
     pub key: ObjectKey,
     /// `spec.from`: group, kind and namespace.
     pub from: Vec<(Arc<str>, Arc<str>, Arc<str>)>,
-    /// `spec.to`: group, kind, and the name where one alone is meant.
-    pub to: Vec<(Arc<str>, Arc<str>, Option<Arc<str>>)>,
+    /// `spec.to`.
+    pub to: Vec<GrantTo>,
+}
+
+/// One entry of `spec.to` of a ReferenceGrant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantTo {
+    /// `group`; empty is the core group.
+    pub group: Arc<str>,
+    /// `kind`.
+    pub kind: Arc<str>,
+    /// `name`, where one alone is meant.
+    pub name: Option<Arc<str>>,
 }
 
 /// `gateway.networking.k8s.io/v1/BackendTLSPolicy`: how a Service's endpoints speak TLS.

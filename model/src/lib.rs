@@ -23,6 +23,7 @@ mod policy;
 mod problem;
 mod route;
 mod service;
+mod status;
 mod workload;
 
 pub mod k8s;
@@ -35,7 +36,7 @@ pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, H
 pub use event::{Event, Object, SourceState};
 pub use gateway::{
     AllowedRoutes, BackendTlsPolicy, ConfigMap, Gateway, GatewayAddress, GatewayClass,
-    GatewayListener, ListenerTls, ObjectRef, ReferenceGrant, RouteNamespaces,
+    GatewayListener, GrantTo, ListenerTls, ObjectRef, ReferenceGrant, RouteNamespaces,
 };
 pub use ingress::{
     Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, PathType,
@@ -59,4 +60,5 @@ pub use service::{
     ClusterIps, Scheduler, Service, ServicePort, ServiceType, SessionAffinity, SourceRanges,
     TrafficDistribution, TrafficPolicy, Tuning, WeightedPeer,
 };
+pub use status::{Condition, ListenerStatus, ObjectStatus, Status};
 pub use workload::{EndpointsAnnotations, HostPort, Labels, Namespace, Pod, Secret};

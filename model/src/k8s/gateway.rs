@@ -11,7 +11,7 @@ use super::read::{Field, Reader};
 use super::selector::selector;
 use crate::{
     AllowedRoutes, BackendTlsPolicy, ConfigMap, Gateway, GatewayAddress, GatewayClass,
-    GatewayListener, ListenerTls, ObjectRef, ReferenceGrant, RouteNamespaces,
+    GatewayListener, GrantTo, ListenerTls, ObjectRef, ReferenceGrant, RouteNamespaces,
 };
 
 const GROUP: &str = "gateway.networking.k8s.io";
@@ -205,7 +205,11 @@ pub(super) fn grant(reader: &Reader<'_>) -> ReferenceGrant {
                     Some(field) => Some(reader.text(&field, NO_GRANT)?.into()),
                     None => None,
                 };
-                Some((group, required(entry, "kind")?, name))
+                Some(GrantTo {
+                    group,
+                    kind: required(entry, "kind")?,
+                    name,
+                })
             })
             .collect(),
     }

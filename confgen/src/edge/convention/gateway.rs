@@ -62,12 +62,15 @@ pub(in crate::edge) struct OfRoute<'a> {
     pub(in crate::edge) key: &'a ObjectKey,
     pub(in crate::edge) generation: i64,
     /// At each parent that is ours.
-    pub(in crate::edge) parents: Vec<(&'a ParentRef, Result<(), Fault>)>,
+    pub(in crate::edge) parents: Parents<'a>,
     /// The first of its references that leads nowhere.
     pub(in crate::edge) unresolved: Option<Fault>,
     /// The first of its parts that cannot be done, and whether none of its rules can.
     pub(in crate::edge) unsupported: Option<(Fault, bool)>,
 }
+
+/// References to Gateways of ours, and whether the route is attached there.
+pub(in crate::edge) type Parents<'a> = Vec<(&'a ParentRef, Result<(), Fault>)>;
 
 /// What Gateways and routes claim.
 pub(super) fn claims(

@@ -13,6 +13,8 @@ use super::EdgeConfig;
 use super::claim::Claims;
 use super::value::Invalid;
 
+pub(super) use self::ingress::ours as our_ingresses;
+
 /// What the conventions in force claim.
 pub(super) fn claims(cluster: &Cluster, config: &EdgeConfig) -> Claims {
     let mut claims = Claims::default();

@@ -2,6 +2,7 @@
 
 mod attachment;
 mod conformance;
+mod status;
 
 use crate::edge::{EdgeConfig, GatewayConvention};
 

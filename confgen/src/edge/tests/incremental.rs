@@ -138,7 +138,10 @@ fn led_to(plan: &EdgePlan) -> Vec<&Id> {
         }
         mirrors.extend(rule.filters.iter().filter_map(|filter| match filter {
             Filter::Mirror(id) => Some(id),
-            _ => None,
+            Filter::RequestHeader(_)
+            | Filter::ResponseHeader(_)
+            | Filter::RewriteHost(_)
+            | Filter::RewritePath(_) => None,
         }));
     }
     let ids = forwards.into_iter().flat_map(|forward| &forward.to);

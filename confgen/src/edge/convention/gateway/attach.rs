@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Cluster, HttpRoute, Kind, ObjectKey, ParentRef, RouteNamespaces, StreamRoute};
 
 use super::listener::OfGateway;
-use super::{Fault, GROUP, OfListener, Speech};
+use super::{Fault, GROUP, OfListener, Parents, Speech};
 use crate::edge::value::HostMatch;
 
 /// What of a route says where it is attached.
@@ -52,7 +52,7 @@ impl<'a> Route<'a> {
         &self,
         cluster: &Cluster,
         gateways: &mut [OfGateway<'_>],
-    ) -> (Vec<(&'a ParentRef, Result<(), Fault>)>, Vec<Served>) {
+    ) -> (Parents<'a>, Vec<Served>) {
         let mut parents = Vec::new();
         let mut served: Vec<Served> = Vec::new();
         for parent in self.parents {

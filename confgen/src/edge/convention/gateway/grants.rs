@@ -35,10 +35,11 @@ impl<'a> Grants<'a> {
         });
         grants.any(|grant| {
             let mut entries = grant.to.iter();
-            entries.any(|(group, of, name)| {
-                group.is_empty()
-                    && **of == *kind
-                    && name.as_ref().is_none_or(|name| *name == to.name)
+            entries.any(|entry| {
+                let is_named = |name: &Arc<str>| *name == to.name;
+                entry.group.is_empty()
+                    && *entry.kind == *kind
+                    && entry.name.as_ref().is_none_or(is_named)
             })
         })
     }

@@ -186,7 +186,7 @@ impl<'a> OfGateway<'a> {
                 "clients' certificates are asked for, which is not done; \
                  without them the listener would be open",
             )),
-            _ => Ok(speech),
+            Speech::Http | Speech::Https | Speech::Passthrough | Speech::Tcp => Ok(speech),
         });
         let accepted = match (&host, &speech) {
             (Err(fault), _) | (_, Err(fault)) => Err(fault.clone()),
