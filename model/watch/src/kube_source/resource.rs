@@ -135,6 +135,16 @@ impl Resource {
         format!("/{root}/{}/{}", self.api_version(), self.plural)
     }
 
+    /// The collection of an object's namespace, or of the cluster.
+    pub(crate) fn path_of(self, key: &model::ObjectKey) -> String {
+        let all = self.path();
+        if key.namespace.is_empty() {
+            return all;
+        }
+        let root = all.strip_suffix(self.plural).unwrap_or(&all);
+        format!("{root}namespaces/{}/{}", key.namespace, self.plural)
+    }
+
     /// The rule of a ClusterRole that lacks.
     pub(crate) fn rule(self, verbs: &str) -> String {
         let Self { group, plural, .. } = self;
