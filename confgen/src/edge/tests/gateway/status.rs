@@ -274,18 +274,18 @@ fn gateways_say_what_of_them_is_not_served() {
         (
             at("{value: 192.0.2.9}"),
             expect![[r#"
-            GatewayClass edge: Accepted g2
-            Gateway infra/gw at []: Accepted not Programmed(AddressNotUsable) g3
-              http ["HTTPRoute"] 0 attached: Accepted Programmed ResolvedRefs not Conflicted(NoConflicts) g3
-        "#]],
+                GatewayClass edge: Accepted g2
+                Gateway infra/gw at []: Accepted not Programmed(AddressNotUsable) g3
+                  http ["HTTPRoute"] 0 attached: Accepted not Programmed(Invalid) ResolvedRefs not Conflicted(NoConflicts) g3
+            "#]],
         ),
         (
             at("{type: Hostname, value: a.example}"),
             expect![[r#"
-            GatewayClass edge: Accepted g2
-            Gateway infra/gw at []: not Accepted(UnsupportedAddress) not Programmed(AddressNotAssigned) g3
-              http ["HTTPRoute"] 0 attached: Accepted Programmed ResolvedRefs not Conflicted(NoConflicts) g3
-        "#]],
+                GatewayClass edge: Accepted g2
+                Gateway infra/gw at []: not Accepted(UnsupportedAddress) not Programmed(AddressNotAssigned) g3
+                  http ["HTTPRoute"] 0 attached: Accepted not Programmed(Invalid) ResolvedRefs not Conflicted(NoConflicts) g3
+            "#]],
         ),
         // An older Gateway has the port for bytes.
         (
