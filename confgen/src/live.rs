@@ -30,7 +30,7 @@ fn free_port() -> u16 {
 }
 
 /// A server that answers with what it was asked.
-fn echo(name: &'static str) -> u16 {
+pub(crate) fn echo(name: &'static str) -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = socket.local_addr().expect("an address").port();
     std::thread::spawn(move || {
@@ -74,7 +74,7 @@ fn answer(mut stream: TcpStream, name: &str) {
 }
 
 /// Status, `Location` and body; the connection may be closed without any.
-fn ask(port: u16, request: &str) -> String {
+pub(crate) fn ask(port: u16, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the proxy listens");
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
@@ -343,8 +343,8 @@ fn check(port: u16) {
     }
 }
 
-#[test]
-fn haproxy_answers_as_the_plan_says() {
+/// Runs HAProxy with a plan for a port and a directory, and asks it.
+pub(crate) fn in_haproxy(plan: impl FnOnce(u16, &str) -> EdgePlan, check: impl FnOnce(u16)) {
     let port = free_port();
     let run = tempfile::tempdir().expect("a directory");
     let run = run.path().to_str().expect("a path");
@@ -361,8 +361,8 @@ fn haproxy_answers_as_the_plan_says() {
     check(port);
 }
 
-#[test]
-fn nginx_answers_as_the_plan_says() {
+/// The same with nginx.
+pub(crate) fn in_nginx(plan: impl FnOnce(u16, &str) -> EdgePlan, check: impl FnOnce(u16)) {
     let port = free_port();
     let run = tempfile::tempdir().expect("a directory");
     let run = run.path().to_str().expect("a path");
@@ -380,6 +380,16 @@ fn nginx_answers_as_the_plan_says() {
     command.args(["-g", "daemon off; master_process off;", "-c"]);
     let _running = started(command, &rendering.rendered, port);
     check(port);
+}
+
+#[test]
+fn haproxy_answers_as_the_plan_says() {
+    in_haproxy(plan, check);
+}
+
+#[test]
+fn nginx_answers_as_the_plan_says() {
+    in_nginx(plan, check);
 }
 
 /// Requests by curl, since it speaks TLS: each to a port, at a host, with what it answers.

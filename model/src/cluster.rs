@@ -9,9 +9,10 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use crate::{
-    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Event, Ingress, IngressClass, Kind,
-    KindSet, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod, Problem, Secret, Service,
-    SourceState,
+    BackendTlsPolicy, ClusterNetworkPolicy, ConfigMap, EndpointSlice, EndpointsAnnotations, Event,
+    Gateway, GatewayClass, HttpRoute, Ingress, IngressClass, Kind, KindSet, Namespace,
+    NetworkPolicy, Node, Object, ObjectKey, Pod, Problem, ReferenceGrant, Secret, Service,
+    SourceState, StreamRoute,
 };
 
 type Objects = RedBlackTreeMapSync<ObjectKey, Object>;
@@ -102,6 +103,24 @@ impl Cluster {
     kind!(endpoints, endpoints_of, Endpoints, EndpointsAnnotations);
     kind!(ingresses, ingress, Ingress, Ingress);
     kind!(ingress_classes, ingress_class, IngressClass, IngressClass);
+    kind!(gateway_classes, gateway_class, GatewayClass, GatewayClass);
+    kind!(gateways, gateway, Gateway, Gateway);
+    kind!(http_routes, http_route, HttpRoute, HttpRoute);
+    kind!(tls_routes, tls_route, TlsRoute, StreamRoute);
+    kind!(tcp_routes, tcp_route, TcpRoute, StreamRoute);
+    kind!(
+        reference_grants,
+        reference_grant,
+        ReferenceGrant,
+        ReferenceGrant
+    );
+    kind!(
+        backend_tls_policies,
+        backend_tls_policy,
+        BackendTlsPolicy,
+        BackendTlsPolicy
+    );
+    kind!(config_maps, config_map, ConfigMap, ConfigMap);
 }
 
 impl Cluster {

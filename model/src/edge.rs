@@ -21,6 +21,8 @@ pub struct ServiceEdge {
     pub load_balancer_ip: Option<Arc<str>>,
     /// `status.loadBalancer.ingress[].ip`.
     pub ingress_ips: Vec<IpAddr>,
+    /// `spec.ports[].appProtocol`, of ports that have one.
+    pub app_protocols: BTreeMap<PortName, Arc<str>>,
 }
 
 /// Of a Pod.

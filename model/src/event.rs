@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    ClusterNetworkPolicy, EndpointSlice, EndpointsAnnotations, Ingress, IngressClass, Kind,
-    Namespace, NetworkPolicy, Node, ObjectKey, Pod, Problem, Secret, Service,
+    BackendTlsPolicy, ClusterNetworkPolicy, ConfigMap, EndpointSlice, EndpointsAnnotations,
+    Gateway, GatewayClass, HttpRoute, Ingress, IngressClass, Kind, Namespace, NetworkPolicy, Node,
+    ObjectKey, Pod, Problem, ReferenceGrant, Secret, Service, StreamRoute,
 };
 
 /// One object of any kind, reduced. Variants share the object, never copy it.
@@ -32,6 +33,22 @@ pub enum Object {
     Ingress(Arc<Ingress>),
     /// An IngressClass.
     IngressClass(Arc<IngressClass>),
+    /// A GatewayClass.
+    GatewayClass(Arc<GatewayClass>),
+    /// A Gateway.
+    Gateway(Arc<Gateway>),
+    /// An HTTPRoute.
+    HttpRoute(Arc<HttpRoute>),
+    /// A TLSRoute.
+    TlsRoute(Arc<StreamRoute>),
+    /// A TCPRoute.
+    TcpRoute(Arc<StreamRoute>),
+    /// A ReferenceGrant.
+    ReferenceGrant(Arc<ReferenceGrant>),
+    /// A BackendTLSPolicy.
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
+    /// A ConfigMap.
+    ConfigMap(Arc<ConfigMap>),
 }
 
 impl Object {
@@ -49,6 +66,14 @@ impl Object {
             Self::Endpoints(object) => &object.key,
             Self::Ingress(object) => &object.key,
             Self::IngressClass(object) => &object.key,
+            Self::GatewayClass(object) => &object.key,
+            Self::Gateway(object) => &object.key,
+            Self::HttpRoute(object) => &object.key,
+            Self::TlsRoute(object) => &object.key,
+            Self::TcpRoute(object) => &object.key,
+            Self::ReferenceGrant(object) => &object.key,
+            Self::BackendTlsPolicy(object) => &object.key,
+            Self::ConfigMap(object) => &object.key,
         }
     }
 }

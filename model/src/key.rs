@@ -93,11 +93,27 @@ pub enum Kind {
     Ingress,
     /// `networking.k8s.io/v1/IngressClass` (confgen)
     IngressClass,
+    /// `gateway.networking.k8s.io/v1/GatewayClass` (confgen)
+    GatewayClass,
+    /// `gateway.networking.k8s.io/v1/Gateway` (confgen)
+    Gateway,
+    /// `gateway.networking.k8s.io/v1/HTTPRoute` (confgen)
+    HttpRoute,
+    /// `gateway.networking.k8s.io/v1/TLSRoute` (confgen)
+    TlsRoute,
+    /// `gateway.networking.k8s.io/v1alpha2/TCPRoute` (confgen)
+    TcpRoute,
+    /// `gateway.networking.k8s.io/v1beta1/ReferenceGrant` (confgen)
+    ReferenceGrant,
+    /// `gateway.networking.k8s.io/v1/BackendTLSPolicy` (confgen)
+    BackendTlsPolicy,
+    /// `v1/ConfigMap`, of which only authorities matter (confgen)
+    ConfigMap,
 }
 
 impl Kind {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 19] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Node,
@@ -109,19 +125,41 @@ impl Kind {
         Self::Endpoints,
         Self::Ingress,
         Self::IngressClass,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
+        Self::ReferenceGrant,
+        Self::BackendTlsPolicy,
+        Self::ConfigMap,
     ];
 
     /// Whether its objects live in namespaces.
     pub fn is_namespaced(self) -> bool {
         !matches!(
             self,
-            Self::Node | Self::Namespace | Self::ClusterNetworkPolicy | Self::IngressClass
+            Self::Node
+                | Self::Namespace
+                | Self::ClusterNetworkPolicy
+                | Self::IngressClass
+                | Self::GatewayClass
         )
     }
 
     /// Whether clusters may do without it: its CRD need not be installed.
     pub fn is_optional(self) -> bool {
-        self == Self::ClusterNetworkPolicy
+        matches!(
+            self,
+            Self::ClusterNetworkPolicy
+                | Self::GatewayClass
+                | Self::Gateway
+                | Self::HttpRoute
+                | Self::TlsRoute
+                | Self::TcpRoute
+                | Self::ReferenceGrant
+                | Self::BackendTlsPolicy
+        )
     }
 
     /// The `kind` of a manifest, as Kubernetes spells it.
@@ -138,6 +176,14 @@ impl Kind {
             Self::Endpoints => "Endpoints",
             Self::Ingress => "Ingress",
             Self::IngressClass => "IngressClass",
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::HttpRoute => "HTTPRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod edge;
 mod endpoints;
 mod event;
+mod gateway;
 mod ingress;
 mod key;
 mod net;
@@ -20,7 +21,9 @@ mod node;
 mod parallel;
 mod policy;
 mod problem;
+mod route;
 mod service;
+mod status;
 mod workload;
 
 pub mod k8s;
@@ -31,6 +34,10 @@ pub use edge::{
 };
 pub use endpoints::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Hints, Placement};
 pub use event::{Event, Object, SourceState};
+pub use gateway::{
+    AllowedRoutes, BackendTlsPolicy, ConfigMap, Gateway, GatewayAddress, GatewayClass,
+    GatewayListener, GrantTo, ListenerTls, ObjectRef, ReferenceGrant, RouteNamespaces,
+};
 pub use ingress::{
     Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, PathType,
     ServicePortRef,
@@ -45,8 +52,13 @@ pub use policy::{
     RuleAction, Subject, Tier,
 };
 pub use problem::{Problem, Reason};
+pub use route::{
+    HeaderModifier, HttpPath, HttpRedirect, HttpRoute, HttpRouteFilter, HttpRouteMatch,
+    HttpRouteRule, HttpValueMatch, ParentRef, PathModifier, RouteBackend, StreamRoute,
+};
 pub use service::{
     ClusterIps, Scheduler, Service, ServicePort, ServiceType, SessionAffinity, SourceRanges,
     TrafficDistribution, TrafficPolicy, Tuning, WeightedPeer,
 };
+pub use status::{Condition, ListenerStatus, ObjectStatus, Status};
 pub use workload::{EndpointsAnnotations, HostPort, Labels, Namespace, Pod, Secret};

@@ -49,7 +49,15 @@ impl Reason {
             | Kind::Secret
             | Kind::Endpoints
             | Kind::Ingress
-            | Kind::IngressClass => Self::InvalidObject,
+            | Kind::IngressClass
+            | Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::HttpRoute
+            | Kind::TlsRoute
+            | Kind::TcpRoute
+            | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
+            | Kind::ConfigMap => Self::InvalidObject,
         }
     }
 

@@ -145,6 +145,14 @@ fn count(cluster: &Cluster, kind: Kind) -> usize {
         Kind::Endpoints => cluster.endpoints().count(),
         Kind::Ingress => cluster.ingresses().count(),
         Kind::IngressClass => cluster.ingress_classes().count(),
+        Kind::GatewayClass => cluster.gateway_classes().count(),
+        Kind::Gateway => cluster.gateways().count(),
+        Kind::HttpRoute => cluster.http_routes().count(),
+        Kind::TlsRoute => cluster.tls_routes().count(),
+        Kind::TcpRoute => cluster.tcp_routes().count(),
+        Kind::ReferenceGrant => cluster.reference_grants().count(),
+        Kind::BackendTlsPolicy => cluster.backend_tls_policies().count(),
+        Kind::ConfigMap => cluster.config_maps().count(),
     }
 }
 

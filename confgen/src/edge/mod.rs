@@ -20,6 +20,7 @@ mod plan;
 mod precedence;
 mod resolve;
 mod simulate;
+mod status;
 #[cfg(test)]
 mod tests;
 pub mod value;
@@ -38,3 +39,4 @@ pub use plan::{
     Unknown, ValueMatch, Views, VirtualHost,
 };
 pub use simulate::{Answer, Request, simulate};
+pub use status::statuses;

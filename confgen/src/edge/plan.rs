@@ -3,6 +3,7 @@
 //! Made by [`super::compile`]; lowered to HAProxy, nginx and operators' templates, and asked by the
 //! routing simulator. Everything in it is typed and ordered: equal clusters give equal plans.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -436,7 +437,7 @@ pub struct Certificate {
 }
 
 /// Which object, and which part of it, asked for something.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// `metadata.creationTimestamp`: the oldest of two claims wins.
     pub created_unix_seconds: i64,
@@ -446,6 +447,32 @@ pub struct Origin {
     pub kind: Kind,
     /// Path of the field.
     pub field: Arc<str>,
+}
+
+impl Ord for Origin {
+    /// By age, then by name, then in the order of lists: the second rule is before the eleventh.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let object = (self.created_unix_seconds, &self.key, self.kind);
+        object
+            .cmp(&(other.created_unix_seconds, &other.key, other.kind))
+            .then_with(|| self.parts().cmp(other.parts()))
+    }
+}
+
+impl Origin {
+    /// Parts of the field. Of two indices the longer text is the greater number.
+    fn parts(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.field.split(['[', ']']).map(|part| {
+            let is_index = part.bytes().all(|byte| byte.is_ascii_digit());
+            (if is_index { part.len() } else { 0 }, part)
+        })
+    }
+}
+
+impl PartialOrd for Origin {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A claim that is not served.

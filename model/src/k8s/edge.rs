@@ -1,6 +1,8 @@
 //! What only edge proxies read of Services, Pods and Namespaces.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -42,7 +44,22 @@ pub(super) fn service(reader: &Reader<'_>) -> ServiceEdge {
             .and_then(|field| reader.text(&field, "the Service has no address of its own"))
             .map(Into::into),
         ingress_ips: ingress.collect(),
+        app_protocols: app_protocols(reader),
     }
+}
+
+fn app_protocols(reader: &Reader<'_>) -> BTreeMap<PortName, Arc<str>> {
+    let effect = "the port's protocol is taken as not told";
+    let ports = reader.mappings(&reader.section("spec"), "ports", effect);
+    let told = ports.iter().filter_map(|entry| {
+        let protocol = reader.text(&entry.get("appProtocol")?, effect)?;
+        let name = match entry.get("name") {
+            Some(name) => Some(reader.text(&name, effect)?),
+            None => None,
+        };
+        Some((PortName::new(name), protocol.into()))
+    });
+    told.collect()
 }
 
 pub(super) fn pod(reader: &Reader<'_>) -> PodEdge {

@@ -6,6 +6,7 @@
 mod cluster_network_policy;
 mod edge;
 mod endpoint_slice;
+mod gateway;
 mod ingress;
 mod network_policy;
 mod node;
@@ -96,6 +97,14 @@ fn of_kind(detail: Detail, reader: &Reader<'_>) -> Option<Object> {
         Kind::Endpoints => Object::Endpoints(workload::endpoints(reader).into()),
         Kind::Ingress => Object::Ingress(ingress::ingress(reader).into()),
         Kind::IngressClass => Object::IngressClass(ingress::class(reader).into()),
+        Kind::GatewayClass => Object::GatewayClass(gateway::class(reader).into()),
+        Kind::Gateway => Object::Gateway(gateway::gateway(reader)?.into()),
+        Kind::HttpRoute => Object::HttpRoute(gateway::route::http(reader)?.into()),
+        Kind::TlsRoute => Object::TlsRoute(gateway::route::stream(reader)?.into()),
+        Kind::TcpRoute => Object::TcpRoute(gateway::route::stream(reader)?.into()),
+        Kind::ReferenceGrant => Object::ReferenceGrant(gateway::grant(reader).into()),
+        Kind::BackendTlsPolicy => Object::BackendTlsPolicy(gateway::backend_tls(reader).into()),
+        Kind::ConfigMap => Object::ConfigMap(gateway::config_map(reader)?.into()),
     })
 }
 

@@ -278,7 +278,8 @@ fn slices_of_names_are_no_problem_and_no_object() {
 #[test]
 fn an_object_and_its_events_have_one_name() {
     for kind in Kind::ALL {
-        let object = json!({"metadata": {"namespace": "a", "name": "b"}, "addressType": "IPv4"});
+        let object = json!({"metadata": {"namespace": "a", "name": "b"}, "addressType": "IPv4",
+            "data": {"ca.crt": ""}});
         let reduced = reduce(kind, &object);
         assert_eq!(reduced.object.unwrap().key(), &reduced.key, "{kind}");
     }

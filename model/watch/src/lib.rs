@@ -6,6 +6,7 @@
 mod events;
 pub mod kube_source;
 pub mod manifests;
+mod status;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
 pub use events::post_events;
+pub use status::{LeaseTiming, StatusWriter, write_statuses};
 
 /// A source of events.
 #[derive(Clone, Debug)]

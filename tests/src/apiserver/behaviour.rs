@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Kind, KindSet};
+use model::{Kind, KindSet, ObjectKey};
 use serde_json::Value;
 
 /// Conduct of the server. The default is a server without faults.
@@ -23,6 +23,10 @@ pub struct Behaviour {
     pub status: Option<u16>,
     /// Every request about Events is answered with this status, and does nothing.
     pub events_status: Option<u16>,
+    /// Every request about Leases is answered with this status, and does nothing.
+    pub leases_status: Option<u16>,
+    /// The status of these kinds is not to be patched: 403.
+    pub forbid_status: KindSet,
     /// Pause before every answer.
     pub delay: Duration,
     /// How an expired version is reported to a watch.
@@ -45,6 +49,8 @@ impl Default for Behaviour {
             frozen_at: None,
             status: None,
             events_status: None,
+            leases_status: None,
+            forbid_status: KindSet::new(),
             delay: Duration::ZERO,
             gone: GoneForm::Status,
             extra_items: BTreeMap::new(),
@@ -105,6 +111,28 @@ pub struct Request {
     pub verb: Verb,
     /// The parameters, decoded.
     pub query: BTreeMap<String, String>,
+    /// Status of the answer.
+    pub status: u16,
+}
+
+/// What a request for a single object wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectVerb {
+    /// The object.
+    Get,
+    /// Another status.
+    PatchStatus,
+}
+
+/// A request for a single object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRequest {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub key: ObjectKey,
+    /// What.
+    pub verb: ObjectVerb,
     /// Status of the answer.
     pub status: u16,
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
 use model::{Kind, ObjectKey};
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::behaviour::{Behaviour, GoneForm, Request, Verb};
 use super::events;
+use super::objects::{self, Named};
 use super::resource::{Collection, api_version, plural};
 use super::store::Store;
 use super::stream;
@@ -29,6 +31,14 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
             "/api/v1/namespaces/{namespace}/events/{name}",
             axum::routing::patch(events::patch),
         )
+        .route(
+            "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
+            axum::routing::post(objects::create_lease),
+        )
+        .route(
+            "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}",
+            axum::routing::get(objects::lease).patch(objects::lease),
+        )
         .fallback(serve)
         .with_state(shared)
 }
@@ -37,7 +47,13 @@ async fn serve(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
     Query(query): Query<Parameters>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
+    if let Some(named) = Named::parse(uri.path()) {
+        return objects::serve(&shared, &named, &method, &headers, &body).await;
+    }
     let Some(collection) = Collection::parse(uri.path()) else {
         return Failure::new(
             404,

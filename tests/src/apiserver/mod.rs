@@ -1,6 +1,6 @@
 //! A small API server for tests: list and watch as Kubernetes specifies them, with faults.
 //!
-//! It serves the kinds of [`model::Kind`], and takes Events, over HTTP/1.1 (with [`ApiServer::start_tls`] over TLS
+//! It serves the kinds of [`model::Kind`], and takes Events, Leases and status, over HTTP/1.1 (with [`ApiServer::start_tls`] over TLS
 //! with client certificates) from a versioned store in memory. Tests write objects through
 //! [`ApiServer::apply`] and [`ApiServer::delete`], not over HTTP, and change its conduct through
 //! [`ApiServer::behave`] and [`ApiServer::inject`]. There is no admission: malformed objects are
@@ -9,6 +9,7 @@
 mod behaviour;
 mod events;
 mod http;
+mod objects;
 mod resource;
 mod store;
 mod stream;
@@ -28,7 +29,10 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, watch};
 
-pub use behaviour::{Behaviour, EventRequest, EventVerb, GoneForm, Injection, Request, Verb};
+pub use behaviour::{
+    Behaviour, EventRequest, EventVerb, GoneForm, Injection, ObjectRequest, ObjectVerb, Request,
+    Verb,
+};
 
 use store::Store;
 use tls::Tls;
@@ -58,6 +62,8 @@ struct State {
     /// Events, which nobody watches, so they have no versions here.
     events: BTreeMap<ObjectKey, Value>,
     event_requests: Vec<EventRequest>,
+    leases: BTreeMap<ObjectKey, Value>,
+    object_requests: Vec<ObjectRequest>,
 }
 
 impl Shared {
@@ -222,6 +228,22 @@ impl ApiServer {
     /// Every request so far to make or change an Event.
     pub fn event_requests(&self) -> Vec<EventRequest> {
         self.shared.state().event_requests.clone()
+    }
+
+    /// An object as it is stored.
+    pub fn object(&self, kind: Kind, key: &ObjectKey) -> Option<Value> {
+        self.shared.state().store.get(kind, key)
+    }
+
+    /// A Lease.
+    pub fn lease(&self, namespace: &str, name: &str) -> Option<Value> {
+        let key = ObjectKey::new(namespace, name);
+        self.shared.state().leases.get(&key).cloned()
+    }
+
+    /// Every request so far for a single object.
+    pub fn object_requests(&self) -> Vec<ObjectRequest> {
+        self.shared.state().object_requests.clone()
     }
 
     /// How many watches of `kind` are open.

@@ -37,12 +37,19 @@ pub(super) fn api_version(kind: Kind) -> &'static str {
         Kind::EndpointSlice => "discovery.k8s.io/v1",
         Kind::NetworkPolicy | Kind::Ingress | Kind::IngressClass => "networking.k8s.io/v1",
         Kind::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
+        Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::BackendTlsPolicy => {
+            "gateway.networking.k8s.io/v1"
+        }
+        Kind::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
+        // Not the newest: clusters with an older bundle have no other.
+        Kind::TlsRoute | Kind::TcpRoute => "gateway.networking.k8s.io/v1alpha2",
         Kind::Service
         | Kind::Node
         | Kind::Pod
         | Kind::Namespace
         | Kind::Secret
-        | Kind::Endpoints => "v1",
+        | Kind::Endpoints
+        | Kind::ConfigMap => "v1",
     }
 }
 
@@ -60,12 +67,24 @@ pub(super) fn plural(kind: Kind) -> &'static str {
         Kind::Endpoints => "endpoints",
         Kind::Ingress => "ingresses",
         Kind::IngressClass => "ingressclasses",
+        Kind::GatewayClass => "gatewayclasses",
+        Kind::Gateway => "gateways",
+        Kind::HttpRoute => "httproutes",
+        Kind::TlsRoute => "tlsroutes",
+        Kind::TcpRoute => "tcproutes",
+        Kind::ReferenceGrant => "referencegrants",
+        Kind::BackendTlsPolicy => "backendtlspolicies",
+        Kind::ConfigMap => "configmaps",
     }
 }
 
 pub(super) fn is_namespaced(kind: Kind) -> bool {
     !matches!(
         kind,
-        Kind::Node | Kind::Namespace | Kind::ClusterNetworkPolicy | Kind::IngressClass
+        Kind::Node
+            | Kind::Namespace
+            | Kind::ClusterNetworkPolicy
+            | Kind::IngressClass
+            | Kind::GatewayClass
     )
 }

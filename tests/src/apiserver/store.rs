@@ -133,6 +133,10 @@ impl Store {
             .collect()
     }
 
+    pub(super) fn get(&self, kind: Kind, key: &ObjectKey) -> Option<Value> {
+        self.current(kind, key).map(|(_, object)| (*object).clone())
+    }
+
     fn current(&self, kind: Kind, key: &ObjectKey) -> Option<(u64, Arc<Value>)> {
         let last = self.objects.get(&(kind, key.clone()))?.last()?;
         Some((last.version, Arc::clone(last.object.as_ref()?)))

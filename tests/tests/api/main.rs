@@ -20,5 +20,6 @@ mod refused;
 mod resume;
 #[cfg(test)]
 mod servers;
+mod status;
 #[cfg(test)]
 mod sync;

@@ -33,8 +33,7 @@ pub(super) fn claims(
     config: &EdgeConfig,
 ) -> Claims {
     let mut claims = Claims::default();
-    let mut ours: Vec<_> = cluster.ingresses().collect();
-    ours.retain(|(_, ingress)| is_ours(cluster, convention, ingress));
+    let ours: Vec<_> = ours(cluster, convention).collect();
     let each = ours.iter().map(|(key, ingress)| OfIngress {
         cluster,
         config,
@@ -57,6 +56,15 @@ pub(super) fn claims(
         ingress.claim(&canaries, &mut claims);
     }
     claims
+}
+
+/// Ingresses of our classes.
+pub(in crate::edge) fn ours<'a>(
+    cluster: &'a Cluster,
+    convention: &'a IngressConvention,
+) -> impl Iterator<Item = (&'a ObjectKey, &'a Arc<Ingress>)> {
+    let all = cluster.ingresses();
+    all.filter(move |(_, ingress)| is_ours(cluster, convention, ingress))
 }
 
 /// Whether an Ingress is for this edge: by its class's controller, by the class's name, or without

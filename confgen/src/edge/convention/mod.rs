@@ -1,6 +1,7 @@
 //! How objects say what they want of the edge. One file a convention.
 
 mod endpoints;
+pub(super) mod gateway;
 mod ingress;
 mod pods;
 mod services;
@@ -11,6 +12,8 @@ use model::{Cluster, Kind, KindSet, ObjectKey, Problem};
 use super::EdgeConfig;
 use super::claim::Claims;
 use super::value::Invalid;
+
+pub(super) use self::ingress::ours as our_ingresses;
 
 /// What the conventions in force claim.
 pub(super) fn claims(cluster: &Cluster, config: &EdgeConfig) -> Claims {
@@ -23,6 +26,9 @@ pub(super) fn claims(cluster: &Cluster, config: &EdgeConfig) -> Claims {
     }
     if let Some(convention) = &config.ingress {
         claims.extend(ingress::claims(cluster, convention, config));
+    }
+    if let Some(convention) = &config.gateway {
+        claims.extend(gateway::claims(cluster, convention, config));
     }
     for convention in &config.pods {
         claims.extend(pods::claims(cluster, convention, config));
@@ -43,6 +49,22 @@ pub(super) fn kinds(config: &EdgeConfig) -> KindSet {
         kinds.extend([
             Kind::Ingress,
             Kind::IngressClass,
+            Kind::Service,
+            Kind::EndpointSlice,
+            Kind::Secret,
+        ]);
+    }
+    if config.gateway.is_some() {
+        kinds.extend([
+            Kind::GatewayClass,
+            Kind::Gateway,
+            Kind::HttpRoute,
+            Kind::TlsRoute,
+            Kind::TcpRoute,
+            Kind::ReferenceGrant,
+            Kind::BackendTlsPolicy,
+            Kind::ConfigMap,
+            Kind::Namespace,
             Kind::Service,
             Kind::EndpointSlice,
             Kind::Secret,

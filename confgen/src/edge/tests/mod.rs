@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod endpoints;
+mod gateway;
 mod incremental;
 mod ingress;
 mod pods;

@@ -23,7 +23,15 @@ impl HeaderName {
         }
     }
 
-    /// As text, lower case.
+    /// Reads the name of a query parameter, where upper and lower case differ.
+    ///
+    /// # Errors
+    /// [`Invalid`] where it is none, or of other characters than headers' names.
+    pub fn of_parameter(text: &str) -> Result<Self, Invalid> {
+        Self::parse(text).map(|_| Self(text.into()))
+    }
+
+    /// As text: lower case, but for a query parameter's.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -135,6 +135,82 @@ fn samples() -> Vec<(Kind, Value)> {
             }),
         ),
     ]
+    .into_iter()
+    .chain(gateway_samples())
+    .collect()
+}
+
+fn gateway_samples() -> Vec<(Kind, Value)> {
+    let metadata = json!({"namespace": "shop", "name": "web", "generation": 3,
+        "creationTimestamp": "2026-01-02T03:04:05Z"});
+    let parents = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "edge",
+        "name": "public", "sectionName": "web", "port": 80}]);
+    let backend = json!({"group": "", "kind": "Service", "namespace": "shop", "name": "web", "port": 80, "weight": 2});
+    let stream = json!({"metadata": metadata, "spec": {"parentRefs": parents, "hostnames": ["db.example"],
+        "rules": [{"backendRefs": [backend]}]}});
+    let headers = json!({"set": [{"name": "a", "value": "b"}], "add": [{"name": "c", "value": "d"}], "remove": ["e"]});
+    vec![
+        (
+            Kind::GatewayClass,
+            json!({"metadata": {"name": "edge", "generation": 1}, "spec": {"controllerName": "fairlead.io/edge"}}),
+        ),
+        (
+            Kind::Gateway,
+            json!({
+                "metadata": metadata,
+                "spec": {"gatewayClassName": "edge", "addresses": [{"type": "IPAddress", "value": "192.0.2.1"}],
+                    "listeners": [{"name": "web", "hostname": "*.example", "port": 443, "protocol": "HTTPS",
+                        "tls": {"mode": "Terminate",
+                            "certificateRefs": [{"group": "", "kind": "Secret", "namespace": "certs", "name": "web"}]},
+                        "allowedRoutes": {"kinds": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}],
+                            "namespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}}}]},
+            }),
+        ),
+        (
+            Kind::HttpRoute,
+            json!({
+                "metadata": metadata,
+                "spec": {"parentRefs": parents, "hostnames": ["shop.example"], "rules": [
+                    {"matches": [{"path": {"type": "Exact", "value": "/a"}, "method": "GET",
+                            "headers": [{"type": "Exact", "name": "x", "value": "y"}],
+                            "queryParams": [{"type": "RegularExpression", "name": "x", "value": "y"}]}],
+                        "filters": [
+                            {"type": "RequestHeaderModifier", "requestHeaderModifier": headers},
+                            {"type": "ResponseHeaderModifier", "responseHeaderModifier": headers},
+                            {"type": "RequestMirror", "requestMirror": {"backendRef": backend}},
+                            {"type": "URLRewrite", "urlRewrite": {"hostname": "in.example",
+                                "path": {"type": "ReplaceFullPath", "replaceFullPath": "/b"}}}],
+                        "backendRefs": [backend],
+                        "timeouts": {"request": "10s", "backendRequest": "5s"}},
+                    {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "hostname": "a.example",
+                        "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/b"}, "port": 8443, "statusCode": 301}}]},
+                ]},
+            }),
+        ),
+        (Kind::TlsRoute, stream.clone()),
+        (Kind::TcpRoute, stream),
+        (
+            Kind::ReferenceGrant,
+            json!({
+                "metadata": {"namespace": "certs", "name": "web"},
+                "spec": {"from": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "edge"}],
+                    "to": [{"group": "", "kind": "Secret", "name": "web"}]},
+            }),
+        ),
+        (
+            Kind::BackendTlsPolicy,
+            json!({
+                "metadata": metadata,
+                "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "web", "sectionName": "https"}],
+                    "validation": {"hostname": "in.example",
+                        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}},
+            }),
+        ),
+        (
+            Kind::ConfigMap,
+            json!({"metadata": {"namespace": "shop", "name": "ca"}, "data": {"ca.crt": "PEM"}}),
+        ),
+    ]
 }
 
 /// The pointers to every part of a value but the whole.

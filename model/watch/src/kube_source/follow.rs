@@ -127,6 +127,7 @@ impl Follower {
     /// Lists until a list is believed. Of a kind that clusters may do without, and that the server
     /// does not know, there is nothing, at no version.
     async fn list(&mut self) -> Result<Listed, Closed> {
+        let mut unknown = 0;
         loop {
             let listed = list(
                 &self.servers,
@@ -135,7 +136,14 @@ impl Follower {
                 self.timing.answer,
             );
             let listed = match listed.await {
-                Err(Failure::Unknown(_)) if self.kind.is_optional() => Ok(Listed::default()),
+                Err(Failure::Unknown(_)) if self.kind.is_optional() => {
+                    self.collection.next_version();
+                    unknown += 1;
+                    if unknown < self.collection.versions() {
+                        continue;
+                    }
+                    Ok(Listed::default())
+                }
                 listed => listed,
             };
             match listed {

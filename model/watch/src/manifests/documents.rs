@@ -4,6 +4,8 @@ use model::Kind;
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use crate::kube_source::resource::Resource;
+
 /// Hands on every object of the kinds the model knows, with its namespace filled in, one at a time:
 /// as JSON they are large. Answers the documents that cannot be read, by number from 1, and why; each
 /// costs itself alone.
@@ -76,20 +78,22 @@ fn collect(value: Value, sink: &mut impl FnMut(Kind, Value)) {
         }
         return;
     }
-    let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == name) else {
-        tracing::debug!(kind = name, "not a kind of the model");
+    let version = value.get("apiVersion").and_then(Value::as_str);
+    let group = version.map(|version| version.split_once('/').map_or("", |(group, _)| group));
+    let is_of_group = |kind| group.is_none_or(|group| group == Resource::of(kind).group);
+    let mut kinds = Kind::ALL.into_iter();
+    // Others have a Gateway, or a Service, too.
+    let found = kinds.find(|kind| kind.as_str() == name && is_of_group(*kind));
+    let Some(kind) = found else {
+        tracing::debug!(kind = name, group, "not a kind of the model");
         return;
     };
     sink(kind, with_namespace(kind, value));
 }
 
 fn with_namespace(kind: Kind, mut value: Value) -> Value {
-    let cluster_scoped = matches!(
-        kind,
-        Kind::Node | Kind::Namespace | Kind::ClusterNetworkPolicy
-    );
     if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
-        if cluster_scoped {
+        if !kind.is_namespaced() {
             metadata.remove("namespace");
         } else {
             metadata
@@ -129,7 +133,7 @@ mod tests {
 
     #[test]
     fn lists_are_taken_apart_and_namespaces_filled_in() {
-        let text = "kind: List\nitems:\n- {kind: Service, metadata: {name: a}}\n- {kind: Deployment, metadata: {name: b}}\n---\nkind: NodeList\nitems: [{metadata: {name: n, namespace: x}}]\n---\nkind: ClusterNetworkPolicy\nmetadata: {name: c}\n";
+        let text = "kind: List\nitems:\n- {kind: Service, metadata: {name: a}}\n- {kind: Deployment, metadata: {name: b}}\n- {apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g}}\n---\nkind: NodeList\nitems: [{metadata: {name: n, namespace: x}}]\n---\nkind: ClusterNetworkPolicy\nmetadata: {name: c}\n";
         let (objects, _) = read(text);
         let found: Vec<_> = objects
             .iter()
