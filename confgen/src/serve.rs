@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use model::Cluster;
+use model_watch::{LeaseTiming, Source, StatusWriter};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,29 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
                 .await?)
         });
     }
+    let (told, to_tell) = watch::channel(Vec::new());
+    let (found, problems) = watch::channel(Vec::new());
+    if let (None, Source::Kube(options)) = (&once, settings.cluster.source()) {
+        let node: Arc<str> = holder().into();
+        let (of_events, token) = (options.clone(), cancel.clone());
+        let component = Arc::clone(&node);
+        tasks.spawn(async move {
+            model_watch::post_events(of_events, COMPONENT, component, problems, token).await;
+            Ok(())
+        });
+        if let Some(lease) = settings.lease.clone() {
+            let writer = StatusWriter {
+                lease,
+                holder: format!("{node}-{}", std::process::id()),
+                timing: LeaseTiming::default(),
+            };
+            let token = cancel.clone();
+            tasks.spawn(async move {
+                model_watch::write_statuses(options, writer, to_tell, token).await;
+                Ok(())
+            });
+        }
+    }
     let token = cancel.clone();
     tasks.spawn(async move {
         let mut cluster = Cluster::default();
@@ -83,7 +107,7 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             compiler.whole(&cluster).clone(),
             settings.edge,
         );
-        world.say();
+        world.tell(&told, &found);
         worlds.send_replace(Some(world.input()));
         while let Some(deletions) = world::settle(&mut cluster, &mut events, QUIET, &token).await {
             let changes = cluster.take_changes();
@@ -92,7 +116,7 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             }
             let plan = compiler.update(&cluster, &changes).clone();
             world = world.next(cluster.clone(), plan, deletions);
-            world.say();
+            world.tell(&told, &found);
             worlds.send_replace(Some(world.input()));
         }
         Ok(())
@@ -106,6 +130,14 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         ended.context("a task panicked; this is a bug")??;
     }
     Ok(())
+}
+
+const COMPONENT: &str = "fairlead-confgen";
+
+/// This machine's name, which Events carry.
+fn holder() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }
 
 /// One application, for `apply`.

@@ -156,6 +156,11 @@ impl Cluster {
             .unwrap_or_default()
     }
 
+    /// An object of any kind.
+    pub fn object(&self, kind: Kind, key: &ObjectKey) -> Option<&Object> {
+        self.objects.get(&kind)?.get(key)
+    }
+
     /// Whether each of `kinds` has been listed.
     pub fn is_synced(&self, kinds: &KindSet) -> bool {
         kinds.is_subset(&self.synced)

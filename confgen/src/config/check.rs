@@ -112,7 +112,21 @@ impl File {
             },
             apply: self::apply(apply)?,
             status,
+            lease: lease(&self.status.lease)?,
         })
+    }
+}
+
+fn lease(text: &str) -> Checked<Option<ObjectKey>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.split_once('/') {
+        Some((namespace, name)) if !name.contains('/') => Ok(Some(ObjectKey::new(namespace, name))),
+        Some(_) | None => {
+            let message = format!("is {text:?}, not NAMESPACE/NAME");
+            Err(Mistake::at("status.lease", message))
+        }
     }
 }
 

@@ -32,7 +32,7 @@ impl Period {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = self.0.as_millis();
-        let fits = |(_, of): &&(&str, u64)| milliseconds % u128::from(*of) == 0;
+        let fits = |(_, of): &&(&str, u64)| milliseconds.is_multiple_of(u128::from(*of));
         let (name, of) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);
         write!(f, "{}{name}", milliseconds / u128::from(*of))
     }

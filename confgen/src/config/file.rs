@@ -326,12 +326,16 @@ pub struct HostClaim {
 pub struct Status {
     /// Where health, readiness, metrics and status are served; empty is nowhere.
     pub listen: String,
+    /// `NAMESPACE/NAME` of the Lease whose holder writes the status of Gateways, routes and
+    /// Ingresses; empty writes none.
+    pub lease: String,
 }
 
 impl Default for Status {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:9115".to_owned(),
+            lease: "kube-system/fairlead-confgen".to_owned(),
         }
     }
 }

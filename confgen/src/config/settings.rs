@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::ObjectKey;
 use model::k8s::Detail;
 use model_watch::{Source, kube_source};
 
@@ -24,6 +25,8 @@ pub struct Settings {
     pub apply: Apply,
     /// Where health, readiness, metrics and status are served.
     pub status: Option<SocketAddr>,
+    /// The Lease whose holder writes the status of objects.
+    pub lease: Option<ObjectKey>,
 }
 
 /// What is written.

@@ -118,6 +118,7 @@ fn dispatcher_is_carried_over() {
             directory = "/etc/nginx"
             pid_file = "/run/nginx.pid"
             check = "nginx -t -q -c"
+            temporary_directory = "/var/lib/nginx"
 
             [apply]
             quiet = "100ms"
@@ -132,6 +133,7 @@ fn dispatcher_is_carried_over() {
 
             [status]
             listen = "127.0.0.1:9115"
+            lease = "kube-system/fairlead-confgen"
         "#]],
     );
     expect![[r#"SSL_CERT and SSL_KEY are not read: the default certificate is a TLS Secret, `defaults.certificate` = "NAMESPACE/NAME""#]].assert_eq(&carried.notes.join("\n"));
@@ -158,48 +160,49 @@ fn kube2lb_is_carried_over() {
     same_again(
         &carried.file,
         expect![[r#"
-        [cluster]
-        servers = ["http://a"]
+            [cluster]
+            servers = ["http://a"]
 
-        [listen]
-        http = ["0.0.0.0:80"]
-        https = ["0.0.0.0:443"]
+            [listen]
+            http = ["0.0.0.0:80"]
+            https = ["0.0.0.0:443"]
 
-        [defaults]
-        unknown_host = "close"
-        unknown_path = 404
-        balance = "roundrobin"
-        connect_timeout = "5s"
-        server_timeout = "1m"
-        client_timeout = "1m"
+            [defaults]
+            unknown_host = "close"
+            unknown_path = 404
+            balance = "roundrobin"
+            connect_timeout = "5s"
+            server_timeout = "1m"
+            client_timeout = "1m"
 
-        [services]
-        server_names = ["{{.Service.Name}}.x", "{{.Domain}}"]
-        domain = "local"
-        default_address = "0.0.0.0"
-        default_mode = "http"
-        servers = "endpoints"
+            [services]
+            server_names = ["{{.Service.Name}}.x", "{{.Domain}}"]
+            domain = "local"
+            default_address = "0.0.0.0"
+            default_mode = "http"
+            servers = "endpoints"
 
-        [[templates]]
-        file = "/t"
-        output = "/etc/haproxy/haproxy.cfg"
-        grammar = "haproxy"
-        notify = ["debug:"]
+            [[templates]]
+            file = "/t"
+            output = "/etc/haproxy/haproxy.cfg"
+            grammar = "haproxy"
+            notify = ["debug:"]
 
-        [apply]
-        quiet = "100ms"
-        max_wait = "1s"
-        reload_gap = "2s"
-        reloads_per_hour = 360
-        max_old_processes = 8
-        max_shrink_percent = 50
-        check_timeout = "1m"
-        drift_check = "1m"
-        drift = "repair"
+            [apply]
+            quiet = "100ms"
+            max_wait = "1s"
+            reload_gap = "2s"
+            reloads_per_hour = 360
+            max_old_processes = 8
+            max_shrink_percent = 50
+            check_timeout = "1m"
+            drift_check = "1m"
+            drift = "repair"
 
-        [status]
-        listen = "127.0.0.1:9115"
-    "#]],
+            [status]
+            listen = "127.0.0.1:9115"
+            lease = "kube-system/fairlead-confgen"
+        "#]],
     );
     assert_eq!(carried.notes, [""; 0]);
 }
@@ -224,46 +227,47 @@ fn pyconfd_is_carried_over() {
     same_again(
         &carried.file,
         expect![[r#"
-        [cluster]
-        servers = ["https://a", "https://b"]
-        resync = "5s"
+            [cluster]
+            servers = ["https://a", "https://b"]
+            resync = "5s"
 
-        [listen]
-        http = ["0.0.0.0:80"]
-        https = ["0.0.0.0:443"]
+            [listen]
+            http = ["0.0.0.0:80"]
+            https = ["0.0.0.0:443"]
 
-        [defaults]
-        unknown_host = "close"
-        unknown_path = 404
-        balance = "roundrobin"
-        connect_timeout = "5s"
-        server_timeout = "1m"
-        client_timeout = "1m"
+            [defaults]
+            unknown_host = "close"
+            unknown_path = 404
+            balance = "roundrobin"
+            connect_timeout = "5s"
+            server_timeout = "1m"
+            client_timeout = "1m"
 
-        [endpoints]
-        domain_annotation = "domain"
-        protocol_annotation = "proto"
+            [endpoints]
+            domain_annotation = "domain"
+            protocol_annotation = "proto"
 
-        [[templates]]
-        directory = "/etc/pyconfd"
-        output = "/etc/haproxy/haproxy.cfg"
-        grammar = "haproxy"
-        check = "/usr/sbin/haproxy -c -q -f"
-        notify = ["exec:/etc/init.d/haproxy reload"]
+            [[templates]]
+            directory = "/etc/pyconfd"
+            output = "/etc/haproxy/haproxy.cfg"
+            grammar = "haproxy"
+            check = "/usr/sbin/haproxy -c -q -f"
+            notify = ["command:/etc/init.d/haproxy reload"]
 
-        [apply]
-        quiet = "100ms"
-        max_wait = "1s"
-        reload_gap = "2s"
-        reloads_per_hour = 360
-        max_old_processes = 8
-        max_shrink_percent = 50
-        check_timeout = "1m"
-        drift_check = "1m"
-        drift = "repair"
+            [apply]
+            quiet = "100ms"
+            max_wait = "1s"
+            reload_gap = "2s"
+            reloads_per_hour = 360
+            max_old_processes = 8
+            max_shrink_percent = 50
+            check_timeout = "1m"
+            drift_check = "1m"
+            drift = "repair"
 
-        [status]
-        listen = "127.0.0.1:9115"
-    "#]],
+            [status]
+            listen = "127.0.0.1:9115"
+            lease = "kube-system/fairlead-confgen"
+        "#]],
     );
 }

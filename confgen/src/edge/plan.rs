@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::{Kind, ObjectKey, Problem};
+use model::{Kind, ObjectKey, Problem, Reason};
 
 use super::value::{
     ApiKey, HeaderName, HeaderValue, HostMatch, Hostname, Id, Method, PathMatch, Pem, UrlPath,
@@ -32,6 +32,34 @@ pub struct EdgePlan {
     pub losses: Arc<Vec<Loss>>,
     /// What is wrong with single objects.
     pub problems: Arc<Vec<Problem>>,
+}
+
+impl EdgePlan {
+    /// What is wrong with objects, lost claims among it.
+    pub fn all_problems(&self) -> Vec<Problem> {
+        let lost = self.losses.iter().map(|loss| {
+            let Loss {
+                origin,
+                about,
+                cause,
+            } = loss;
+            let why = match cause {
+                LossCause::OlderClaim(by) => format!("is {} {}'s, which is older", by.kind, by.key),
+                LossCause::HostNotAllowed => "is not its namespace's to claim".to_owned(),
+            };
+            let message = format!("claims {about}, which {why}");
+            let effect = "this claim is not served";
+            Problem::new(
+                origin.kind,
+                origin.key.clone(),
+                &*origin.field,
+                message,
+                effect,
+            )
+            .because(Reason::Conflict)
+        });
+        self.problems.iter().cloned().chain(lost).collect()
+    }
 }
 
 /// An address and port of the edge node; the unspecified address is all of its family.

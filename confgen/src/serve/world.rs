@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Cluster, Event, Kind, ObjectKey};
+use model::{Cluster, Event, Kind, ObjectKey, ObjectStatus, Problem};
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::bisect::Suspect;
 use crate::apply::guard::Seen;
-use crate::edge::{EdgeConfig, EdgePlan, compile};
+use crate::edge::{self, EdgeConfig, EdgePlan, compile};
 
 /// States of which deletions are remembered: an applier that is further behind judges without.
 const REMEMBERED: usize = 1024;
@@ -55,8 +56,18 @@ impl World {
         }
     }
 
-    /// What is wrong, in the log, when it is new to this state.
-    pub(super) fn say(&self) {
+    /// Tells the objects: their status, and as Events what is wrong with them.
+    pub(super) fn tell(
+        &self,
+        statuses: &watch::Sender<Vec<ObjectStatus>>,
+        problems: &watch::Sender<Vec<Problem>>,
+    ) {
+        statuses.send_replace(edge::statuses(&self.cluster, &self.config, &self.plan));
+        problems.send_replace(self.plan.all_problems());
+        self.say();
+    }
+
+    fn say(&self) {
         let (problems, losses) = (self.plan.problems.len(), self.plan.losses.len());
         tracing::info!(state = self.number, problems, losses, "the cluster is read");
     }
@@ -78,22 +89,8 @@ impl World {
 
     /// An object as it is: what it looks like, hashed, since the model keeps no versions.
     pub(super) fn version(&self, (kind, key): &Suspect) -> Option<Arc<str>> {
-        let cluster = &self.cluster;
-        let text = match kind {
-            Kind::Service => format!("{:?}", cluster.service(key)?),
-            Kind::EndpointSlice => format!("{:?}", cluster.endpoint_slice(key)?),
-            Kind::Node => format!("{:?}", cluster.node(key)?),
-            Kind::Pod => format!("{:?}", cluster.pod(key)?),
-            Kind::Namespace => format!("{:?}", cluster.namespace(key)?),
-            Kind::NetworkPolicy => format!("{:?}", cluster.network_policy(key)?),
-            Kind::ClusterNetworkPolicy => format!("{:?}", cluster.cluster_network_policy(key)?),
-            // Its text has no values in it: a Secret that changes is looked at again at its next
-            // event in any case.
-            Kind::Secret => format!("{:?}", cluster.secret(key)?),
-            Kind::Endpoints => format!("{:?}", cluster.endpoints_of(key)?),
-            Kind::Ingress => format!("{:?}", cluster.ingress(key)?),
-            Kind::IngressClass => format!("{:?}", cluster.ingress_class(key)?),
-        };
+        // Secrets show no values: one that changes is looked at again with the next change.
+        let text = format!("{:?}", self.cluster.object(*kind, key)?);
         Some(text.into())
     }
 

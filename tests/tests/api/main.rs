@@ -20,6 +20,7 @@ mod refused;
 mod resume;
 #[cfg(test)]
 mod servers;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod sync;

@@ -56,7 +56,7 @@ async fn a_thousand_endpoint_changes_and_twenty_reloads_lose_no_request() {
     assert!(status.totals.runtime_changes >= 900, "{status:#?}");
     assert!(status.old_processes <= 8, "{status:#?}");
     assert_eq!(request(lab.port, "extra999.example").unwrap().0, 200);
-    println!(
+    eprintln!(
         "{good} requests, longest change {longest:.3} s, {:?}",
         status.totals
     );

@@ -188,7 +188,9 @@ fn a_run_that_is_killed_at_any_moment_leaves_a_whole_version() {
                 seen.insert(manifest.digest);
             }
             Restored::Nothing => {}
-            other => panic!("round {round}: {other:?}"),
+            other @ (Restored::LastGood { .. } | Restored::Corrupt(_)) => {
+                panic!("round {round}: {other:?}")
+            }
         }
         let entries = std::fs::read_dir(path.join("files")).unwrap().flatten();
         let left: Vec<_> = entries.map(|entry| entry.file_name()).collect();

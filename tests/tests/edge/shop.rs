@@ -134,10 +134,10 @@ impl Shop {
             self.port
         );
         if let Some(port) = self.also {
-            let _ = writeln!(head, " bind 127.0.0.1:{port}");
+            writeln!(head, " bind 127.0.0.1:{port}").unwrap();
         }
         if let Some((port, _)) = &self.tls {
-            let _ = writeln!(head, " bind 127.0.0.1:{port} ssl crt-list certs.list");
+            writeln!(head, " bind 127.0.0.1:{port} ssl crt-list certs.list").unwrap();
         }
         head.push_str(
             // HAProxy resolves the expression of `use_backend` after it has left the directory
@@ -156,7 +156,7 @@ impl Shop {
             structure.push_str(&section);
             text.push_str(&section);
             for (server, port, weight) in &service.servers {
-                let _ = writeln!(text, " server {server} 127.0.0.1:{port} weight {weight}");
+                writeln!(text, " server {server} 127.0.0.1:{port} weight {weight}").unwrap();
             }
         }
         (structure, text)
@@ -186,12 +186,13 @@ impl Shop {
                 .iter()
                 .map(|(_, port, weight)| format!("server 127.0.0.1:{port} weight={weight}; "))
                 .collect();
-            let _ = writeln!(
+            writeln!(
                 text,
                 "upstream {id} {{ {servers} }}\nserver {{ listen 127.0.0.1:{}; server_name \
                  {name}.example; {} location / {{ proxy_pass http://{id}; }} }}",
                 self.port, service.raw
-            );
+            )
+            .unwrap();
         }
         text.push_str("}\n");
         (text.clone(), text)

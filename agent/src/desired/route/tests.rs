@@ -278,7 +278,7 @@ fn one_node_of_5000() {
         ("compile of all routes", &mut of_routes),
     ] {
         times.sort();
-        println!("{what}: median {:?}", times[ROUNDS / 2]);
+        eprintln!("{what}: median {:?}", times[ROUNDS / 2]);
     }
 }
 

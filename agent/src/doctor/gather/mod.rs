@@ -155,9 +155,13 @@ fn seen<T, E: std::error::Error>(result: Result<T, E>) -> Seen<T> {
 
 /// The same of something that the error does not name.
 fn what<T>(result: io::Result<T>, name: impl Display) -> Seen<T> {
-    let hint = |error: &io::Error| match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run this command as root",
-        _ => "",
+    let hint = |error: &io::Error| {
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        if is_denied {
+            "; run this command as root"
+        } else {
+            ""
+        }
     };
     result.map_err(|error| Unseen(format!("{name}: cannot be read: {error}{}", hint(&error))))
 }

@@ -62,7 +62,7 @@ pub(super) fn claims(
                 domains.push((domain, domain_of));
             }
             Ok(None) => {}
-            Err(problem) => claims.problems.push(problem),
+            Err(problem) => claims.problems.push(*problem),
         }
     }
     // The oldest of two with one domain: resolving tells the other one about http and https.
@@ -87,7 +87,7 @@ impl Annotated<'_> {
     }
 
     /// Domain and protocol; `None` where there is no protocol, which the original skips too.
-    fn read(&self) -> Result<Option<(Hostname, HeaderName)>, Problem> {
+    fn read(&self) -> Result<Option<(Hostname, HeaderName)>, Box<Problem>> {
         let EndpointsConvention {
             domain_annotation,
             protocol_annotation,
@@ -96,10 +96,22 @@ impl Annotated<'_> {
             return Ok(None);
         };
         let object = (self.kind, self.key);
-        let domain = Hostname::parse(&self.annotations[domain_annotation])
-            .map_err(|what| invalid(object, self.path(domain_annotation), &what, LEFT_OUT))?;
-        let protocol = HeaderName::parse(protocol)
-            .map_err(|what| invalid(object, self.path(protocol_annotation), &what, LEFT_OUT))?;
+        let domain = Hostname::parse(&self.annotations[domain_annotation]).map_err(|what| {
+            Box::new(invalid(
+                object,
+                self.path(domain_annotation),
+                &what,
+                LEFT_OUT,
+            ))
+        })?;
+        let protocol = HeaderName::parse(protocol).map_err(|what| {
+            Box::new(invalid(
+                object,
+                self.path(protocol_annotation),
+                &what,
+                LEFT_OUT,
+            ))
+        })?;
         Ok(Some((domain, protocol)))
     }
 }

@@ -192,13 +192,13 @@ impl OfIngress<'_> {
                 );
                 canaries.entry(at).or_default().push((id.clone(), weight));
             }
-            if let Some(header) = &canary.header {
-                if let Some(mut matched) = self.matched(path, &field, claims) {
-                    matched.headers.push(header.clone());
-                    let action = Action::Forward(forward);
-                    let rule = self.rule(&host, matched, &path.path, action, &field);
-                    self.serve(host, rule, &tls, claims);
-                }
+            if let Some(header) = &canary.header
+                && let Some(mut matched) = self.matched(path, &field, claims)
+            {
+                matched.headers.push(header.clone());
+                let action = Action::Forward(forward);
+                let rule = self.rule(&host, matched, &path.path, action, &field);
+                self.serve(host, rule, &tls, claims);
             }
         }
     }

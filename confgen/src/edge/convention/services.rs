@@ -39,7 +39,7 @@ pub(super) fn claims(cluster: &Cluster, convention: &ServicesConvention) -> Clai
         }
         match address(service, convention) {
             Ok(address) => claims.service(convention, key, service, address),
-            Err(problem) => claims.problems.push(problem),
+            Err(problem) => claims.problems.push(*problem),
         }
     }
     claims
@@ -54,9 +54,10 @@ pub(super) fn claims(cluster: &Cluster, convention: &ServicesConvention) -> Clai
 }
 
 /// Where the Service listens, if it makes sense there.
-fn address(service: &Service, convention: &ServicesConvention) -> Result<IpAddr, Problem> {
+fn address(service: &Service, convention: &ServicesConvention) -> Result<IpAddr, Box<Problem>> {
     let problem = |field: &str, message: String| {
-        Problem::new(Kind::Service, service.key.clone(), field, message, LEFT_OUT)
+        let key = service.key.clone();
+        Box::new(Problem::new(Kind::Service, key, field, message, LEFT_OUT))
     };
     let (first, last) = convention.ephemeral_ports;
     for (index, port) in service.ports.iter().enumerate() {

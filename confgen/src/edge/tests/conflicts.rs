@@ -192,7 +192,10 @@ fn a_request_is_answered_as_the_plan_says() {
         let answer = match answer {
             Answer::Forwarded(to) => format!("forwarded to {}", to.to.len()),
             Answer::PassedThrough(to) => format!("passed to {}", to.to.len()),
-            other => format!("{other:?}"),
+            other @ (Answer::NotListening
+            | Answer::Closed
+            | Answer::Status(_)
+            | Answer::Redirected(_)) => format!("{other:?}"),
         };
         (answer, rule.is_some())
     };

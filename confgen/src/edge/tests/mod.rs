@@ -129,7 +129,7 @@ fn hosts(text: &mut String, at: &str, http: &HttpListener, plan: &EdgePlan) {
             }
             let action = match &rule.action {
                 Action::Forward(to) => forward(to, plan),
-                other => format!("{other:?}"),
+                other @ (Action::Redirect(_) | Action::Respond(_)) => format!("{other:?}"),
             };
             writeln!(text, "{at} {host} {}{notes} {action}", rule.matches.path).unwrap();
         }

@@ -189,7 +189,7 @@ impl Options {
         &self,
         ingress: &OfIngress<'_>,
         claims: &mut Claims,
-    ) -> Result<Option<ClientCertificates>, Problem> {
+    ) -> Result<Option<ClientCertificates>, Box<Problem>> {
         let Some((secret, is_required)) = &self.client_authorities else {
             return Ok(None);
         };
@@ -200,7 +200,7 @@ impl Options {
         let read = certificate::authorities(chain, origin).map_err(|what| {
             let message = format!("names Secret {secret}, whose ca.crt {what}");
             let effect = "its hosts are closed in TLS: without it they would be open";
-            ingress.problem("metadata.annotations.auth-tls-secret", message, effect)
+            Box::new(ingress.problem("metadata.annotations.auth-tls-secret", message, effect))
         });
         let (authorities, certificate) = read?;
         claims.certificates.insert(authorities.clone(), certificate);

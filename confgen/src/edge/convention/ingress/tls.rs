@@ -81,7 +81,7 @@ impl OfIngress<'_> {
                         origin,
                     }),
                     Err(problem) => {
-                        claims.problems.push(problem);
+                        claims.problems.push(*problem);
                         None
                     }
                 }

@@ -186,7 +186,9 @@ fn path(entry: Value, index: usize, edge: &PodEdge) -> Result<PodPath, (&'static
     let url = |field, text: &str| UrlPath::parse(text).map_err(|what| (field, what.to_string()));
     let number = |value: &Value| match value {
         Value::String(text) => text.parse::<u64>().ok(),
-        other => other.as_u64(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.as_u64()
+        }
     };
     let port = number(&raw.container_port)
         .and_then(|port| u16::try_from(port).ok())
