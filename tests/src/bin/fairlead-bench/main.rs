@@ -4,6 +4,7 @@
 //! of it.
 
 mod compare;
+mod confgen;
 mod figure;
 mod latency;
 mod pods;
@@ -50,6 +51,9 @@ enum Bench {
     /// Pods' network beside plain routing and the plugins bridge and host-local: how long it takes to
     /// make and to take back, and how fast it is
     Pods(pods::Pods),
+    /// Edge configurations at many hosts: rendering, one endpoint into a running HAProxy, memory;
+    /// jinja2 beside it
+    Confgen(confgen::Confgen),
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +139,10 @@ fn bench(arguments: &Arguments) -> Result<bool> {
         Bench::Pods(options) => {
             pods::measure(options, *rounds, &mut figures)?;
             ("pods", String::new())
+        }
+        Bench::Confgen(options) => {
+            confgen::measure(options, *rounds, &mut figures)?;
+            ("confgen", String::new())
         }
     };
     write(
