@@ -101,6 +101,10 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         let mut cluster = Cluster::default();
         let mut compiler = Compiler::new(settings.edge.clone());
         follow::complete(&mut cluster, &kinds, &mut events).await;
+        if !cluster.is_synced(&kinds) {
+            // The source has ended; its error is the answer. Nothing is made of a part.
+            return Ok(());
+        }
         cluster.take_changes();
         let mut world = World::first(
             cluster.clone(),
