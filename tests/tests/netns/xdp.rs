@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use agent::lb::ebpf::attach::{Side, Target};
 use agent::lb::ebpf::programs::{Limits, Programs};
 use agent::lb::ebpf::xdp::Edge;
 use serde_json::json;
-use tests::harness::{Agent, AgentOptions, Lab, Traffic};
+use tests::harness::{Agent, AgentOptions, Lab, Traffic, poll};
 
 use crate::cluster::Cluster;
 use crate::cluster::From::Covered;
@@ -143,5 +144,7 @@ fn the_driver_sends_packets_on_across_a_restart_and_cleanup_takes_it_back() {
     cluster.agents.remove("node1");
     let removed = Agent::cleanup(&cluster.lab, "node1", &[]).unwrap();
     assert_eq!(removed.code, Some(0), "{removed:?}");
-    assert!(!uplink(&cluster).contains("prog/xdp"));
+    // The kernel lets go of a link after a grace period of its own.
+    let is_gone = || (!uplink(&cluster).contains("prog/xdp")).then_some(());
+    assert!(poll(Duration::from_secs(5), is_gone).is_some());
 }
