@@ -67,7 +67,7 @@ impl Compat {
                 let given = pyconfd::arguments(given, variable);
                 let name = std::iter::once("pyconfd".to_owned());
                 let flags = pyconfd::Flags::try_parse_from(name.chain(given))?;
-                pyconfd::carry(&flags, None)?
+                pyconfd::carry(&flags)?
             }
             Original::Kube2lb => {
                 let given = kube2lb::with_two_dashes(given.into_iter());

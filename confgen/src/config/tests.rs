@@ -212,7 +212,7 @@ fn pyconfd_is_carried_over() {
     use clap::Parser as _;
     let arguments = "pyconfd --api-servers https://a,https://b --interval 5";
     let flags = pyconfd::Flags::try_parse_from(arguments.split(' ')).unwrap();
-    let carried = pyconfd::carry(&flags, None).unwrap();
+    let carried = pyconfd::carry(&flags).unwrap();
     let variables = |name: &str| match name {
         "APISERVERS" => Some("https://a,https://b".to_owned()),
         "REFRESH_INTERVAL" => Some("5".to_owned()),
@@ -221,7 +221,14 @@ fn pyconfd_is_carried_over() {
     let of_variables = pyconfd::arguments(Vec::new(), variables);
     let of_variables = [vec!["pyconfd".to_owned()], of_variables].concat();
     let of_variables = pyconfd::Flags::try_parse_from(of_variables).unwrap();
-    assert_eq!(pyconfd::carry(&of_variables, None).as_ref(), Ok(&carried));
+    assert_eq!(pyconfd::carry(&of_variables).as_ref(), Ok(&carried));
+    let with_certificate = "pyconfd --api-servers https://a --ssl-key k --ssl-cert c";
+    let flags = pyconfd::Flags::try_parse_from(with_certificate.split(' ')).unwrap();
+    let told = pyconfd::carry(&flags).unwrap().notes.join("\n");
+    assert!(
+        told.contains("--ssl-cert and --ssl-ca are not read"),
+        "{told}"
+    );
     let flags_alone = pyconfd::arguments(vec!["--interval=1".to_owned()], variables);
     assert_eq!(flags_alone, ["--interval=1"]);
     same_again(

@@ -9,6 +9,8 @@ use super::Carried;
 use crate::config::duration::Period;
 use crate::config::{Cluster, Endpoints, File, Mistake, Template};
 
+const DEFAULT_CA: &str = "/etc/pyconfd/ca.pem";
+
 /// The original's flags.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pyconfd")]
@@ -29,7 +31,7 @@ pub struct Flags {
     #[arg(long, default_value = "")]
     pub ssl_cert: String,
     /// CA of the API server; False for none
-    #[arg(long, default_value = "/etc/pyconfd/ca.pem")]
+    #[arg(long, default_value = DEFAULT_CA)]
     pub ssl_ca: String,
     /// Seconds between two lists where watches are refused
     #[arg(long, default_value = "30")]
@@ -83,19 +85,18 @@ pub fn arguments(given: Vec<String>, variable: impl Fn(&str) -> Option<String>) 
     set.collect()
 }
 
-/// What the flags say. A client certificate comes as a kubeconfig, which the caller writes of
-/// `ssl_cert`, `ssl_key` and `ssl_ca`.
+/// What the flags say.
 ///
 /// # Errors
 /// [`Mistake`] where a flag makes no sense.
-pub fn carry(flags: &Flags, kubeconfig: Option<PathBuf>) -> Result<Carried, Mistake> {
+pub fn carry(flags: &Flags) -> Result<Carried, Mistake> {
     let Flags {
         api_servers,
         log_level: _,
         ignore_proxy_env: _,
         ssl_key,
         ssl_cert,
-        ssl_ca: _,
+        ssl_ca,
         interval,
         template_dir,
         haproxy_conf,
@@ -106,17 +107,23 @@ pub fn carry(flags: &Flags, kubeconfig: Option<PathBuf>) -> Result<Carried, Mist
         let message = "and --ssl-cert go together; the original ignored one without the other";
         return Err(Mistake::at("--ssl-key", message));
     }
-    let notes = vec![
+    let mut notes = vec![
         "objects are watched: --interval counts only where the API server refuses watches"
             .to_owned(),
         "a domain that two Endpoints claim belongs to the oldest; the original took the last"
             .to_owned(),
     ];
+    if !ssl_cert.is_empty() || ssl_ca != DEFAULT_CA {
+        notes.push(
+            "--ssl-key, --ssl-cert and --ssl-ca are not read: give a kubeconfig with them, \
+             `cluster.kubeconfig` of the native file"
+                .to_owned(),
+        );
+    }
     Ok(Carried {
         file: File {
             cluster: Cluster {
                 servers: api_servers.clone(),
-                kubeconfig,
                 resync: Some(Period(std::time::Duration::from_secs(*interval))),
                 ..Cluster::default()
             },

@@ -79,11 +79,13 @@ impl Annotated {
                 BTreeMap::new()
             });
         }
-        for port in read.modes.keys().chain(read.timeouts.keys()) {
-            let is_known = service.ports.iter().any(|of| of.name.to_string() == *port);
-            if !is_known {
+        let modes = read.modes.keys().map(|port| (PORT_MODE, port));
+        let timeouts = read.timeouts.keys().map(|port| (BACKEND_TIMEOUT, port));
+        for (annotation, port) in modes.chain(timeouts) {
+            let mut ports = service.ports.iter();
+            if !ports.any(|of| of.name.to_string() == *port) {
                 let message = format!("names the port {port:?}, which the Service has not");
-                problem(PORT_MODE, message, "nothing comes of it");
+                problem(annotation, message, "nothing comes of it");
             }
         }
         read
