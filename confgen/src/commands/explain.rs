@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use super::model::{Output, print};
 use super::settings::Common;
 use crate::edge::{
-    Answer, EdgePlan, Forward, HttpRule, Listen, Listener, LossCause, Origin, Request, ServerState,
-    simulate,
+    Answer, EdgePlan, Forward, HttpRule, Listen, Listener, Origin, Request, ServerState, simulate,
 };
 
 #[derive(Debug, clap::Args)]
@@ -161,13 +160,7 @@ fn servers(plan: &EdgePlan, to: &Forward) -> Vec<String> {
 fn losses(plan: &EdgePlan, host: &str) -> Vec<String> {
     let about = plan.losses.iter().filter(|loss| loss.about.contains(host));
     let said = about.map(|loss| {
-        let why = match &loss.cause {
-            LossCause::OlderClaim(winner) => format!("{} is older", object(winner)),
-            LossCause::HostNotAllowed => {
-                let namespace = &loss.origin.key.namespace;
-                format!("host_claims does not let namespace {namespace} have it")
-            }
-        };
+        let why = &loss.cause;
         format!("{} wanted {}: {why}", object(&loss.origin), loss.about)
     });
     said.collect()

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -43,11 +44,7 @@ impl EdgePlan {
                 about,
                 cause,
             } = loss;
-            let why = match cause {
-                LossCause::OlderClaim(by) => format!("is {} {}'s, which is older", by.kind, by.key),
-                LossCause::HostNotAllowed => "is not its namespace's to claim".to_owned(),
-            };
-            let message = format!("claims {about}, which {why}");
+            let message = format!("claims {about}, but {cause}");
             let effect = "this claim is not served";
             Problem::new(
                 origin.kind,
@@ -521,6 +518,15 @@ pub enum LossCause {
     OlderClaim(Origin),
     /// The host-claim policy does not let its namespace have the host.
     HostNotAllowed,
+}
+
+impl fmt::Display for LossCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OlderClaim(by) => write!(f, "{} {} {} is older", by.kind, by.key, by.field),
+            Self::HostNotAllowed => f.write_str("host_claims does not let its namespace have it"),
+        }
+    }
 }
 
 /// What operators' templates see beside the plan: the models of the originals.

@@ -67,7 +67,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
                 "object": format!("{} {}", of.kind, of.key),
                 "field": &*of.field,
                 "about": loss.about,
-                "cause": format!("{:?}", loss.cause),
+                "cause": loss.cause.to_string(),
             })
         })
         .collect();
