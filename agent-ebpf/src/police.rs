@@ -192,19 +192,18 @@ fn judge(
         return Ok(TC_ACT_UNSPEC);
     }
     // On its way here by the fast path it was judged, and had to wait for the pod's link-layer address.
-    if let Some(known) = &known
-        && state == AS_IT_IS
+    let waited = matches!(&known, Some(known) if state == AS_IT_IS
         && !from_pod
         && known.flags & (POLICY_CONNECTION_DIRECT | POLICY_CONNECTION_CUT)
             == POLICY_CONNECTION_DIRECT
-        && known.epoch == epoch
-        && now < known.last_seen.wrapping_add(SECOND)
-    {
+        && now < known.last_seen.wrapping_add(SECOND));
+    if waited && matches!(&known, Some(known) if known.epoch == epoch) {
         return Ok(TC_ACT_UNSPEC);
     }
     let mut begun_by_pod = from_pod;
     let mut is_known = false;
-    entry.flags = if state == DIRECT {
+    // The tables may have changed while it waited; the connection goes by the fast path all the same.
+    entry.flags = if state == DIRECT || waited {
         POLICY_CONNECTION_DIRECT
     } else {
         0

@@ -289,3 +289,16 @@ fn a_connection_that_began_through_the_stack_stays_there() {
         });
     assert_eq!(direct.count(), 1);
 }
+
+#[test]
+fn a_policy_that_changes_while_the_first_packet_waits_for_the_pods_address_costs_nothing() {
+    let mut lab = lab(true);
+    let begins = format!("tcp {}:4000 > {}:80 S", AWAY[0], POD[0]);
+    assert!(run(&mut lab, At::Uplink, &frame(&begins)).0);
+    Maps::open(&lab.pins).unwrap().advance().unwrap();
+    // The packet comes by the pod's interface now that the address is known.
+    let arrived = lab.run(At::NodeToPod, &begins);
+    assert!(arrived.starts_with("pass"), "{arrived}");
+    let answer = frame(&format!("tcp {}:80 > {}:4000 SA", POD[0], AWAY[0]));
+    assert!(run(&mut lab, At::Pod, &answer).0);
+}
