@@ -99,7 +99,8 @@ fn connections_by_a_service_are_judged_by_who_began_them() {
             .endpoints(&[pod])
     };
     let (open, closed) = (service("open", 10, "a1"), service("closed", 11, "a2"));
-    let cluster = Cluster::without_agents(AgentOptions::default(), &[&open, &closed]);
+    let off = AgentOptions::flags(&["--run-firewall=false"]);
+    let cluster = Cluster::without_agents(off, &[&open, &closed]);
     label(&cluster, &PODS);
     let mut cluster = cluster.with_agents(&["node1", "node2"]);
     policies(&cluster);
