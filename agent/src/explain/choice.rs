@@ -30,10 +30,45 @@ pub(super) fn choose(
         return Ok(vec![kept]);
     }
     let is_hashed = members.service.flags & SERVICE_HASH != 0;
+    let lot = Lot::of(packet, found, members);
     match members.pool.ring {
-        0 => Ok(at_random(found, members, steps)),
+        0 => Ok(alike(lot, found, members, steps)),
         _ if is_hashed => hashed(packet, found, members, facts, steps),
-        _ => by_weight(found, members, facts, steps),
+        _ => by_weight(lot, found, members, facts, steps),
+    }
+}
+
+/// What decides where a Service leaves it to chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lot {
+    /// A random number, when a process connects.
+    Random,
+    /// The hash of the packet's five-tuple, of which the source port is not known.
+    OfSomePort,
+    /// This hash.
+    Of(u32),
+}
+
+impl Lot {
+    fn of(packet: &Packet, found: &Found<'_>, members: &Members) -> Self {
+        if members.at_connect {
+            Self::Random
+        } else if packet.client.port.is_none() {
+            Self::OfSomePort
+        } else {
+            Self::Of(hash::of_connection(&packet.tuple(), found.value.service))
+        }
+    }
+
+    /// Which of `what` there are it chooses.
+    fn says(self, what: &str) -> String {
+        match self {
+            Self::Random => format!("{what}, at random"),
+            Self::OfSomePort => {
+                format!("{what}, by a hash of the five-tuple: name the source port in --from")
+            }
+            Self::Of(number) => format!("{what}, by the hash {number:#010x} of the five-tuple"),
+        }
     }
 }
 
@@ -88,23 +123,31 @@ fn affinity(
     Ok(kept)
 }
 
-fn at_random(found: &Found<'_>, members: &Members, steps: &mut Vec<Step>) -> Vec<BackendV2> {
+/// Among endpoints that weigh the same.
+fn alike(lot: Lot, found: &Found<'_>, members: &Members, steps: &mut Vec<Step>) -> Vec<BackendV2> {
+    let looked_at = format!("SERVICES_V2[{}], the ring", found.value.service);
+    let chosen = match lot {
+        Lot::Of(number) => number.checked_rem(members.pool.slots),
+        Lot::Random | Lot::OfSomePort => None,
+    };
     let backends: Vec<BackendV2> = members
         .backends
         .iter()
+        .filter(|(slot, _, _)| chosen.is_none_or(|chosen| *slot == chosen))
         .map(|(_, _, value)| *value)
         .collect();
-    let (what, follows) = match backends.as_slice() {
-        [only] => (
-            "one endpoint".to_owned(),
-            format!("{}", socket(&only.address, only.port)),
-        ),
-        _ => (
-            "no ring: the endpoints weigh the same".to_owned(),
-            format!("any of {} slots, at random", members.pool.slots),
-        ),
+    let (what, follows) = match (members.backends.as_slice(), backends.as_slice()) {
+        ([(_, _, only)], _) => ("one endpoint", socket(&only.address, only.port).to_string()),
+        (_, [one]) => {
+            let which = format!("slot {} of {}", chosen.unwrap_or(0), members.pool.slots);
+            let follows = format!("{}: {}", lot.says(&which), socket(&one.address, one.port));
+            ("no ring: the endpoints weigh the same", follows)
+        }
+        _ => {
+            let any = format!("any of {} slots", members.pool.slots);
+            ("no ring: the endpoints weigh the same", lot.says(&any))
+        }
     };
-    let looked_at = format!("SERVICES_V2[{}], the ring", found.value.service);
     steps.push(Step::new(Topic::Choice, looked_at, what, follows).because_of(found.object()));
     backends
 }
@@ -162,6 +205,7 @@ fn hashed(
 }
 
 fn by_weight(
+    lot: Lot,
     found: &Found<'_>,
     members: &Members,
     facts: &Facts<'_>,
@@ -188,14 +232,34 @@ fn by_weight(
             )
         })
         .collect();
+    let chosen = match lot {
+        Lot::Of(number) => match number.checked_rem(pool.ring_size) {
+            Some(at) => slot_at(pool.ring, at, facts)?,
+            None => None,
+        },
+        Lot::Random | Lot::OfSomePort => None,
+    };
+    let left: Vec<BackendV2> = backends
+        .iter()
+        .filter(|(slot, _, _)| chosen.is_none_or(|chosen| *slot == chosen))
+        .map(|(_, _, value)| *value)
+        .collect();
+    let follows = match left.as_slice() {
+        [one] => format!(
+            "{}: {}",
+            lot.says("one entry"),
+            socket(&one.address, one.port)
+        ),
+        _ => format!("{}; so each endpoint by its weight", lot.says("any entry")),
+    };
     let step = Step::new(
         Topic::Choice,
         format!("RINGS_V2[{}], {} entries", pool.ring, pool.ring_size),
         some_of(&shares),
-        "any entry at random, so each endpoint by its weight",
+        follows,
     );
     steps.push(step.because_of(found.object()));
-    Ok(backends.iter().map(|(_, _, value)| *value).collect())
+    Ok(left)
 }
 
 /// What an entry of a ring says.

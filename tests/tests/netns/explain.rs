@@ -1,5 +1,9 @@
 //! `explain` says what traffic does.
 
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use tests::harness::{AgentOptions, ServiceSpec};
@@ -7,6 +11,8 @@ use tests::harness::{AgentOptions, ServiceSpec};
 use crate::cluster::From::Covered;
 use crate::cluster::{Cluster, tcp_and_udp, web};
 
+/// An answer takes no longer.
+const PATIENCE: Duration = Duration::from_secs(3);
 const CLIENTS: [&str; 4] = ["a1", "a2", "pod-a", "pod-c"];
 
 /// A cluster whose first node's agent knows its pods as Pods too.
@@ -135,12 +141,12 @@ fn the_backend_explained_for_a_hashed_service_is_the_one_traffic_reaches() {
                 .into_iter()
                 .zip(["tcp", "udp"])
             {
-                let to = std::net::SocketAddr::new(service.ip(v6), 80).to_string();
+                let to = SocketAddr::new(service.ip(v6), 80).to_string();
                 let answer = explain(&mut cluster, &from, &to, &["--proto", protocol]);
                 let backends = answer["backends"].as_array().unwrap();
                 assert_eq!(backends.len(), 1, "{answer:#}");
                 let found = ["a1", "a2", "b1"].into_iter().find(|pod| {
-                    let address = std::net::SocketAddr::new(cluster.lab.address(pod, v6), 8080);
+                    let address = SocketAddr::new(cluster.lab.address(pod, v6), 8080);
                     backends[0] == address.to_string()
                 });
                 let found = found.unwrap_or_else(|| panic!("no such backend: {answer:#}"));
@@ -148,4 +154,37 @@ fn the_backend_explained_for_a_hashed_service_is_the_one_traffic_reaches() {
             }
         }
     }
+}
+
+#[test]
+fn the_backend_explained_for_a_source_port_is_the_one_its_packets_reach() {
+    let service = web()
+        .endpoints(&["a1", "a2", "b1"])
+        .spec("type", "NodePort");
+    let mut cluster = start(&[&service]);
+    let mut asked = BTreeSet::new();
+    for v6 in [false, true] {
+        let from = cluster.lab.address("client", v6);
+        let to = SocketAddr::new(cluster.lab.address("node1", v6), 30080);
+        for _ in 0..8 {
+            let client = cluster.lab.place("client");
+            let bind = || Ok(UdpSocket::bind((from, 0))?);
+            let socket = client.namespace.run(bind).unwrap();
+            let local = socket.local_addr().unwrap().to_string();
+            let flags = ["--proto", "udp"];
+            let answer = explain(&mut cluster, &local, &to.to_string(), &flags);
+            let backends = answer["backends"].as_array().unwrap();
+            assert_eq!(backends.len(), 1, "{answer:#}");
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.send_to(b"who", to).unwrap();
+            let mut buffer = [0; 64];
+            let length = socket.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let pod = text.split(' ').next().unwrap().to_owned();
+            let address = SocketAddr::new(cluster.lab.address(&pod, v6), 8080);
+            assert_eq!(backends[0], address.to_string(), "{answer:#}");
+            asked.insert(pod);
+        }
+    }
+    assert!(asked.len() > 1, "one backend alone says little: {asked:?}");
 }
