@@ -2,9 +2,9 @@
 
 pub mod fast_path;
 pub mod pods;
+mod shortcut;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::egress::maps::SourceMap;
 use crate::egress::source;
 use crate::handover::Handover;
 use crate::lb::ebpf::attach::{AttachError, Attachments, Mode, Side, Target};
-use crate::lb::ebpf::fast_path::{FastPaths, Tables};
+use crate::lb::ebpf::fast_path::FastPaths;
 use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
@@ -32,6 +32,8 @@ use pods::Unenforced;
 
 /// A failed attachment is tried again this often; mostly the interface is gone by then.
 const RETRY: Duration = Duration::from_secs(5);
+/// Of filters and IPsec policies of others nothing tells but a look.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What an interface is to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,10 +210,9 @@ pub fn run(
             let refused = edge.follow(&mut programs, &at_the_edge);
             let mut seen = report(&roles, &errors);
             add_xdp(&mut seen, &xdp_devices, &at_the_edge, refused);
-            let (skips, done) = shorten(&mut fast_paths, fast_path, || {
+            let (skips, done) = shortcut::follow(&mut fast_paths, fast_path, mode, |filtered| {
                 let policed = programs.are_policed();
-                let filtered = filtered(mode)?;
-                Ok(fast_path::plan(&roles, &seen, &wanted, policed, &filtered))
+                fast_path::plan(&roles, &seen, &wanted, policed, filtered)
             });
             failing |= !done;
             publish(&published.fast_path, skips);
@@ -229,6 +230,7 @@ pub fn run(
                 changed = links.changed() => changed.is_ok(),
                 changed = desired.changed() => changed.is_ok(),
                 () = tokio::time::sleep(RETRY), if failing => true,
+                () = tokio::time::sleep(LOOK), if fast_path => true,
             }
         });
         if !go_on {
@@ -275,48 +277,6 @@ fn leave_by(map: &mut SourceMap, roles: &[(&Link, Role)], wanted: &Desired) -> b
             tracing::warn!(%error, cause = with_causes(&error), "what pods send out of the cluster may leave under an address of before; tried again in a while");
             false
         }
-    }
-}
-
-/// Brings the tables of the fast path up to date; what it is now, and whether that succeeded.
-fn shorten(
-    tables: &mut FastPaths,
-    is_wanted: bool,
-    plan: impl FnOnce() -> io::Result<(Tables, fast_path::Reach)>,
-) -> (FastPath, bool) {
-    let planned = if is_wanted {
-        plan().map(|(tables, reach)| (tables, FastPath::On(reach)))
-    } else {
-        let off = FastPath::Off("--fast-path=false".to_owned());
-        Ok((Tables::default(), off))
-    };
-    let (wanted, found, error) = match planned {
-        Ok((wanted, found)) => (wanted, found, None),
-        Err(error) => {
-            let why = format!("filters at interfaces cannot be listed: {error}");
-            let off = FastPath::Off(why.clone());
-            (Tables::default(), off, Some(why))
-        }
-    };
-    let written = tables.follow(wanted).map_err(|error| with_causes(&error));
-    match error.map_or(written, Err) {
-        Ok(()) => (found, true),
-        Err(why) => {
-            tracing::warn!(
-                why,
-                "pods' packets go through the host's stack; tried again in a while"
-            );
-            (FastPath::Off(why), false)
-        }
-    }
-}
-
-/// Interfaces with filters of others, which a packet that skips the stack skips too. Before Linux 6.6
-/// the qdisc is the agent's own, and its programs come first as for every other packet.
-fn filtered(mode: Mode) -> io::Result<BTreeSet<u32>> {
-    match mode {
-        Mode::Tcx => qdisc::all(),
-        Mode::Clsact => Ok(BTreeSet::new()),
     }
 }
 

@@ -17,3 +17,4 @@ pub mod qdisc;
 pub mod socket;
 pub mod sysctl;
 pub mod vxlan;
+pub mod xfrm;

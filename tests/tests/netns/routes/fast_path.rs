@@ -1,6 +1,7 @@
 //! Packets between pods that skip the host's stack, and those that must not.
 
 use std::fs;
+use std::process::Command;
 
 use rustix::net::sockopt;
 
@@ -445,4 +446,31 @@ fn what_the_hosts_netfilter_translates_stays_with_it() {
             "{from}: {report:?}"
         );
     }
+}
+
+#[test]
+fn nothing_skips_the_stack_of_a_host_that_encrypts() {
+    let network = Network::start(Families::Both, 1500, &[]);
+    network.await_fast_paths();
+    let ip = |what: &str| {
+        let policy = format!("xfrm policy {what} src 10.244.1.0/24 dst 10.244.2.0/24 dir fwd");
+        let node = network.lab.place("node1").namespace.name().to_owned();
+        let status = Command::new("ip")
+            .args(["-n", &node])
+            .args(policy.split(' '))
+            .status();
+        assert!(status.unwrap().success(), "{policy}");
+    };
+    ip("add");
+    let off = || network.agents["node1"].status().unwrap()["fast_path"]["off"].clone();
+    eventually("it is off", || {
+        let told = off().as_str().is_some_and(|why| why.contains("IPsec"));
+        Ok(told.then_some(()))
+    })
+    .unwrap();
+    let before = network.skipped("node1");
+    large_tcp(&network.lab, "a", "b", false, 1 << 20);
+    assert_eq!(network.skipped("node1"), before);
+    ip("delete");
+    eventually("it is on", || Ok(off().is_null().then_some(()))).unwrap();
 }
