@@ -48,6 +48,7 @@ const IFINDEX: std::ops::Range<usize> = 40..44;
 const INSTRUCTION_BYTES: u32 = 8;
 
 /// Packets of one sort.
+#[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     program: &'static str,
@@ -61,8 +62,10 @@ struct Case {
 enum Sort {
     /// ARP.
     Other,
-    /// A new tuple each.
+    /// A new tuple each, of a connection that the backend answers and the client goes on with.
     New,
+    /// The same without an answer, as in a flood: what it takes from the tables does not come back.
+    Unanswered,
     /// Of the connection from [`KEPT_PORT`].
     Established,
     /// An answer to it.
@@ -101,13 +104,13 @@ pub(crate) fn measure(rounds: u32, variant: Variant, figures: &mut Figures) -> R
         if let Some(baseline) = baseline.as_ref().filter(|_| !case.is_measure()) {
             let figure = ratio(&name, &values, BASELINE, baseline);
             figures.push(match case.sort {
-                Sort::Other => figure,
+                Sort::Other | Sort::Unanswered => figure,
                 Sort::New => figure.at_most(NEW),
                 Sort::Established | Sort::Reply => figure.at_most(ESTABLISHED),
             });
         }
         if let Some(in_memory) = in_memory.as_ref()
-            && case.sort == Sort::New
+            && matches!(case.sort, Sort::New | Sort::Unanswered)
             && !case.is_measure()
         {
             figures.push(ratio(&name, &values, IN_MEMORY, in_memory));
@@ -154,6 +157,12 @@ fn cases(engine: &Engine) -> Result<Vec<Case>> {
         pod(IN_MEMORY, IN_MEMORY, inside, Sort::New),
         pod("new connection", "workload_ingress", inside, Sort::New),
         pod(
+            "new connection without an answer",
+            "workload_ingress",
+            inside,
+            Sort::Unanswered,
+        ),
+        pod(
             "established connection",
             "workload_ingress",
             inside,
@@ -161,6 +170,12 @@ fn cases(engine: &Engine) -> Result<Vec<Case>> {
         ),
         uplink("reply of a pod's connection", near, far, Sort::Reply),
         uplink("new connection to a node port", client, outside, Sort::New),
+        uplink(
+            "new connection to a node port without an answer",
+            client,
+            outside,
+            Sort::Unanswered,
+        ),
         uplink(
             "established connection to a node port",
             client,
@@ -232,51 +247,61 @@ fn lengths(ebpf: &Ebpf, figures: &mut Figures) -> Result<()> {
 
 /// Nanoseconds of the median packet. `port` is the next unused one.
 fn run(ebpf: &mut Ebpf, place: &Place, case: &Case, port: &mut u16) -> Result<f64> {
-    if case.sort == Sort::Established && !case.is_measure() {
-        place.namespace.run(|| establish(ebpf, case))?;
-    }
-    let program = program(ebpf, case.program)?;
     let first = *port;
-    if case.sort == Sort::New {
+    if matches!(case.sort, Sort::New | Sort::Unanswered) {
         *port = first
             .checked_add(PACKETS)
             .context("out of ports; fewer rounds")?;
     }
     place.namespace.run(|| {
-        let context = context(case.interface)?;
+        if case.sort == Sort::Established && !case.is_measure() {
+            establish(ebpf, case, KEPT_PORT)?;
+        }
         let mut durations = Vec::new();
         for index in 0..PACKETS {
-            let port = match case.sort {
-                Sort::New => first + index,
-                Sort::Other | Sort::Established | Sort::Reply => KEPT_PORT,
-            };
-            let frame = case.frame(case.sort, port)?;
-            let (verdict, nanoseconds) = once(program, &context, &frame)?;
-            let is_served = case.sort != Sort::Other && !case.is_measure();
-            ensure!(!is_served || verdict == REDIRECT, "verdict {verdict}");
-            durations.push(nanoseconds);
+            durations.push(match case.sort {
+                Sort::New if !case.is_measure() => establish(ebpf, case, first + index)?,
+                Sort::New | Sort::Unanswered => sent(ebpf, case, first + index)?.0,
+                Sort::Other | Sort::Established | Sort::Reply => sent(ebpf, case, KEPT_PORT)?.0,
+            });
         }
         Ok(median(&durations))
     })
 }
 
-/// Runs the first packets of the connection from [`KEPT_PORT`]: the client's, the backend's answer to
-/// what that one left as, and the client's answer to that.
-fn establish(ebpf: &mut Ebpf, case: &Case) -> Result<()> {
-    let client = program(ebpf, case.program)?;
-    let mut left = case.frame(Sort::New, KEPT_PORT)?;
-    client.test_run(TestRunOptions {
-        data_in: Some(&left.clone()),
-        data_out: Some(&mut left),
-        ctx_in: Some(&context(case.interface)?),
-        ..TestRunOptions::default()
-    })?;
-    let backend = program(ebpf, UPLINK.0)?;
-    once(backend, &context(UPLINK.1)?, &answer(&left)?)?;
-    let client = program(ebpf, case.program)?;
-    let ack = case.frame(Sort::Established, KEPT_PORT)?;
-    once(client, &context(case.interface)?, &ack)?;
-    Ok(())
+/// Runs the first packets of a connection: the client's, the backend's answer to what that one left as,
+/// and the client's answer to that. Nanoseconds of the first.
+fn establish(ebpf: &mut Ebpf, case: &Case, port: u16) -> Result<f64> {
+    let (nanoseconds, left) = sent(
+        ebpf,
+        &Case {
+            sort: Sort::New,
+            ..*case
+        },
+        port,
+    )?;
+    once(ebpf, UPLINK, &answer(&left)?)?;
+    sent(
+        ebpf,
+        &Case {
+            sort: Sort::Established,
+            ..*case
+        },
+        port,
+    )?;
+    Ok(nanoseconds)
+}
+
+/// Nanoseconds of a packet of a sort, and what it left as.
+fn sent(ebpf: &mut Ebpf, case: &Case, port: u16) -> Result<(f64, Vec<u8>)> {
+    let (verdict, nanoseconds, left) = once(
+        ebpf,
+        (case.program, case.interface),
+        &case.frame(case.sort, port)?,
+    )?;
+    let is_served = case.sort != Sort::Other && !case.is_measure();
+    ensure!(!is_served || verdict == REDIRECT, "verdict {verdict}");
+    Ok((nanoseconds, left))
 }
 
 /// What the receiver of a SYN answers.
@@ -295,13 +320,6 @@ fn answer(syn: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
-    let program = ebpf.program_mut(name);
-    Ok(program
-        .with_context(|| format!("no program `{name}` in the object"))?
-        .try_into()?)
-}
-
 /// What the kernel gives a program along with a packet that came by an interface of this namespace.
 pub(crate) fn context(interface: &str) -> Result<[u8; CONTEXT_SIZE]> {
     let socket = rustix::net::socket(
@@ -315,14 +333,25 @@ pub(crate) fn context(interface: &str) -> Result<[u8; CONTEXT_SIZE]> {
     Ok(context)
 }
 
-/// The verdict and the nanoseconds.
-fn once(program: &SchedClassifier, context: &[u8], frame: &[u8]) -> Result<(u32, f64)> {
+/// The verdict, the nanoseconds, and what the packet left as.
+fn once(
+    ebpf: &mut Ebpf,
+    (program, interface): (&str, &str),
+    frame: &[u8],
+) -> Result<(u32, f64, Vec<u8>)> {
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(program)
+        .with_context(|| format!("no program `{program}` in the object"))?
+        .try_into()?;
+    let mut left = frame.to_vec();
     let result = program.test_run(TestRunOptions {
         data_in: Some(frame),
-        ctx_in: Some(context),
+        data_out: Some(&mut left),
+        ctx_in: Some(&context(interface)?),
         ..TestRunOptions::default()
     })?;
-    Ok((result.return_value, result.duration.as_secs_f64() * 1e9))
+    let nanoseconds = result.duration.as_secs_f64() * 1e9;
+    Ok((result.return_value, nanoseconds, left))
 }
 
 impl Case {
@@ -335,7 +364,7 @@ impl Case {
         let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
         let (from, to) = match sort {
             Sort::Reply => (self.to, SocketAddrV4::new(self.from, port)),
-            Sort::Other | Sort::New | Sort::Established => {
+            Sort::Other | Sort::New | Sort::Unanswered | Sort::Established => {
                 (SocketAddrV4::new(self.from, port), self.to)
             }
         };
@@ -347,7 +376,7 @@ impl Case {
         );
         let mut bytes = Vec::new();
         match sort {
-            Sort::New => step.syn().write(&mut bytes, &[])?,
+            Sort::New | Sort::Unanswered => step.syn().write(&mut bytes, &[])?,
             Sort::Other | Sort::Established | Sort::Reply => {
                 step.ack(5000).write(&mut bytes, b"fairlead")?;
             }
