@@ -207,6 +207,17 @@ fn answers_to_who_knows_the_pods_address_leave_under_it() {
 }
 
 #[test]
+fn who_is_answered_under_the_pods_address_anyway_takes_no_room() {
+    let mut lab = lab();
+    for (outside, entries) in [("10.244.2.7:4000", 0), ("198.51.100.9:4000", 2)] {
+        let asked = format!("udp {outside} > 10.244.1.5:53");
+        assert_eq!(lab.run(At::Uplink, &asked), format!("pass {asked}"));
+        let table = Table::<TupleV1, ConnectionV2>::open_lru(&lab.pins, OPENING_MAP).unwrap();
+        assert_eq!(table.entries().unwrap().len(), entries, "{outside}");
+    }
+}
+
+#[test]
 fn while_another_translator_hands_over_what_is_not_tcp_is_its_own() {
     let mut lab = lab();
     agent::sys::map::List::<u32>::open(&lab.pins, TAKEOVER_MAP)
