@@ -1,6 +1,7 @@
 //! `run`: follows the cluster and keeps every output in step with it.
 
 mod http;
+pub mod saved;
 mod world;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use saved::SavedPlan;
 pub use world::World;
 
 use crate::apply::applier::{Applier, Input, Output, Sources};
@@ -34,6 +36,12 @@ pub type Statuses = BTreeMap<String, watch::Receiver<Status>>;
 /// # Errors
 /// What cannot be started, and a source that cannot go on.
 pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationToken) -> Result<()> {
+    let targets = targets(&settings)?;
+    let planned = once.as_ref().and_then(|once| once.plan.clone());
+    if let Some(planned) = &planned {
+        // Before an applier starts: it repairs what it finds on disk.
+        planned.verify_ground(&settings, &targets)?;
+    }
     let kinds = kinds(&settings.edge);
     let (sender, mut events) = mpsc::channel(follow::EVENTS);
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
@@ -42,12 +50,15 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
     let (worlds, world) = watch::channel(None);
     let mut statuses = Statuses::new();
     let is_forced = once.as_ref().is_some_and(|once| once.is_forced);
+    let mut renderers = BTreeMap::new();
     for Target {
         name,
         renderer,
         settings,
-    } in targets(&settings)?
+    } in targets
     {
+        let renderer = Arc::new(renderer);
+        renderers.insert(name.clone(), Arc::clone(&renderer));
         let applier = Applier::start(settings, sources(renderer, is_forced))
             .with_context(|| format!("output {name}"))?;
         let (told, status) = watch::channel(Status::default());
@@ -111,8 +122,16 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             compiler.whole(&cluster).clone(),
             settings.edge,
         );
+        if let Some(planned) = &planned {
+            planned.verify_cluster(&world.plan, &renderers)?;
+        }
         world.tell(&told, &found);
         worlds.send_replace(Some(world.input()));
+        if planned.is_some() {
+            // What comes now is not of the plan.
+            token.cancelled().await;
+            return Ok(());
+        }
         while let Some(deletions) = world::settle(&mut cluster, &mut events, QUIET, &token).await {
             let changes = cluster.take_changes();
             if changes.is_empty() {
@@ -125,15 +144,19 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         }
         Ok(())
     });
-    if let Some(once) = once {
-        let lives = until_live(&statuses, once.patience).await;
-        cancel.cancel();
-        lives?;
-    }
+    let lives = match once {
+        Some(once) => {
+            let lives = until_live(&statuses, once.patience).await;
+            cancel.cancel();
+            lives
+        }
+        None => Ok(()),
+    };
+    // What ended a task is also why an output is not live.
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task panicked; this is a bug")??;
     }
-    Ok(())
+    lives
 }
 
 const COMPONENT: &str = "fairlead-confgen";
@@ -145,12 +168,14 @@ fn holder() -> String {
 }
 
 /// One application, for `apply`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Once {
     /// How long it may take.
     pub patience: Duration,
     /// The shrink guard does not hold it back.
     pub is_forced: bool,
+    /// Only what this says is applied.
+    pub plan: Option<SavedPlan>,
 }
 
 async fn until_live(statuses: &Statuses, patience: Duration) -> Result<()> {
@@ -176,7 +201,7 @@ async fn until_live(statuses: &Statuses, patience: Duration) -> Result<()> {
     }
 }
 
-fn sources(renderer: Renderer, is_forced: bool) -> Sources<World> {
+fn sources(renderer: Arc<Renderer>, is_forced: bool) -> Sources<World> {
     Sources {
         compile: Box::new(move |world: &World, without| {
             let plan = world.plan(without);

@@ -14,9 +14,12 @@
 //! Whatever changes meanwhile is taken up from [`Phase::Idle`], or at once where a reload is still
 //! held back.
 
+mod event;
+
 use std::time::{Duration, Instant};
 
-use super::guard::Refusal;
+pub use event::{Event, How, Step};
+
 use super::pace::{Backoff, Budget, BudgetLimits, Clearance, Debounce};
 use super::reload::{Seen, Took};
 use super::status::Status;
@@ -46,94 +49,6 @@ impl Pace {
             read_back: Duration::from_secs(30),
         }
     }
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing before this time, or before something changes.
-    Wait(Option<Instant>),
-    /// Render the newest state, and compare it with what is live.
-    Render,
-    /// Write the candidate, check it, and find the guilty.
-    Check,
-    /// Make the candidate what the proxy reads.
-    Install,
-    /// Say the commands.
-    Commands,
-    /// Write what commands made live, check it, and switch to it.
-    Save,
-    /// Tell the proxy to read its files.
-    Reload,
-    /// Ask the proxy what it runs.
-    ReadBack,
-    /// Put the last good version back, and tell the proxy.
-    RollBack,
-}
-
-/// How a change goes live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum How {
-    /// By so many commands.
-    Commands(usize),
-    /// By a reload.
-    Reload(Vec<Cause>),
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A new state of the cluster, or none that is complete.
-    World {
-        /// Which.
-        number: u64,
-        /// Whether every kind was listed to its end.
-        is_synced: bool,
-    },
-    /// The render is what is live already.
-    Unchanged,
-    /// The guard refuses it.
-    Refused(Refusal),
-    /// There is something new.
-    Rendered(How),
-    /// It passed.
-    Checked(How),
-    /// Some step could not be done; nothing live has changed.
-    Failed(String),
-    /// The candidate is what the proxy reads.
-    Installed,
-    /// Every command was done; what they made may be on disk already.
-    Commanded {
-        /// Whether it is.
-        is_saved: bool,
-    },
-    /// What is live is on disk.
-    Saved,
-    /// It could not be saved, or must not be: some objects are left out from here on.
-    Unsaved(String),
-    /// A command was refused: only a reload makes the process what the files say.
-    CommandRefused(String),
-    /// The proxy was told, having been seen like this before.
-    Reloaded(Seen),
-    /// The proxy cannot be asked, and being told was all that can be known.
-    Told,
-    /// The proxy was asked; `meant` is the generation it should tell.
-    SeenNow {
-        /// What it said.
-        seen: Seen,
-        /// What was meant.
-        meant: Option<String>,
-    },
-    /// The proxy did not answer.
-    Unseen(String),
-    /// The last good version is back, or could not be put back.
-    RolledBack(Result<(), String>),
-    /// Old processes were counted.
-    OldProcesses(usize),
-    /// The live process or its files differ from what was meant, and are to be repaired.
-    Drifted(String),
-    /// Something that held a render back may hold no more.
-    Retry,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -321,16 +236,19 @@ impl Machine {
             Event::Unchanged => {
                 self.status.rendered = self.working;
                 self.status.checked = self.working;
+                self.status.guard = None;
                 self.live(now);
             }
             Event::Refused(refusal) => {
                 self.status.rendered = self.working;
                 self.status.totals.refused += 1;
                 self.status.gap = Some(refusal.to_string());
+                self.status.guard = Some(refusal.to_string());
                 self.phase = Phase::Idle;
             }
             Event::Rendered(how) => {
                 self.status.rendered = self.working;
+                self.status.guard = None;
                 self.phase = match how {
                     How::Commands(count) => {
                         self.count_commands(count);

@@ -151,6 +151,9 @@ impl<C> Applier<C> {
             tracing::warn!(%told, "files on disk are corrupt");
         }
         machine.status_mut().restored = told;
+        if let Stored::Good(manifest) = settings.store.last_good() {
+            machine.status_mut().last_good = Some(manifest.digest);
+        }
         let now = Instant::now();
         Ok(Self {
             settings,
@@ -222,6 +225,7 @@ impl<C> Applier<C> {
         {
             let plan = EdgePlan::default();
             self.live = Some(Output { plan, rendered });
+            self.machine.status_mut().extent = self.live_extent;
         }
     }
 

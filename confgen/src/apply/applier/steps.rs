@@ -60,6 +60,7 @@ impl<C> Applier<C> {
             && live.rendered == output.rendered
         {
             live.plan = output.plan;
+            self.tell_live();
             return Event::Unchanged;
         }
         if let Err(refusal) = self.judge(&output) {
@@ -134,7 +135,7 @@ impl<C> Applier<C> {
                 let switched = store.switch(&candidate);
                 let confirmed = switched.and_then(|()| store.confirm(&candidate.manifest));
                 confirmed.map_err(|error| error.to_string())?;
-                self.machine.status_mut().digest = Some(candidate.manifest.digest);
+                self.tell_good(&candidate.manifest.digest);
                 self.passed(&live);
                 Ok(Event::Saved)
             }
@@ -375,12 +376,28 @@ impl<C> Applier<C> {
             return;
         };
         if let Some(candidate) = candidate {
-            if let Err(error) = self.settings.store.confirm(&candidate.manifest) {
-                tracing::warn!(%error, "the last good version stays an older one");
+            let digest = candidate.manifest.digest.clone();
+            match self.settings.store.confirm(&candidate.manifest) {
+                Ok(()) => self.tell_good(&digest),
+                Err(error) => {
+                    tracing::warn!(%error, "the last good version stays an older one");
+                    self.machine.status_mut().digest = Some(digest);
+                }
             }
-            self.machine.status_mut().digest = Some(candidate.manifest.digest);
         }
         self.live = Some(output);
+        self.tell_live();
+    }
+
+    fn tell_live(&mut self) {
+        let extent = self.live.as_ref().map(|live| Extent::of(&live.plan));
+        self.machine.status_mut().extent = extent;
+    }
+
+    fn tell_good(&mut self, digest: &str) {
+        let status = self.machine.status_mut();
+        status.digest = Some(digest.to_owned());
+        status.last_good = Some(digest.to_owned());
     }
 }
 
