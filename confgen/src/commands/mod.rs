@@ -3,6 +3,7 @@
 mod compat;
 mod diff;
 mod explain;
+mod explain_lines;
 mod model;
 mod plan;
 mod run;
