@@ -1,5 +1,6 @@
 //! `run`: follows the cluster and keeps every output in step with it.
 
+mod certificates;
 mod http;
 pub mod saved;
 mod world;
@@ -19,6 +20,7 @@ use saved::SavedPlan;
 pub use world::World;
 
 use crate::apply::applier::{Applier, Input, Output, Sources};
+use crate::apply::certificates::LastValid;
 use crate::apply::status::Status;
 use crate::config::Settings;
 use crate::edge::{Compiler, kinds};
@@ -69,13 +71,17 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         });
         statuses.insert(name, status);
     }
+    let (telling, certificates) = watch::channel(Vec::new());
+    if once.is_none() {
+        tasks.spawn(certificates::follow(world.clone(), telling, cancel.clone()));
+    }
     if let (None, Some(address)) = (&once, settings.status) {
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.with_context(|| {
             format!("status.listen {address}: cannot be listened on; choose another, or \"\"")
         })?;
         tracing::info!(%address, "status, health and metrics");
-        let app = http::router(statuses.clone(), world.clone());
+        let app = http::router(statuses.clone(), world.clone(), certificates.clone());
         let token = cancel.clone();
         tasks.spawn(async move {
             let served = axum::serve(listener, app);
@@ -90,8 +96,10 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         let node: Arc<str> = holder().into();
         let (of_events, token) = (options.clone(), cancel.clone());
         let component = Arc::clone(&node);
+        let (all, all_problems) = watch::channel(Vec::new());
+        tasks.spawn(certificates::join(problems, certificates, all));
         tasks.spawn(async move {
-            model_watch::post_events(of_events, COMPONENT, component, problems, token).await;
+            model_watch::post_events(of_events, COMPONENT, component, all_problems, token).await;
             Ok(())
         });
         if let Some(lease) = settings.lease.clone() {
@@ -111,17 +119,20 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
     tasks.spawn(async move {
         let mut cluster = Cluster::default();
         let mut compiler = Compiler::new(settings.edge.clone());
-        follow::complete(&mut cluster, &kinds, &mut events).await;
+        let mut last = LastValid::default();
+        while !cluster.is_synced(&kinds) {
+            let Some(event) = events.recv().await else {
+                break;
+            };
+            cluster.apply(last.take(event, world::now()));
+        }
         if !cluster.is_synced(&kinds) {
             // The source has ended; its error is the answer. Nothing is made of a part.
             return Ok(());
         }
         cluster.take_changes();
-        let mut world = World::first(
-            cluster.clone(),
-            compiler.whole(&cluster).clone(),
-            settings.edge,
-        );
+        let plan = world::with_kept(compiler.whole(&cluster).clone(), &last);
+        let mut world = World::first(cluster.clone(), plan, settings.edge);
         if let Some(planned) = &planned {
             planned.verify_cluster(&world.plan, &renderers)?;
         }
@@ -132,12 +143,14 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             token.cancelled().await;
             return Ok(());
         }
-        while let Some(deletions) = world::settle(&mut cluster, &mut events, QUIET, &token).await {
+        let mut source = world::Followed { events, last };
+        while let Some(deletions) = source.settle(&mut cluster, QUIET, &token).await {
             let changes = cluster.take_changes();
             if changes.is_empty() {
                 continue;
             }
             let plan = compiler.update(&cluster, &changes).clone();
+            let plan = world::with_kept(plan, &source.last);
             world = world.next(cluster.clone(), plan, deletions);
             world.tell(&told, &found);
             worlds.send_replace(Some(world.input()));

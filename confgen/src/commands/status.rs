@@ -103,6 +103,17 @@ struct Told {
     problems: Vec<String>,
     #[serde(default)]
     losses: Vec<Value>,
+    #[serde(default)]
+    certificates: Vec<Certificate>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Certificate {
+    kind: String,
+    object: String,
+    field: String,
+    days_left: i64,
+    findings: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -257,6 +268,22 @@ fn table(told: &Told) -> String {
     for problem in &told.problems {
         say("problem", problem);
     }
+    for told in &told.certificates {
+        let Certificate {
+            kind,
+            object,
+            field,
+            days_left,
+            findings,
+        } = told;
+        for finding in findings {
+            let of = format!("{kind} {object} {field}");
+            say(
+                "certificate",
+                &format!("{of}: {finding} ({days_left} days left)"),
+            );
+        }
+    }
     if !told.losses.is_empty() {
         let count = told.losses.len();
         say(
@@ -301,7 +328,9 @@ mod tests {
         haproxy.totals.reloads.insert("start".to_owned(), 1);
         haproxy.totals.refused = 2;
         let outputs = serde_json::json!({"haproxy": haproxy, "/etc/out": Status::default()});
-        let all = serde_json::json!({"outputs": outputs, "problems": ["Secret a/b: x; y"], "losses": [1]});
+        let all = serde_json::json!({"outputs": outputs, "problems": ["Secret a/b: x; y"], "losses": [1],
+            "certificates": [{"kind": "Ingress", "object": "shop/web", "field": "spec.tls[0]", "days_left": 3,
+                "expires_unix_seconds": 1, "findings": ["ends at 2030-01-01T00:00:00Z"]}]});
         serde_json::from_value(all).unwrap()
     }
 
@@ -329,6 +358,7 @@ mod tests {
             ! haproxy: drift: server b/s has another weight
             ! haproxy: last reload: backend b: added
             ! problem: Secret a/b: x; y
+            ! certificate: Ingress shop/web spec.tls[0]: ends at 2030-01-01T00:00:00Z (3 days left)
             ! losses: 1 claims lost; see `explain`, or -o json
         "#]]
         .assert_eq(&table(&told()));

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::bisect::Suspect;
+use crate::apply::certificates::LastValid;
 use crate::apply::guard::Seen;
 use crate::edge::{self, EdgeConfig, EdgePlan, compile};
 
@@ -108,27 +109,52 @@ impl World {
     }
 }
 
-/// Applies the next events, up to a pause; what they deleted. `None` at the end.
-pub(super) async fn settle(
-    cluster: &mut Cluster,
-    events: &mut Receiver<Event>,
-    quiet: Duration,
-    cancel: &CancellationToken,
-) -> Option<Vec<Suspect>> {
-    let mut deleted = Vec::new();
-    let mut take = |cluster: &mut Cluster, event: Event| {
-        if let Event::Deleted { kind, key } = &event {
-            deleted.push((*kind, key.clone()));
+/// The source of a cluster, heard through what keeps certificates.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) events: Receiver<Event>,
+    pub(super) last: LastValid,
+}
+
+impl Followed {
+    /// Applies the next events, up to a pause; what they deleted. `None` at the end.
+    pub(super) async fn settle(
+        &mut self,
+        cluster: &mut Cluster,
+        quiet: Duration,
+        cancel: &CancellationToken,
+    ) -> Option<Vec<Suspect>> {
+        let Self { events, last } = self;
+        let mut deleted = Vec::new();
+        let mut take = |cluster: &mut Cluster, event: Event| {
+            if let Event::Deleted { kind, key } = &event {
+                deleted.push((*kind, key.clone()));
+            }
+            cluster.apply(last.take(event, now()));
+        };
+        let first = tokio::select! {
+            () = cancel.cancelled() => return None,
+            event = events.recv() => event?,
+        };
+        take(cluster, first);
+        while let Ok(Some(event)) = tokio::time::timeout(quiet, events.recv()).await {
+            take(cluster, event);
         }
-        cluster.apply(event);
-    };
-    let first = tokio::select! {
-        () = cancel.cancelled() => return None,
-        event = events.recv() => event?,
-    };
-    take(cluster, first);
-    while let Ok(Some(event)) = tokio::time::timeout(quiet, events.recv()).await {
-        take(cluster, event);
+        Some(deleted)
     }
-    Some(deleted)
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// The plan, which tells too what was kept of Secrets that broke.
+pub(super) fn with_kept(mut plan: EdgePlan, last: &LastValid) -> EdgePlan {
+    let mut problems: Vec<Problem> = last.problems().cloned().collect();
+    if !problems.is_empty() {
+        problems.extend(plan.problems.iter().cloned());
+        plan.problems = Arc::new(problems);
+    }
+    plan
 }
