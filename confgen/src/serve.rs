@@ -1,6 +1,7 @@
 //! `run`: follows the cluster and keeps every output in step with it.
 
 mod certificates;
+mod confirm;
 mod http;
 pub mod saved;
 mod world;
@@ -16,11 +17,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use confirm::Confirm;
 use saved::SavedPlan;
 pub use world::World;
 
 use crate::apply::applier::{Applier, Input, Output, Sources};
 use crate::apply::certificates::LastValid;
+use crate::apply::partly::with_servers_of;
 use crate::apply::status::Status;
 use crate::config::Settings;
 use crate::edge::{Compiler, kinds};
@@ -90,6 +93,17 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
                 .await?)
         });
     }
+    let (agreed, mut agreements) = mpsc::channel(1);
+    if once.is_none() {
+        let confirm = Confirm {
+            source: settings.cluster.source(),
+            kinds: kinds.clone(),
+            edge: settings.edge.clone(),
+            again: confirm::AGAIN,
+        };
+        let (statuses, token) = (statuses.clone(), cancel.clone());
+        tasks.spawn(confirm.follow(statuses, world.clone(), agreed, token));
+    }
     let (told, to_tell) = watch::channel(Vec::new());
     let (found, problems) = watch::channel(Vec::new());
     if let (None, Source::Kube(options)) = (&once, settings.cluster.source()) {
@@ -144,7 +158,18 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             return Ok(());
         }
         let mut source = world::Followed { events, last };
-        while let Some(deletions) = source.settle(&mut cluster, QUIET, &token).await {
+        loop {
+            let deletions = tokio::select! {
+                Some(count) = agreements.recv() => {
+                    world = world.confirmed(count);
+                    worlds.send_replace(Some(world.input()));
+                    continue;
+                }
+                first = source.first(&token) => {
+                    let Some(first) = first else { break };
+                    source.settle(&mut cluster, first, QUIET).await
+                }
+            };
             let changes = cluster.take_changes();
             if changes.is_empty() {
                 continue;
@@ -215,6 +240,7 @@ async fn until_live(statuses: &Statuses, patience: Duration) -> Result<()> {
 }
 
 fn sources(renderer: Arc<Renderer>, is_forced: bool) -> Sources<World> {
+    let also = Arc::clone(&renderer);
     Sources {
         compile: Box::new(move |world: &World, without| {
             let plan = world.plan(without);
@@ -225,6 +251,11 @@ fn sources(renderer: Arc<Renderer>, is_forced: bool) -> Sources<World> {
                 plan.problems = Arc::new(all.collect());
             }
             Ok(Output { plan, rendered })
+        }),
+        partly: Box::new(move |world: &World, live, without| {
+            let plan = with_servers_of(live, &world.plan(without))?;
+            let (rendered, _) = also.render(&plan).ok()?;
+            Some(Output { plan, rendered })
         }),
         version: Box::new(|world: &World, suspect| world.version(suspect)),
         seen: Box::new(move |world: &World, since| world.seen(since, is_forced)),

@@ -182,6 +182,17 @@ impl Machine {
         LOOK
     }
 
+    /// Whether nothing is half done.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Whether a reload that is needed now waits, be it for the budget or since one failed.
+    pub fn holds_reloads(&self, now: Instant) -> bool {
+        let clearance = self.budget.clearance(self.status.old_processes, now);
+        clearance != Clearance::Now || self.pace.backoff.failures() > 0
+    }
+
     /// Whether work may begin anew: nothing is half done.
     fn may_begin(&self, now: Instant) -> bool {
         match &self.phase {
@@ -286,6 +297,11 @@ impl Machine {
                 self.live(now);
                 let first = self.unsaved.map_or(now, |(first, _)| first);
                 self.unsaved = (!is_saved).then_some((first, now));
+            }
+            Event::Partly(count) => {
+                self.status.totals.runtime_changes += 1;
+                self.count_commands(count);
+                self.unsaved = None;
             }
             Event::Saved => {
                 self.status.checked = self.status.live;

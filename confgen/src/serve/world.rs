@@ -26,6 +26,8 @@ pub struct World {
     config: Arc<EdgeConfig>,
     /// What events deleted, with the number of the state that they led to.
     deleted: Arc<Vec<(u64, Suspect)>>,
+    /// Complete lists that agreed, since the shrink guard began to hold.
+    confirmations: u32,
 }
 
 impl World {
@@ -36,6 +38,7 @@ impl World {
             plan,
             config: Arc::new(config),
             deleted: Arc::default(),
+            confirmations: 0,
         }
     }
 
@@ -54,6 +57,16 @@ impl World {
             plan,
             config: Arc::clone(&self.config),
             deleted,
+            confirmations: self.confirmations,
+        }
+    }
+
+    /// The same state, which further lists confirm. It is another number, so that it is judged again.
+    pub(super) fn confirmed(&self, confirmations: u32) -> Self {
+        Self {
+            number: self.number + 1,
+            confirmations,
+            ..self.clone()
         }
     }
 
@@ -103,7 +116,7 @@ impl World {
         Seen {
             deletions: objects.len(),
             objects,
-            confirmations: 0,
+            confirmations: self.confirmations,
             is_forced,
         }
     }
@@ -117,13 +130,21 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Applies the next events, up to a pause; what they deleted. `None` at the end.
+    /// The next event; `None` at the end.
+    pub(super) async fn first(&mut self, cancel: &CancellationToken) -> Option<Event> {
+        tokio::select! {
+            () = cancel.cancelled() => None,
+            event = self.events.recv() => event,
+        }
+    }
+
+    /// Applies an event and those that follow, up to a pause; what they deleted.
     pub(super) async fn settle(
         &mut self,
         cluster: &mut Cluster,
+        first: Event,
         quiet: Duration,
-        cancel: &CancellationToken,
-    ) -> Option<Vec<Suspect>> {
+    ) -> Vec<Suspect> {
         let Self { events, last } = self;
         let mut deleted = Vec::new();
         let mut take = |cluster: &mut Cluster, event: Event| {
@@ -132,15 +153,11 @@ impl Followed {
             }
             cluster.apply(last.take(event, now()));
         };
-        let first = tokio::select! {
-            () = cancel.cancelled() => return None,
-            event = events.recv() => event?,
-        };
         take(cluster, first);
         while let Ok(Some(event)) = tokio::time::timeout(quiet, events.recv()).await {
             take(cluster, event);
         }
-        Some(deleted)
+        deleted
     }
 }
 

@@ -21,7 +21,11 @@ impl<C> Applier<C> {
     pub(super) async fn act(&mut self, step: &Step) -> Event {
         match step {
             Step::Wait(_) => Event::Retry,
-            Step::Render => self.render(),
+            Step::Render => {
+                let rendered = self.render();
+                self.follow_endpoints(&rendered).await;
+                rendered
+            }
             Step::Check => self.check().await.unwrap_or_else(Event::Failed),
             Step::Install => self.install(),
             Step::Commands => self.commands().await,
@@ -156,7 +160,7 @@ impl<C> Applier<C> {
             .collect();
     }
 
-    fn change(&self, output: &Output) -> Change {
+    pub(super) fn change(&self, output: &Output) -> Change {
         let start = |what: &str| Change::Reload {
             causes: vec![Cause::of(what)],
         };
@@ -177,7 +181,7 @@ impl<C> Applier<C> {
         }
     }
 
-    async fn ask(&self, output: &Output) -> Result<(Candidate, Verdict), String> {
+    pub(super) async fn ask(&self, output: &Output) -> Result<(Candidate, Verdict), String> {
         let extent = Extent::of(&output.plan);
         let candidate = self
             .settings
@@ -287,7 +291,11 @@ impl<C> Applier<C> {
             }
             Err(error) => return Event::CommandRefused(error.to_string()),
         }
-        self.note_leaving();
+        let commands = commands.to_vec();
+        if let Some(next) = self.next.take() {
+            self.note_leaving(&commands, &next.output);
+            self.next = Some(next);
+        }
         let is_saved = self
             .next
             .as_ref()
@@ -297,14 +305,11 @@ impl<C> Applier<C> {
     }
 
     /// Servers that were put into maintenance leave; those that are wanted again do not.
-    fn note_leaving(&mut self) {
-        let Some(Change::Runtime(commands)) = self.next.as_ref().map(|next| &next.change) else {
-            return;
-        };
+    pub(super) fn note_leaving(&mut self, commands: &[Command], next: &Output) {
         let before = self.live.as_ref().map(text);
         let options = before.as_deref().map(options_of).unwrap_or_default();
-        let after = self.next.as_ref().map(|next| text(&next.output));
-        let wanted = after.as_deref().map(options_of).unwrap_or_default();
+        let after = text(next);
+        let wanted = options_of(&after);
         for command in commands {
             if let Command::SetStatus {
                 server,
@@ -389,12 +394,12 @@ impl<C> Applier<C> {
         self.tell_live();
     }
 
-    fn tell_live(&mut self) {
+    pub(super) fn tell_live(&mut self) {
         let extent = self.live.as_ref().map(|live| Extent::of(&live.plan));
         self.machine.status_mut().extent = extent;
     }
 
-    fn tell_good(&mut self, digest: &str) {
+    pub(super) fn tell_good(&mut self, digest: &str) {
         let status = self.machine.status_mut();
         status.digest = Some(digest.to_owned());
         status.last_good = Some(digest.to_owned());

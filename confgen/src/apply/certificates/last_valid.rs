@@ -95,9 +95,10 @@ impl LastValid {
     }
 
     fn object(&mut self, object: Object, now: i64) -> Object {
-        match object {
-            Object::Secret(secret) => Object::Secret(self.secret(secret, now)),
-            other => other,
+        if let Object::Secret(secret) = object {
+            Object::Secret(self.secret(secret, now))
+        } else {
+            object
         }
     }
 
@@ -158,9 +159,10 @@ impl LastValid {
 }
 
 fn secret(object: &Object) -> Option<&Arc<Secret>> {
-    match object {
-        Object::Secret(secret) => Some(secret),
-        _ => None,
+    if let Object::Secret(secret) = object {
+        Some(secret)
+    } else {
+        None
     }
 }
 

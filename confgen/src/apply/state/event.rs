@@ -65,6 +65,8 @@ pub enum Event {
         /// Whether it is.
         is_saved: bool,
     },
+    /// So many commands made endpoints live, while a reload waits.
+    Partly(usize),
     /// What is live is on disk.
     Saved,
     /// It could not be saved, or must not be: some objects are left out from here on.
