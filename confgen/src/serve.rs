@@ -2,6 +2,7 @@
 
 mod certificates;
 mod confirm;
+mod following;
 mod http;
 pub mod saved;
 mod world;
@@ -11,27 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use model::Cluster;
 use model_watch::{LeaseTiming, Source, StatusWriter};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use confirm::Confirm;
+use following::Following;
 use saved::SavedPlan;
 pub use world::World;
 
 use crate::apply::applier::{Applier, Input, Output, Sources};
-use crate::apply::certificates::LastValid;
 use crate::apply::partly::with_servers_of;
 use crate::apply::status::Status;
 use crate::config::Settings;
-use crate::edge::{Compiler, kinds};
+use crate::edge::kinds;
 use crate::follow;
 use crate::targets::{Renderer, Target, targets};
-
-/// Events of one change come this close; appliers wait longer for more of them.
-const QUIET: Duration = Duration::from_millis(5);
 
 /// Where each output is, by its name.
 pub type Statuses = BTreeMap<String, watch::Receiver<Status>>;
@@ -48,7 +45,7 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         planned.verify_ground(&settings, &targets)?;
     }
     let kinds = kinds(&settings.edge);
-    let (sender, mut events) = mpsc::channel(follow::EVENTS);
+    let (sender, events) = mpsc::channel(follow::EVENTS);
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let (source, of_source, token) = (settings.cluster.source(), kinds.clone(), cancel.clone());
     tasks.spawn(async move { Ok(model_watch::run(source, of_source, sender, token).await?) });
@@ -93,7 +90,7 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
                 .await?)
         });
     }
-    let (agreed, mut agreements) = mpsc::channel(1);
+    let (agreed, agreements) = mpsc::channel(1);
     if once.is_none() {
         let confirm = Confirm {
             source: settings.cluster.source(),
@@ -129,59 +126,17 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             });
         }
     }
-    let token = cancel.clone();
-    tasks.spawn(async move {
-        let mut cluster = Cluster::default();
-        let mut compiler = Compiler::new(settings.edge.clone());
-        let mut last = LastValid::default();
-        while !cluster.is_synced(&kinds) {
-            let Some(event) = events.recv().await else {
-                break;
-            };
-            cluster.apply(last.take(event, world::now()));
-        }
-        if !cluster.is_synced(&kinds) {
-            // The source has ended; its error is the answer. Nothing is made of a part.
-            return Ok(());
-        }
-        cluster.take_changes();
-        let plan = world::with_kept(compiler.whole(&cluster).clone(), &last);
-        let mut world = World::first(cluster.clone(), plan, settings.edge);
-        if let Some(planned) = &planned {
-            planned.verify_cluster(&world.plan, &renderers)?;
-        }
-        world.tell(&told, &found);
-        worlds.send_replace(Some(world.input()));
-        if planned.is_some() {
-            // What comes now is not of the plan.
-            token.cancelled().await;
-            return Ok(());
-        }
-        let mut source = world::Followed { events, last };
-        loop {
-            let deletions = tokio::select! {
-                Some(count) = agreements.recv() => {
-                    world = world.confirmed(count);
-                    worlds.send_replace(Some(world.input()));
-                    continue;
-                }
-                first = source.first(&token) => {
-                    let Some(first) = first else { break };
-                    source.settle(&mut cluster, first, QUIET).await
-                }
-            };
-            let changes = cluster.take_changes();
-            if changes.is_empty() {
-                continue;
-            }
-            let plan = compiler.update(&cluster, &changes).clone();
-            let plan = world::with_kept(plan, &source.last);
-            world = world.next(cluster.clone(), plan, deletions);
-            world.tell(&told, &found);
-            worlds.send_replace(Some(world.input()));
-        }
-        Ok(())
-    });
+    let following = Following {
+        kinds,
+        edge: settings.edge,
+        events,
+        agreements,
+        planned: planned.map(|planned| (planned, renderers)),
+        statuses: told,
+        problems: found,
+        worlds,
+    };
+    tasks.spawn(following.run(cancel.clone()));
     let lives = match once {
         Some(once) => {
             let lives = until_live(&statuses, once.patience).await;

@@ -1,5 +1,6 @@
 //! Drives one proxy: does what [`super::state`] says, and tells it how it went.
 
+mod blame;
 mod partly;
 mod steps;
 mod watch;
