@@ -232,7 +232,7 @@ async fn big_maps_are_replaced_at_once() {
         })
         .collect();
     let map = "hosts.map".to_owned();
-    let replace = confgen::haproxy::runtime::Command::ReplaceMap {
+    let replace = Command::ReplaceMap {
         map,
         entries: entries.clone(),
     };
