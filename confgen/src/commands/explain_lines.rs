@@ -192,7 +192,11 @@ mod tests {
         let (answer, rule) = simulate(&plan, &request);
         let backends = match &answer {
             Answer::Forwarded(to) => to.to.iter().map(|(id, _)| id.as_str()).collect(),
-            _ => Vec::new(),
+            Answer::NotListening
+            | Answer::Closed
+            | Answer::Status(_)
+            | Answer::Redirected(_)
+            | Answer::PassedThrough(_) => Vec::new(),
         };
         let decision = Decision {
             host: host_of(&plan, listen, rule, request.host),
