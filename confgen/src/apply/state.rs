@@ -14,9 +14,13 @@
 //! Whatever changes meanwhile is taken up from [`Phase::Idle`], or at once where a reload is still
 //! held back.
 
+mod event;
+mod read_back;
+
 use std::time::{Duration, Instant};
 
-use super::guard::Refusal;
+pub use event::{Event, How, Step};
+
 use super::pace::{Backoff, Budget, BudgetLimits, Clearance, Debounce};
 use super::reload::{Seen, Took};
 use super::status::Status;
@@ -46,94 +50,6 @@ impl Pace {
             read_back: Duration::from_secs(30),
         }
     }
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing before this time, or before something changes.
-    Wait(Option<Instant>),
-    /// Render the newest state, and compare it with what is live.
-    Render,
-    /// Write the candidate, check it, and find the guilty.
-    Check,
-    /// Make the candidate what the proxy reads.
-    Install,
-    /// Say the commands.
-    Commands,
-    /// Write what commands made live, check it, and switch to it.
-    Save,
-    /// Tell the proxy to read its files.
-    Reload,
-    /// Ask the proxy what it runs.
-    ReadBack,
-    /// Put the last good version back, and tell the proxy.
-    RollBack,
-}
-
-/// How a change goes live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum How {
-    /// By so many commands.
-    Commands(usize),
-    /// By a reload.
-    Reload(Vec<Cause>),
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A new state of the cluster, or none that is complete.
-    World {
-        /// Which.
-        number: u64,
-        /// Whether every kind was listed to its end.
-        is_synced: bool,
-    },
-    /// The render is what is live already.
-    Unchanged,
-    /// The guard refuses it.
-    Refused(Refusal),
-    /// There is something new.
-    Rendered(How),
-    /// It passed.
-    Checked(How),
-    /// Some step could not be done; nothing live has changed.
-    Failed(String),
-    /// The candidate is what the proxy reads.
-    Installed,
-    /// Every command was done; what they made may be on disk already.
-    Commanded {
-        /// Whether it is.
-        is_saved: bool,
-    },
-    /// What is live is on disk.
-    Saved,
-    /// It could not be saved, or must not be: some objects are left out from here on.
-    Unsaved(String),
-    /// A command was refused: only a reload makes the process what the files say.
-    CommandRefused(String),
-    /// The proxy was told, having been seen like this before.
-    Reloaded(Seen),
-    /// The proxy cannot be asked, and being told was all that can be known.
-    Told,
-    /// The proxy was asked; `meant` is the generation it should tell.
-    SeenNow {
-        /// What it said.
-        seen: Seen,
-        /// What was meant.
-        meant: Option<String>,
-    },
-    /// The proxy did not answer.
-    Unseen(String),
-    /// The last good version is back, or could not be put back.
-    RolledBack(Result<(), String>),
-    /// Old processes were counted.
-    OldProcesses(usize),
-    /// The live process or its files differ from what was meant, and are to be repaired.
-    Drifted(String),
-    /// Something that held a render back may hold no more.
-    Retry,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -267,6 +183,17 @@ impl Machine {
         LOOK
     }
 
+    /// Whether nothing is half done.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Whether a reload that is needed now waits, be it for the budget or since one failed.
+    pub fn holds_reloads(&self, now: Instant) -> bool {
+        let clearance = self.budget.clearance(self.status.old_processes, now);
+        clearance != Clearance::Now || self.pace.backoff.failures() > 0
+    }
+
     /// Whether work may begin anew: nothing is half done.
     fn may_begin(&self, now: Instant) -> bool {
         match &self.phase {
@@ -321,16 +248,19 @@ impl Machine {
             Event::Unchanged => {
                 self.status.rendered = self.working;
                 self.status.checked = self.working;
+                self.status.guard = None;
                 self.live(now);
             }
             Event::Refused(refusal) => {
                 self.status.rendered = self.working;
                 self.status.totals.refused += 1;
                 self.status.gap = Some(refusal.to_string());
+                self.status.guard = Some(refusal.to_string());
                 self.phase = Phase::Idle;
             }
             Event::Rendered(how) => {
                 self.status.rendered = self.working;
+                self.status.guard = None;
                 self.phase = match how {
                     How::Commands(count) => {
                         self.count_commands(count);
@@ -368,6 +298,11 @@ impl Machine {
                 self.live(now);
                 let first = self.unsaved.map_or(now, |(first, _)| first);
                 self.unsaved = (!is_saved).then_some((first, now));
+            }
+            Event::Partly(count) => {
+                self.status.totals.runtime_changes += 1;
+                self.count_commands(count);
+                self.unsaved = None;
             }
             Event::Saved => {
                 self.status.checked = self.status.live;
@@ -429,59 +364,6 @@ impl Machine {
         if let Phase::Reload(causes) = &self.phase {
             self.status.totals.reloaded(causes);
         }
-    }
-
-    fn read_back(&mut self, seen: Seen, meant: Option<&str>, now: Instant) {
-        self.status.old_processes = seen.old_processes;
-        let Phase::ReadBack { before, .. } = &self.phase else {
-            return;
-        };
-        let took = seen.took(before, meant);
-        self.status.generation.clone_from(&seen.generation);
-        match took {
-            Took::Yes => self.live(now),
-            Took::No(why) => self.not_taken(why),
-            Took::NotYet => {
-                let told = seen.generation.as_deref().unwrap_or("no generation");
-                self.unseen(format!("the old process still answers, with {told}"), now);
-            }
-        }
-    }
-
-    fn unseen(&mut self, why: String, now: Instant) {
-        let limit = self.pace.read_back;
-        let Phase::ReadBack {
-            since, why: last, ..
-        } = &mut self.phase
-        else {
-            return;
-        };
-        if now.saturating_duration_since(*since) < limit {
-            *last = Some(why);
-        } else {
-            self.not_taken(format!("not within {limit:?}: {why}"));
-        }
-    }
-
-    fn not_taken(&mut self, why: String) {
-        self.status.totals.failed_reloads += 1;
-        self.phase = Phase::RollBack(why);
-    }
-
-    fn rolled_back(&mut self, result: Result<(), String>, now: Instant) {
-        let Phase::RollBack(why) = &self.phase else {
-            return;
-        };
-        let why = match result {
-            Ok(()) => {
-                self.status.totals.rollbacks += 1;
-                format!("the reload did not take ({why}); the last good version is back")
-            }
-            Err(error) => format!(
-                "the reload did not take ({why}), nor is the last good version back: {error}"
-            ),
-        };
-        self.failed(why, now);
     }
 
     fn failed(&mut self, why: String, now: Instant) {

@@ -1,7 +1,7 @@
 //! `fairlead-confgen test DIR`: what a configuration must do, as files beside it.
 //!
-//! A `*.test.toml` names requests and what they must be answered with. They are asked of the plan,
-//! as `explain` does; no proxy runs.
+//! A `*.test.toml` names requests and what they must be answered with, and what rendered files must
+//! be. Requests are asked of the plan, as `explain` does; no proxy runs and no file is written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::model::print;
 use super::settings::planned;
+use super::test_outputs::{self, Expectation};
 use crate::edge::{Answer, EdgePlan, Forward, Listen, Request, simulate};
 
 const SUFFIX: &str = ".test.toml";
@@ -34,6 +35,9 @@ struct Suite {
     /// What is asked, and what must come of it.
     #[serde(default)]
     request: Vec<Case>,
+    /// What is rendered.
+    #[serde(default)]
+    output: Vec<Expectation>,
     /// How many objects' findings there must be; without it, any number.
     problems: Option<usize>,
 }
@@ -125,7 +129,8 @@ async fn suite(file: &Path) -> Result<Vec<(String, Option<String>)>> {
     let text = std::fs::read_to_string(file)?;
     let suite: Suite = toml::from_str(&text)?;
     let beside = file.parent().unwrap_or(Path::new("."));
-    let plan = planned(&beside.join(&suite.config), &beside.join(&suite.manifests)).await?;
+    let (settings, plan) =
+        planned(&beside.join(&suite.config), &beside.join(&suite.manifests)).await?;
     let mut outcomes = Vec::new();
     for case in &suite.request {
         let found = case.answer(&plan);
@@ -138,6 +143,12 @@ async fn suite(file: &Path) -> Result<Vec<(String, Option<String>)>> {
         let failure = (found.len() != wanted).then(|| found.join("; "));
         outcomes.push((format!("{wanted} problems"), failure));
     }
+    outcomes.extend(test_outputs::outcomes(
+        &suite.output,
+        &settings,
+        &plan,
+        beside,
+    )?);
     Ok(outcomes)
 }
 

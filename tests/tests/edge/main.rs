@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod lab;

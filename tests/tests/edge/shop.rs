@@ -70,6 +70,14 @@ impl Shop {
         Some(format!("{service:?}").into())
     }
 
+    /// The Services that a plan has, with the servers of now.
+    pub(crate) fn partly(&self, live: &EdgePlan, without: &BTreeSet<Suspect>) -> Option<Output> {
+        let mut shop = self.clone();
+        shop.services
+            .retain(|name, _| live.backends.contains_key(&id(name)));
+        Some(shop.output(without))
+    }
+
     pub(crate) fn output(&self, without: &BTreeSet<Suspect>) -> Output {
         let is_in = |name: &str| !without.contains(&suspect(name));
         let services: BTreeMap<&String, &Service> = self

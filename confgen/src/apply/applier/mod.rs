@@ -1,5 +1,7 @@
 //! Drives one proxy: does what [`super::state`] says, and tells it how it went.
 
+mod blame;
+mod partly;
 mod steps;
 mod watch;
 
@@ -48,6 +50,9 @@ pub struct Input<C> {
 pub struct Sources<C> {
     /// Compiles and renders without some objects.
     pub compile: Compile<C>,
+    /// What is live with the endpoints of now, for a reload that waits; `None` where that is the
+    /// same.
+    pub partly: Partly<C>,
     /// An object as it is, `None` where it is gone.
     pub version: Version<C>,
     /// Which deletions were seen as events after the state of this number.
@@ -56,6 +61,8 @@ pub struct Sources<C> {
 
 /// See [`Sources::compile`].
 pub type Compile<C> = Box<dyn Fn(&C, &BTreeSet<Suspect>) -> Result<Output, String> + Send + Sync>;
+/// See [`Sources::partly`].
+pub type Partly<C> = Box<dyn Fn(&C, &EdgePlan, &BTreeSet<Suspect>) -> Option<Output> + Send + Sync>;
 /// See [`Sources::version`].
 pub type Version<C> = Box<dyn Fn(&C, &Suspect) -> Option<Arc<str>> + Send + Sync>;
 /// See [`Sources::seen`].
@@ -119,6 +126,8 @@ pub struct Applier<C> {
     housekeeping: Instant,
     drift_at: Instant,
     is_hand_over_known: bool,
+    /// Where the next look at certificates begins: each looks at some.
+    certificate_turn: usize,
 }
 
 /// What is being made live.
@@ -151,6 +160,9 @@ impl<C> Applier<C> {
             tracing::warn!(%told, "files on disk are corrupt");
         }
         machine.status_mut().restored = told;
+        if let Stored::Good(manifest) = settings.store.last_good() {
+            machine.status_mut().last_good = Some(manifest.digest);
+        }
         let now = Instant::now();
         Ok(Self {
             settings,
@@ -166,6 +178,7 @@ impl<C> Applier<C> {
             housekeeping: now,
             drift_at: now,
             is_hand_over_known: false,
+            certificate_turn: 0,
         })
     }
 
@@ -222,6 +235,7 @@ impl<C> Applier<C> {
         {
             let plan = EdgePlan::default();
             self.live = Some(Output { plan, rendered });
+            self.machine.status_mut().extent = self.live_extent;
         }
     }
 

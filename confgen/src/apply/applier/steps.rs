@@ -1,19 +1,18 @@
 //! What each step does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::blame::suspects;
 use super::{Applier, Output, Prepared};
-use crate::apply::bisect::{Next, Outcome, Search, Suspect, Trial};
+use crate::apply::bisect::Suspect;
 use crate::apply::check::Verdict;
 use crate::apply::files::{Candidate, Extent};
 use crate::apply::guard::{self, Refusal};
-use crate::apply::quarantine::Proof;
 use crate::apply::reload::{Proxy, Seen};
 use crate::apply::state::{Event, How, Step};
-use crate::apply::status::Quarantined;
-use crate::edge::{EdgePlan, Listener, Origin};
+use crate::edge::EdgePlan;
 use crate::haproxy::runtime::{Cause, Change, Command, Image, ServerStatus, changes, options_of};
 
 impl<C> Applier<C> {
@@ -21,7 +20,11 @@ impl<C> Applier<C> {
     pub(super) async fn act(&mut self, step: &Step) -> Event {
         match step {
             Step::Wait(_) => Event::Retry,
-            Step::Render => self.render(),
+            Step::Render => {
+                let rendered = self.render();
+                self.follow_endpoints(&rendered).await;
+                rendered
+            }
             Step::Check => self.check().await.unwrap_or_else(Event::Failed),
             Step::Install => self.install(),
             Step::Commands => self.commands().await,
@@ -32,7 +35,7 @@ impl<C> Applier<C> {
         }
     }
 
-    fn compile(&self, without: &BTreeSet<Suspect>) -> Result<Output, String> {
+    pub(super) fn compile(&self, without: &BTreeSet<Suspect>) -> Result<Output, String> {
         let input = self
             .input
             .as_ref()
@@ -40,7 +43,7 @@ impl<C> Applier<C> {
         (self.sources.compile)(&input.cluster, without)
     }
 
-    fn version(&self, suspect: &Suspect) -> Option<Arc<str>> {
+    pub(super) fn version(&self, suspect: &Suspect) -> Option<Arc<str>> {
         let input = self.input.as_ref()?;
         (self.sources.version)(&input.cluster, suspect)
     }
@@ -60,6 +63,7 @@ impl<C> Applier<C> {
             && live.rendered == output.rendered
         {
             live.plan = output.plan;
+            self.tell_live();
             return Event::Unchanged;
         }
         if let Err(refusal) = self.judge(&output) {
@@ -134,7 +138,7 @@ impl<C> Applier<C> {
                 let switched = store.switch(&candidate);
                 let confirmed = switched.and_then(|()| store.confirm(&candidate.manifest));
                 confirmed.map_err(|error| error.to_string())?;
-                self.machine.status_mut().digest = Some(candidate.manifest.digest);
+                self.tell_good(&candidate.manifest.digest);
                 self.passed(&live);
                 Ok(Event::Saved)
             }
@@ -155,7 +159,7 @@ impl<C> Applier<C> {
             .collect();
     }
 
-    fn change(&self, output: &Output) -> Change {
+    pub(super) fn change(&self, output: &Output) -> Change {
         let start = |what: &str| Change::Reload {
             causes: vec![Cause::of(what)],
         };
@@ -176,7 +180,7 @@ impl<C> Applier<C> {
         }
     }
 
-    async fn ask(&self, output: &Output) -> Result<(Candidate, Verdict), String> {
+    pub(super) async fn ask(&self, output: &Output) -> Result<(Candidate, Verdict), String> {
         let extent = Extent::of(&output.plan);
         let candidate = self
             .settings
@@ -194,69 +198,6 @@ impl<C> Applier<C> {
                 Err(format!("the check gave no answer: {error}"))
             }
         }
-    }
-
-    /// Finds the guilty and leaves them out.
-    async fn blame(&mut self, output: &Output, message: String) -> Result<(), String> {
-        let is_steady = |suspect: &Suspect| {
-            let version = self.version(suspect);
-            version.is_some() && version.as_ref() == self.good_versions.get(suspect)
-        };
-        let (steady, changed) = suspects(&output.plan).into_iter().partition(is_steady);
-        let mut search = Search::new(steady, changed, message, self.settings.max_checks);
-        let held = self.quarantine.without();
-        let outcome = loop {
-            let without = match search.next_try() {
-                Next::Done(outcome) => break outcome,
-                Next::Try { without } => without,
-            };
-            let output = self.compile(&without.union(&held).cloned().collect())?;
-            let (candidate, verdict) = self.ask(&output).await?;
-            self.settings.store.discard(&candidate);
-            search.answer(match verdict {
-                Verdict::Passed(_) => Trial::Passed,
-                Verdict::Failed(message) => Trial::Failed(message),
-            });
-        };
-        let guilty = match outcome {
-            Outcome::Guilty(guilty) => guilty,
-            Outcome::Blameless(message) => {
-                return Err(format!("the check fails without any object: {message}"));
-            }
-            Outcome::GaveUp(open) => {
-                return Err(format!(
-                    "the check fails, and after {} checks {} objects are still suspect",
-                    self.settings.max_checks,
-                    open.len()
-                ));
-            }
-        };
-        for (suspect, message) in guilty {
-            tracing::warn!(kind = suspect.0.as_str(), key = %suspect.1, %message, "left out");
-            let version = self.version(&suspect).unwrap_or_default();
-            let since = Instant::now();
-            self.quarantine.add(
-                suspect,
-                Proof {
-                    message,
-                    version,
-                    since,
-                },
-            );
-        }
-        self.tell_quarantine();
-        Ok(())
-    }
-
-    fn tell_quarantine(&mut self) {
-        let proofs = self.quarantine.proofs().iter();
-        self.machine.status_mut().quarantined = proofs
-            .map(|((kind, key), proof)| Quarantined {
-                kind: kind.as_str(),
-                key: key.to_string(),
-                proof: proof.message.clone(),
-            })
-            .collect();
     }
 
     fn install(&mut self) -> Event {
@@ -286,7 +227,11 @@ impl<C> Applier<C> {
             }
             Err(error) => return Event::CommandRefused(error.to_string()),
         }
-        self.note_leaving();
+        let commands = commands.to_vec();
+        if let Some(next) = self.next.take() {
+            self.note_leaving(&commands, &next.output);
+            self.next = Some(next);
+        }
         let is_saved = self
             .next
             .as_ref()
@@ -296,14 +241,11 @@ impl<C> Applier<C> {
     }
 
     /// Servers that were put into maintenance leave; those that are wanted again do not.
-    fn note_leaving(&mut self) {
-        let Some(Change::Runtime(commands)) = self.next.as_ref().map(|next| &next.change) else {
-            return;
-        };
+    pub(super) fn note_leaving(&mut self, commands: &[Command], next: &Output) {
         let before = self.live.as_ref().map(text);
         let options = before.as_deref().map(options_of).unwrap_or_default();
-        let after = self.next.as_ref().map(|next| text(&next.output));
-        let wanted = after.as_deref().map(options_of).unwrap_or_default();
+        let after = text(next);
+        let wanted = options_of(&after);
         for command in commands {
             if let Command::SetStatus {
                 server,
@@ -375,12 +317,28 @@ impl<C> Applier<C> {
             return;
         };
         if let Some(candidate) = candidate {
-            if let Err(error) = self.settings.store.confirm(&candidate.manifest) {
-                tracing::warn!(%error, "the last good version stays an older one");
+            let digest = candidate.manifest.digest.clone();
+            match self.settings.store.confirm(&candidate.manifest) {
+                Ok(()) => self.tell_good(&digest),
+                Err(error) => {
+                    tracing::warn!(%error, "the last good version stays an older one");
+                    self.machine.status_mut().digest = Some(digest);
+                }
             }
-            self.machine.status_mut().digest = Some(candidate.manifest.digest);
         }
         self.live = Some(output);
+        self.tell_live();
+    }
+
+    pub(super) fn tell_live(&mut self) {
+        let extent = self.live.as_ref().map(|live| Extent::of(&live.plan));
+        self.machine.status_mut().extent = extent;
+    }
+
+    pub(super) fn tell_good(&mut self, digest: &str) {
+        let status = self.machine.status_mut();
+        status.digest = Some(digest.to_owned());
+        status.last_good = Some(digest.to_owned());
     }
 }
 
@@ -396,46 +354,4 @@ fn text(output: &Output) -> String {
     let main = output.rendered.files.get(&output.rendered.main);
     main.map(|file| String::from_utf8_lossy(&file.content).into_owned())
         .unwrap_or_default()
-}
-
-/// Every object that asked for something, the oldest first.
-fn suspects(plan: &EdgePlan) -> Vec<Suspect> {
-    let mut found: BTreeMap<Suspect, i64> = BTreeMap::new();
-    let mut note = |origin: &Origin| {
-        let created = origin.created_unix_seconds;
-        let suspect = (origin.kind, origin.key.clone());
-        let known = found.entry(suspect).or_insert(created);
-        *known = created.min(*known);
-    };
-    for backend in plan.backends.values() {
-        note(&backend.origin);
-    }
-    for certificate in plan.certificates.values() {
-        note(&certificate.origin);
-    }
-    for domain in plan.views.domains.values() {
-        note(&domain.origin);
-    }
-    for listener in plan.listeners.values() {
-        let http = match listener {
-            Listener::Http(http) => Some(http),
-            Listener::Tls(tls) => {
-                tls.passthrough
-                    .values()
-                    .for_each(|route| note(&route.origin));
-                Some(&tls.http)
-            }
-            Listener::Tcp(tcp) => {
-                note(&tcp.origin);
-                None
-            }
-        };
-        for host in http.into_iter().flat_map(|http| http.hosts.values()) {
-            host.rules.iter().for_each(|rule| note(&rule.origin));
-            host.tls.iter().for_each(|tls| note(&tls.origin));
-        }
-    }
-    let mut found: Vec<_> = found.into_iter().collect();
-    found.sort_by(|(one, created), (other, later)| (created, one).cmp(&(later, other)));
-    found.into_iter().map(|(suspect, _)| suspect).collect()
 }
