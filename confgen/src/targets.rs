@@ -211,6 +211,16 @@ fn of_template(of: &Template, grammar: Grammar, apply: &config::Apply) -> Result
     })
 }
 
+/// What an operator's template gives, without anything being made ready to apply it.
+pub(crate) fn rendered_template(
+    of: &Template,
+    grammar: Grammar,
+    plan: &EdgePlan,
+) -> Result<String> {
+    let output = read(of, grammar)?.render(&Arc::new(plan.clone()), "now")?;
+    Ok(String::from_utf8_lossy(&output.file.content).into_owned())
+}
+
 fn read(of: &Template, grammar: Grammar) -> Result<OperatorTemplate> {
     let text = |path: &Path| {
         let text = fs::read_to_string(path);

@@ -44,6 +44,15 @@ impl Common {
         if let Some(directory) = &self.manifests {
             settings.cluster = ClusterSource::Manifests(directory.clone());
         }
+        let beside = self.config.parent().unwrap_or(Path::new(""));
+        for (template, _) in &mut settings.outputs.templates {
+            for path in [&mut template.file, &mut template.directory]
+                .into_iter()
+                .flatten()
+            {
+                *path = beside.join(&*path);
+            }
+        }
         Ok(settings)
     }
 
@@ -64,14 +73,13 @@ impl Common {
 }
 
 /// The plan of a configuration file and a directory of manifests.
-pub(super) async fn planned(config: &Path, manifests: &Path) -> Result<EdgePlan> {
+pub(super) async fn planned(config: &Path, manifests: &Path) -> Result<(Settings, EdgePlan)> {
     let common = Common {
         config: config.to_owned(),
         manifests: Some(manifests.to_owned()),
         wait_seconds: 30,
     };
-    let (_, plan) = common.plan().await?;
-    Ok(plan)
+    common.plan().await
 }
 
 /// The cluster, once every kind has been listed.

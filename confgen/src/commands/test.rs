@@ -1,10 +1,11 @@
 //! `fairlead-confgen test DIR`: what a configuration must do, as files beside it.
 //!
-//! A `*.test.toml` names requests and what they must be answered with. They are asked of the plan,
-//! as `explain` does; no proxy runs.
+//! A `*.test.toml` names requests and what they must be answered with, and files that operators'
+//! templates must give. Requests are asked of the plan, as `explain` does; no proxy runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::iter::repeat;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use super::model::print;
 use super::settings::planned;
 use crate::edge::{Answer, EdgePlan, Forward, Listen, Request, simulate};
+use crate::targets::rendered_template;
 
 const SUFFIX: &str = ".test.toml";
 
@@ -34,6 +36,9 @@ struct Suite {
     /// What is asked, and what must come of it.
     #[serde(default)]
     request: Vec<Case>,
+    /// What operators' templates must give.
+    #[serde(default)]
+    output: Vec<Output>,
     /// How many objects' findings there must be; without it, any number.
     problems: Option<usize>,
 }
@@ -54,6 +59,15 @@ struct Case {
     from: IpAddr,
     /// `closed`, a status, `redirect STATUS`, or `NAMESPACE/NAME` of the object whose rule decides.
     expect: Expected,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    /// `output` of one of the configuration's `[[templates]]`.
+    file: PathBuf,
+    /// A file with exactly what it must be.
+    expect: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,7 +139,8 @@ async fn suite(file: &Path) -> Result<Vec<(String, Option<String>)>> {
     let text = std::fs::read_to_string(file)?;
     let suite: Suite = toml::from_str(&text)?;
     let beside = file.parent().unwrap_or(Path::new("."));
-    let plan = planned(&beside.join(&suite.config), &beside.join(&suite.manifests)).await?;
+    let (settings, plan) =
+        planned(&beside.join(&suite.config), &beside.join(&suite.manifests)).await?;
     let mut outcomes = Vec::new();
     for case in &suite.request {
         let found = case.answer(&plan);
@@ -133,12 +148,43 @@ async fn suite(file: &Path) -> Result<Vec<(String, Option<String>)>> {
         let what = format!("{} {}{} is {wanted}", case.method, case.host, case.path);
         outcomes.push((what, (found != wanted).then(|| format!("it is {found}"))));
     }
+    for output in &suite.output {
+        let templates = &settings.outputs.templates;
+        let of_file = templates.iter().find(|(of, _)| of.output == output.file);
+        let (of, grammar) =
+            of_file.with_context(|| format!("{} is no output of it", output.file.display()))?;
+        let wanted = beside.join(&output.expect);
+        let wanted = std::fs::read_to_string(&wanted)
+            .with_context(|| format!("{} cannot be read", wanted.display()))?;
+        let found = match rendered_template(of, *grammar, &plan) {
+            Ok(found) => found,
+            Err(error) => format!("{error:#}"),
+        };
+        let what = format!("{} is {}", output.file.display(), output.expect.display());
+        outcomes.push((what, difference(&wanted, &found)));
+    }
     if let Some(wanted) = suite.problems {
         let found: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         let failure = (found.len() != wanted).then(|| found.join("; "));
         outcomes.push((format!("{wanted} problems"), failure));
     }
     Ok(outcomes)
+}
+
+/// The first line in which a file is not what it must be.
+fn difference(wanted: &str, found: &str) -> Option<String> {
+    let lines = wanted.lines().map(Some).chain(repeat(None));
+    let mut pairs = (1..).zip(lines.zip(found.lines().map(Some).chain(repeat(None))));
+    let (number, (wanted, found)) = pairs
+        .find(|(_, (wanted, found))| wanted != found || (wanted.is_none() && found.is_none()))?;
+    match (wanted, found) {
+        (None, None) => None,
+        (wanted, found) => Some(format!(
+            "line {number} is {:?}, not {:?}",
+            found.unwrap_or("missing"),
+            wanted.unwrap_or("missing")
+        )),
+    }
 }
 
 impl Expected {
@@ -161,8 +207,9 @@ impl Case {
         };
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let query = query.split('&').filter_map(|part| part.split_once('='));
-        let headers = self
-            .headers
+        let lower = |(name, value): (&String, &String)| (name.to_ascii_lowercase(), value.clone());
+        let headers: Vec<(String, String)> = self.headers.iter().map(lower).collect();
+        let headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
         let request = Request {
@@ -188,5 +235,54 @@ impl Case {
             (Answer::Forwarded(_), Some(rule)) => rule.origin.key.to_string(),
             (Answer::Forwarded(to) | Answer::PassedThrough(to), _) => of_backend(to),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{difference, suite};
+
+    fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> = paths
+            .filter(|path| path.to_string_lossy().ends_with(end))
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    #[tokio::test]
+    async fn every_example_does_what_its_assertions_say() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/edge");
+        let suites = files(&examples, super::SUFFIX);
+        let mut tested: Vec<PathBuf> = Vec::new();
+        for file in &suites {
+            let text = fs::read_to_string(file).unwrap();
+            let of: super::Suite = toml::from_str(&text).unwrap();
+            tested.push(examples.join(of.config));
+            let outcomes = suite(file).await.unwrap();
+            assert!(!outcomes.is_empty(), "{}", file.display());
+            for (what, failure) in outcomes {
+                assert_eq!(failure, None, "{}: {what}", file.display());
+            }
+        }
+        let configurations = files(&examples, ".toml");
+        let untested = configurations
+            .iter()
+            .filter(|path| !suites.contains(path) && !tested.contains(path));
+        assert_eq!(untested.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+    }
+
+    #[test]
+    fn an_output_is_told_by_its_first_other_line() {
+        assert_eq!(difference("a\nb\n", "a\nb\n"), None);
+        let of = |wanted, found| difference(wanted, found).unwrap();
+        assert_eq!(of("a\nb\n", "a\nc\n"), r#"line 2 is "c", not "b""#);
+        assert_eq!(of("a\nb\n", "a\n"), r#"line 2 is "missing", not "b""#);
+        assert_eq!(of("a\n", "a\nb\n"), r#"line 2 is "b", not "missing""#);
     }
 }
