@@ -77,6 +77,20 @@ impl Place {
         })
     }
 
+    /// How many SYNs the namespace has had to send again, each of them a second or more late.
+    pub fn syns_sent_again(&self) -> Result<u64> {
+        let text = self
+            .namespace
+            .run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/netstat")?))?;
+        let mut rows = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = (rows.next(), rows.next());
+        let (names, values) = names.zip(values).context("no TcpExt in netstat")?;
+        let mut named = names.split(' ').zip(values.split(' '));
+        let found = named.find(|(name, _)| *name == "TCPSynRetrans");
+        let (_, count) = found.context("no TCPSynRetrans in netstat")?;
+        Ok(count.parse()?)
+    }
+
     /// The same network namespace with another cgroup.
     pub fn in_cgroup(&self, cgroup: impl Into<PathBuf>) -> Self {
         Self {

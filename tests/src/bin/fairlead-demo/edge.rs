@@ -87,6 +87,7 @@ pub(crate) fn edge(facts: &mut Facts, shop: &Shop) -> Edge {
         "web's pods move {} times while the client asks both",
         MOVES.len()
     );
+    let before = syns_sent_again(shop, &node);
     let mut moved = Vec::new();
     facts.check(&tried, || {
         let (slowest, seen) = move_pods(shop, &node, &proxies)?;
@@ -99,6 +100,15 @@ pub(crate) fn edge(facts: &mut Facts, shop: &Shop) -> Edge {
     for (proxy, moved) in proxies.iter().zip(moved) {
         facts.check(&format!("{}: meanwhile", proxy.title), || moved.told(proxy));
     }
+    // Processes that wait for a processor make requests slow too; a lost SYN is the network's.
+    facts.check("no connection had to be asked for twice", || {
+        let (before, after) = (before?, syns_sent_again(shop, &node)?);
+        ensure!(
+            before == after,
+            "SYNs sent again: {before:?}, then {after:?}"
+        );
+        Ok("no SYN sent again by the client, nor by the proxies".to_owned())
+    });
     edge
 }
 
@@ -290,12 +300,13 @@ impl Moved {
             );
         }
         let attempts: u64 = requests.iter().map(|report| report.attempts).sum();
-        let slowest = requests
+        let times = requests
             .iter()
             .map(|report| report.latency.slowest_microseconds);
+        let slowest = times.max().unwrap_or(0);
         let mut told = format!(
             "0 of {attempts} requests failed, slowest {}; {reloads} reloads",
-            microseconds(slowest.max().unwrap_or(0))
+            microseconds(slowest)
         );
         if proxy.program == "haproxy" {
             ensure!(
@@ -346,6 +357,12 @@ fn move_pods(shop: &Shop, node: &Place, proxies: &[Proxy; 2]) -> Result<(Duratio
         });
     }
     Ok((slowest, moved))
+}
+
+/// SYNs that the client, and the proxies, had to send again.
+fn syns_sent_again(shop: &Shop, node: &Place) -> Result<[u64; 2]> {
+    let client = shop.lab.place("client").syns_sent_again()?;
+    Ok([client, node.syns_sent_again()?])
 }
 
 /// Requests of the outside client for a host.
