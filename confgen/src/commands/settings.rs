@@ -40,6 +40,15 @@ impl Common {
         if let Some(directory) = &self.manifests {
             settings.cluster = ClusterSource::Manifests(directory.clone());
         }
+        let beside = self.config.parent().unwrap_or(Path::new(""));
+        for (template, _) in &mut settings.outputs.templates {
+            for path in [&mut template.file, &mut template.directory]
+                .into_iter()
+                .flatten()
+            {
+                *path = beside.join(&*path);
+            }
+        }
         Ok(settings)
     }
 

@@ -172,8 +172,9 @@ impl Case {
         };
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let query = query.split('&').filter_map(|part| part.split_once('='));
-        let headers = self
-            .headers
+        let lower = |(name, value): (&String, &String)| (name.to_ascii_lowercase(), value.clone());
+        let headers: Vec<(String, String)> = self.headers.iter().map(lower).collect();
+        let headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
         let request = Request {
@@ -199,5 +200,45 @@ impl Case {
             (Answer::Forwarded(_), Some(rule)) => rule.origin.key.to_string(),
             (Answer::Forwarded(to) | Answer::PassedThrough(to), _) => of_backend(to),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::suite;
+
+    fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> = paths
+            .filter(|path| path.to_string_lossy().ends_with(end))
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    #[tokio::test]
+    async fn every_example_does_what_its_assertions_say() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/edge");
+        let suites = files(&examples, super::SUFFIX);
+        let mut tested: Vec<PathBuf> = Vec::new();
+        for file in &suites {
+            let text = fs::read_to_string(file).unwrap();
+            let of: super::Suite = toml::from_str(&text).unwrap();
+            tested.push(examples.join(of.config));
+            let outcomes = suite(file).await.unwrap();
+            assert!(!outcomes.is_empty(), "{}", file.display());
+            for (what, failure) in outcomes {
+                assert_eq!(failure, None, "{}: {what}", file.display());
+            }
+        }
+        let configurations = files(&examples, ".toml");
+        let untested = configurations
+            .iter()
+            .filter(|path| !suites.contains(path) && !tested.contains(path));
+        assert_eq!(untested.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
     }
 }

@@ -3,6 +3,7 @@
 //! | what | IPv4 | IPv6 |
 //! |---|---|---|
 //! | nodes, on the router's bridge | 172.31.0.10+N/24 | fd00:31::10+N/64 |
+//! | edge node, one for each proxy, on the same bridge | 172.31.0.81 and .82/24 | fd00:31::81 and ::82/64 |
 //! | outside client, behind the router | 172.30.0.2/24 | fd00:30::2/64 |
 //! | pods of node N | 10.244.N.0/24 | fd00:244:N::/64 |
 //! | Services | 10.96.0.0/16 | fd00:96::/112 |
@@ -27,6 +28,8 @@ pub(super) const ROUTER: Pair = (
     Ipv4Addr::new(172, 31, 0, 1),
     Ipv6Addr::new(0xfd00, 0x31, 0, 0, 0, 0, 0, 1),
 );
+/// The edge node, an address for each of two proxies.
+pub(super) const EDGE: [Pair; 2] = [edge(81, 0x81), edge(82, 0x82)];
 /// Added to a node's number to make the last part of its address.
 pub(super) const NODE_BASE: u8 = 10;
 /// The next hop of every pod: its node, at an address that is on no interface.
@@ -42,6 +45,13 @@ pub(super) fn node(number: u8) -> Pair {
     let last = NODE_BASE + number;
     // Decimal digits read the same in both families.
     let digits = u16::from(last / 10) * 16 + u16::from(last % 10);
+    (
+        Ipv4Addr::new(172, 31, 0, last),
+        Ipv6Addr::new(0xfd00, 0x31, 0, 0, 0, 0, 0, digits),
+    )
+}
+
+const fn edge(last: u8, digits: u16) -> Pair {
     (
         Ipv4Addr::new(172, 31, 0, last),
         Ipv6Addr::new(0xfd00, 0x31, 0, 0, 0, 0, 0, digits),

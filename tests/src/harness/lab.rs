@@ -139,7 +139,7 @@ impl Builder {
 pub struct Lab {
     pub(super) name: String,
     directory: PathBuf,
-    cgroup: PathBuf,
+    pub(super) cgroup: PathBuf,
     pub(super) nodes: Vec<(NodeSpec, Place)>,
     pub(super) pods: BTreeMap<String, (PodSpec, Place)>,
     servers: Vec<Process>,

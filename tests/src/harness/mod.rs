@@ -12,6 +12,7 @@ mod address;
 mod agent;
 mod cgroup;
 mod cni;
+mod edge_node;
 mod flow;
 mod kernel;
 mod lab;
@@ -26,7 +27,7 @@ mod teardown;
 mod wait;
 mod wiring;
 
-pub use agent::{Agent, AgentOptions, Answer, agent_program};
+pub use agent::{Agent, AgentOptions, Answer, agent_program, confgen_program};
 pub use cgroup::unified_mount as cgroup_mount;
 pub use cni::{Call, CniNode, Outcome, cni_program, ip, reference_plugin};
 pub use flow::{Flow, Traffic};

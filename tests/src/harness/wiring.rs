@@ -128,20 +128,32 @@ impl Lab {
                 if address.is_ipv4() { 24 } else { 64 }
             );
         }
-        lines += &default_route("eth0", address::ROUTER);
-        for (other, _) in self.nodes.iter().filter(|(other, _)| other != node) {
-            for network in &other.pod_networks {
-                let same_family = |address: &&IpAddr| address.is_ipv6() == network.contains(':');
-                if let Some(via) = other.addresses.iter().find(same_family) {
-                    lines += &format!("route add {network} via {via} dev eth0\n");
-                }
-            }
-        }
+        lines += &way_out();
+        lines += &self.routes_to_pods(|other| other != node);
         for (pod, _) in self.pods.values().filter(|(pod, _)| pod.node == node.name) {
             lines += &routes_to(pod);
         }
         lines
     }
+
+    /// Routes to the pods of the nodes chosen, for who is on the nodes' network.
+    pub(super) fn routes_to_pods(&self, chosen: impl Fn(&NodeSpec) -> bool) -> String {
+        let mut lines = String::new();
+        for (node, _) in self.nodes.iter().filter(|(node, _)| chosen(node)) {
+            for network in &node.pod_networks {
+                let same_family = |address: &&IpAddr| address.is_ipv6() == network.contains(':');
+                if let Some(via) = node.addresses.iter().find(same_family) {
+                    lines += &format!("route add {network} via {via} dev eth0\n");
+                }
+            }
+        }
+        lines
+    }
+}
+
+/// The way out of the nodes' network: to the client.
+pub(super) fn way_out() -> String {
+    default_route("eth0", address::ROUTER)
 }
 
 fn routes_to(pod: &PodSpec) -> String {

@@ -1,8 +1,10 @@
-//! `fairlead-demo`: Services balanced, and policies enforced, across three nodes before your eyes.
+//! `fairlead-demo`: Services balanced, policies enforced, and a shop served from an edge node, across
+//! three nodes before your eyes.
 //!
 //! It builds a lab from `examples/cluster`, starts an agent on each node, sends real traffic and
 //! prints one line per fact. The lab is taken down at the end, after an error and after Ctrl-C.
 
+mod edge;
 mod facts;
 mod interrupt;
 mod kept;
@@ -112,12 +114,15 @@ fn show(facts: &mut Facts, arguments: &Arguments) {
     outage::kill_and_restart(facts, &mut shop);
     outage::malformed_manifest(facts, &shop);
     policy::policy(facts, &mut shop, policies);
+    let edge = edge::edge(facts, &shop);
     scenes::views(facts, &shop);
     if *keep {
         kept::explain(&shop, policies);
+        edge.keep();
         shop.keep();
         return;
     }
+    drop(edge);
     options::hand_back(facts, &mut shop);
     leftovers::of_agents(facts, &mut shop);
     drop(shop);
