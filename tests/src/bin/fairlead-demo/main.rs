@@ -3,6 +3,7 @@
 //! It builds a lab from `examples/cluster`, starts an agent on each node, sends real traffic and
 //! prints one line per fact. The lab is taken down at the end, after an error and after Ctrl-C.
 
+mod alone;
 mod facts;
 mod interrupt;
 mod kept;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tests::harness::{remains, remove};
 
+use alone::Alone;
 use facts::Facts;
 use shop::Shop;
 
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
 
 /// Whether every fact held.
 fn demo(arguments: &Arguments) -> Result<bool> {
+    let _alone = Alone::take()?;
     if arguments.remove {
         remove(LAB)?;
         anstream::println!("the lab is removed");
