@@ -1,6 +1,7 @@
 //! How a lab is wired: which links, addresses and routes its namespaces get.
 //!
-//! `router` bridges the nodes and is the way to the outside client; it has no route out of the lab.
+//! `router` bridges the nodes of the first subnet, has a link to each other node, and is the way to
+//! the outside client; it has no route out of the lab.
 //! A pod's link is routed, as Calico does it: the pod's next hop is its node at an address that is
 //! on no interface, and the node has a route to each of its pods.
 
@@ -9,7 +10,13 @@ use std::net::IpAddr;
 use anyhow::{Result, bail};
 
 use super::address::{self, Pair};
-use super::{Lab, Namespace, NodeSpec, PodSpec, namespace};
+use super::{Lab, Namespace, NodeSpec, Place, PodNetwork, PodSpec, namespace};
+
+/// Without these an IPv6 address is not usable for a second.
+pub(super) const AT_ONCE: [(&str, &str); 2] = [
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+];
 
 impl Lab {
     pub(super) fn make_namespaces(&self) -> Result<()> {
@@ -32,18 +39,17 @@ impl Lab {
             .collect();
         namespace::batch(&[], &lines.concat())?;
         for namespace in all {
-            // Without it an IPv6 address is not usable for a second.
-            let mut settings = vec![
-                ("net/ipv6/conf/all/accept_dad", "0"),
-                ("net/ipv6/conf/default/accept_dad", "0"),
-            ];
+            let mut settings = AT_ONCE.to_vec();
             if hosts.contains(&namespace) {
+                // Strict on nodes, as distributions set it: what the programs send must not need
+                // less. Of a router with more than one way to the nodes it would be wrong (RFC 3704
+                // §2.3): direct answers come from any node, from the address of a Service.
+                let filter = if *namespace == self.router { "2" } else { "1" };
                 settings.extend([
                     ("net/ipv4/ip_forward", "1"),
                     ("net/ipv6/conf/all/forwarding", "1"),
-                    // Strict, as distributions set it: what the programs send must not need less.
-                    ("net/ipv4/conf/all/rp_filter", "1"),
-                    ("net/ipv4/conf/default/rp_filter", "1"),
+                    ("net/ipv4/conf/all/rp_filter", filter),
+                    ("net/ipv4/conf/default/rp_filter", filter),
                 ]);
             }
             namespace.sysctl(&settings)?;
@@ -64,7 +70,7 @@ impl Lab {
                 node.name
             );
         }
-        for (pod, place) in self.pods.values() {
+        for (pod, place) in self.pods_of_lab() {
             lines += &self.link_of(pod, &place.namespace);
         }
         lines
@@ -104,10 +110,16 @@ impl Lab {
         for (node, place) in &self.nodes {
             place.namespace.ip(&self.node_lines(node))?;
         }
-        for (pod, place) in self.pods.values() {
+        for (pod, place) in self.pods_of_lab() {
             place.namespace.ip(&pod_lines(pod))?;
         }
         Ok(())
+    }
+
+    /// The pods whose links the lab makes.
+    fn pods_of_lab(&self) -> impl Iterator<Item = &(PodSpec, Place)> {
+        let of_lab = self.pod_network != PodNetwork::OfPlugin;
+        self.pods.values().filter(move |_| of_lab)
     }
 
     fn router_lines(&self) -> String {
@@ -115,7 +127,15 @@ impl Lab {
             "link set lo up\nlink add nodes type bridge\nlink set nodes up\nlink set client up\n"
                 .to_owned();
         for (node, _) in &self.nodes {
-            lines += &format!("link set {0} master nodes\nlink set {0} up\n", node.name);
+            let name = &node.name;
+            lines += &format!("link set {name} up\n");
+            let routers = || node.addresses.iter().map(|node| address::router_of(*node));
+            let bridged = routers().all(|router| address::both(address::ROUTER).contains(&router));
+            if bridged {
+                lines += &format!("link set {name} master nodes\n");
+            } else {
+                lines.extend(routers().map(|router| assigned(name, router)));
+            }
         }
         lines + &assign("nodes", address::ROUTER) + &assign("client", address::ROUTER_OUTSIDE)
     }
@@ -123,13 +143,13 @@ impl Lab {
     fn node_lines(&self, node: &NodeSpec) -> String {
         let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
         for address in &node.addresses {
-            lines += &format!(
-                "addr add {address}/{} dev eth0 nodad\n",
-                if address.is_ipv4() { 24 } else { 64 }
-            );
+            lines += &assigned("eth0", *address);
+            let router = address::router_of(*address);
+            lines += &format!("route add default via {router} dev eth0\n");
         }
-        lines += &default_route("eth0", address::ROUTER);
-        for (other, _) in self.nodes.iter().filter(|(other, _)| other != node) {
+        let routed = self.pod_network == PodNetwork::OfLab;
+        let others = self.nodes.iter().filter(|(other, _)| other != node);
+        for (other, _) in others.filter(|_| routed) {
             for network in &other.pod_networks {
                 let same_family = |address: &&IpAddr| address.is_ipv6() == network.contains(':');
                 if let Some(via) = other.addresses.iter().find(same_family) {
@@ -137,7 +157,7 @@ impl Lab {
                 }
             }
         }
-        for (pod, _) in self.pods.values().filter(|(pod, _)| pod.node == node.name) {
+        for (pod, _) in self.pods_of_lab().filter(|(pod, _)| pod.node == node.name) {
             lines += &routes_to(pod);
         }
         lines
@@ -158,8 +178,14 @@ fn interface_of(pod: &str) -> String {
     format!("p-{pod}")
 }
 
-fn assign(interface: &str, (v4, v6): Pair) -> String {
-    format!("addr add {v4}/24 dev {interface}\naddr add {v6}/64 dev {interface} nodad\n")
+fn assign(interface: &str, pair: Pair) -> String {
+    let lines = address::both(pair).map(|address| assigned(interface, address));
+    lines.concat()
+}
+
+fn assigned(interface: &str, address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    format!("addr add {address}/{length} dev {interface} nodad\n")
 }
 
 fn default_route(interface: &str, (v4, v6): Pair) -> String {

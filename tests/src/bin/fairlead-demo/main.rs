@@ -1,7 +1,8 @@
 //! `fairlead-demo`: Services balanced, and policies enforced, across three nodes before your eyes.
 //!
-//! It builds a lab from `examples/cluster`, starts an agent on each node, sends real traffic and
-//! prints one line per fact. The lab is taken down at the end, after an error and after Ctrl-C.
+//! It builds a lab from `examples/cluster`, starts an agent on each node, makes the pods with the
+//! CNI plugin that the agents install, sends real traffic and prints one line per fact. The lab is
+//! taken down at the end, after an error and after Ctrl-C.
 
 mod alone;
 mod facts;
@@ -10,6 +11,7 @@ mod kept;
 mod leftovers;
 mod options;
 mod outage;
+mod pods;
 mod policy;
 mod scenes;
 mod shop;
@@ -107,6 +109,7 @@ fn show(facts: &mut Facts, arguments: &Arguments) {
         leftovers::after_the_lab(facts, before);
         return;
     };
+    pods::pods(facts, &shop);
     scenes::cluster_ips(facts, &shop);
     scenes::node_ports(facts, &shop);
     scenes::rejects(facts, &shop);
