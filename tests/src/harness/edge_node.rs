@@ -36,6 +36,7 @@ impl Lab {
         lines += &wiring::way_out();
         lines += &self.routes_to_pods(|_| true);
         place.namespace.ip(&lines)?;
+        self.router.ip(&self.routes_elsewhere())?;
         Ok(place)
     }
 
