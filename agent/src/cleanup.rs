@@ -21,6 +21,7 @@ use crate::ownership::{Ownership, OwnershipError, Sysctl};
 use crate::route;
 use crate::route::image::Step;
 use crate::sys::lock::{Lock, LockError};
+use crate::sys::rcu::Hurry;
 use crate::sys::{bpffs, file, links, qdisc, sysctl};
 
 /// Directory of pinned maps below `--bpf-root`.
@@ -236,6 +237,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let pins = paths.bpf_root.join(MAPS);
+    // To detach waits as well; what a killed agent left of it ends here.
+    let _hurry = Hurry::begin();
     let mut handed_back = hand_back(&pins, &mut out)?;
     let record = Item::File(Ownership::place(&paths.state_dir));
     let (mut code, mut lock) = (ExitCode::SUCCESS, lock);

@@ -20,6 +20,7 @@ use aya::util::KernelVersion;
 use rustix::io::Errno;
 
 use super::programs::{LoadError, Programs};
+use crate::sys::rcu::Hurry;
 
 /// Priority of our filters: before the 49152 and down that the kernel gives to those who ask for
 /// none.
@@ -156,6 +157,9 @@ impl Attachments {
             .filter(|(index, old)| wanted.get(index) != Some(old))
             .map(|(index, _)| *index)
             .collect();
+        let is_new = |target: &Target| !self.attached.contains_key(&target.index);
+        let changes = !gone.is_empty() || targets.iter().any(is_new);
+        let _hurry = if changes { Hurry::begin() } else { None };
         for index in gone {
             if let Some(target) = self
                 .attached
