@@ -106,22 +106,23 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             return Ok(());
         }
         cluster.take_changes();
-        let mut world = World::first(
+        let mut world = Arc::new(World::first(
             cluster.clone(),
             compiler.whole(&cluster).clone(),
             settings.edge,
-        );
-        world.tell(&told, &found);
+        ));
         worlds.send_replace(Some(world.input()));
+        world.tell(&told, &found);
         while let Some(deletions) = world::settle(&mut cluster, &mut events, QUIET, &token).await {
             let changes = cluster.take_changes();
             if changes.is_empty() {
                 continue;
             }
             let plan = compiler.update(&cluster, &changes).clone();
-            world = world.next(cluster.clone(), plan, deletions);
-            world.tell(&told, &found);
+            world = Arc::new(world.next(cluster.clone(), plan, deletions));
+            // Proxies first: telling the objects looks at all of them.
             worlds.send_replace(Some(world.input()));
+            world.tell(&told, &found);
         }
         Ok(())
     });
@@ -177,6 +178,8 @@ async fn until_live(statuses: &Statuses, patience: Duration) -> Result<()> {
 }
 
 fn sources(renderer: Renderer, is_forced: bool) -> Sources<World> {
+    let renderer = Arc::new(renderer);
+    let updates = Arc::clone(&renderer);
     Sources {
         compile: Box::new(move |world: &World, without| {
             let plan = world.plan(without);
@@ -188,17 +191,21 @@ fn sources(renderer: Renderer, is_forced: bool) -> Sources<World> {
             }
             Ok(Output { plan, rendered })
         }),
+        update: Box::new(move |world: &World, live| {
+            let update = updates.update(live, &world.plan)?;
+            Some((world.plan.clone(), update))
+        }),
         version: Box::new(|world: &World, suspect| world.version(suspect)),
         seen: Box::new(move |world: &World, since| world.seen(since, is_forced)),
     }
 }
 
 impl World {
-    fn input(&self) -> Input<Self> {
+    fn input(self: &Arc<Self>) -> Input<Self> {
         Input {
             number: self.number,
             is_synced: true,
-            cluster: Arc::new(self.clone()),
+            cluster: Arc::clone(self),
         }
     }
 }

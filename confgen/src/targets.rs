@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use model::Problem;
 
-use crate::apply::applier::{DriftWatch, Settings};
+use crate::apply::applier::{DriftWatch, Output, Settings};
 use crate::apply::check::Check;
 use crate::apply::files::{Ownership, Place, Store};
 use crate::apply::guard::GuardLimits;
@@ -20,7 +20,7 @@ use crate::config::{self, Haproxy, Nginx, Template};
 use crate::edge::{Defaults, EdgePlan};
 use crate::haproxy::runtime::Socket;
 use crate::output::{Grammar, Rendered};
-use crate::render::OperatorTemplate;
+use crate::render::{OperatorTemplate, Waits};
 use crate::{haproxy, nginx};
 
 /// A runtime command is answered within a millisecond; a proxy that reloads answers later.
@@ -76,12 +76,21 @@ impl Renderer {
                 let plan = Arc::new(plan.clone());
                 let output = template.render(&plan, &date).map_err(|e| e.to_string())?;
                 let rendered = Rendered {
-                    files: BTreeMap::from([(file.clone(), output.file)]),
+                    files: BTreeMap::from([(file.clone(), Arc::new(output.file))]),
                     main: file.clone(),
                     generation: None,
                 };
                 Ok((rendered, Vec::new()))
             }
+        }
+    }
+
+    /// What a live output becomes with another plan, where servers alone differ and the proxy
+    /// follows without a reload.
+    pub fn update(&self, live: &Output, plan: &EdgePlan) -> Option<haproxy::Update> {
+        match self {
+            Self::Haproxy(options) => haproxy::update(&live.rendered, &live.plan, plan, options),
+            Self::Nginx(_) | Self::Operator { .. } => None,
         }
     }
 }
@@ -121,6 +130,15 @@ fn beside(path: &Path) -> String {
     path.parent().map(shown).unwrap_or_default()
 }
 
+fn waits(defaults: &Defaults) -> Waits {
+    Waits {
+        connect: defaults.connect_timeout,
+        client: defaults.client_timeout,
+        server: defaults.server_timeout,
+        ..Waits::default()
+    }
+}
+
 fn notifier(text: &str) -> Result<Notifier> {
     Notifier::parse(text).with_context(|| format!("notify {text:?}"))
 }
@@ -130,9 +148,7 @@ fn of_haproxy(of: &Haproxy, apply: &config::Apply, defaults: &Defaults) -> Resul
         admin_socket: shown(&of.socket),
         run_directory: beside(&of.socket),
         hard_stop_after: Some(of.hard_stop_after.0),
-        connect_timeout: defaults.connect_timeout,
-        client_timeout: defaults.client_timeout,
-        server_timeout: defaults.server_timeout,
+        waits: waits(defaults),
         ..haproxy::Options::default()
     };
     let master = of.master_socket.as_deref();
@@ -163,9 +179,7 @@ fn of_nginx(of: &Nginx, apply: &config::Apply, defaults: &Defaults) -> Result<Ta
         temporary_directory: shown(&of.temporary_directory),
         pid_file: shown(&of.pid_file),
         user: of.user.clone(),
-        connect_timeout: defaults.connect_timeout,
-        client_timeout: defaults.client_timeout,
-        server_timeout: defaults.server_timeout,
+        waits: waits(defaults),
         ..own
     };
     let status = StatusSocket {

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! What commands can change is live before it is on disk: a check of ten thousand hosts takes half
-//! a second. The disk follows in a quiet moment; a run that is killed before finds at its next
-//! start that the process is ahead of the files, and reloads.
+//! a second. The disk follows in a quiet moment, beside whatever else changes meanwhile; only what
+//! needs files of its own waits for it. A run that is killed before finds at its next start that
+//! the process is ahead of the files, and reloads.
 //!
 //! Whatever changes meanwhile is taken up from [`Phase::Idle`], or at once where a reload is still
 //! held back.
@@ -61,7 +62,7 @@ pub enum Step {
     Install,
     /// Say the commands.
     Commands,
-    /// Write what commands made live, check it, and switch to it.
+    /// Begin to write what commands made live, to check it and to switch to it.
     Save,
     /// Tell the proxy to read its files.
     Reload,
@@ -107,7 +108,9 @@ pub enum Event {
         /// Whether it is.
         is_saved: bool,
     },
-    /// What is live is on disk.
+    /// What is live is on its way to the disk.
+    Saving,
+    /// What was live when that began is on disk.
     Saved,
     /// It could not be saved, or must not be: some objects are left out from here on.
     Unsaved(String),
@@ -170,6 +173,8 @@ pub struct Machine {
     since: Option<Instant>,
     /// First and last change that is live and not on disk.
     unsaved: Option<(Instant, Instant)>,
+    /// The state that is on its way to the disk.
+    saving: Option<u64>,
     /// What only a reload does, whatever else is found.
     forced: Option<Cause>,
     status: Status,
@@ -200,6 +205,7 @@ impl Machine {
             working: 0,
             since: None,
             unsaved: None,
+            saving: None,
             forced: None,
             status: Status::default(),
         }
@@ -235,6 +241,8 @@ impl Machine {
                 Step::Wait([due, self.save_due()].into_iter().flatten().min())
             }
             Phase::Render => Step::Render,
+            // Two versions are never on their way at once.
+            Phase::Check if self.saving.is_some() => Step::Wait(None),
             Phase::Check => Step::Check,
             Phase::Install(How::Reload(_)) => self.cleared(Step::Install, now),
             Phase::Install(How::Commands(_)) => Step::Install,
@@ -258,7 +266,7 @@ impl Machine {
     }
 
     fn save_due(&self) -> Option<Instant> {
-        let (first, last) = self.unsaved?;
+        let (first, last) = self.unsaved.filter(|_| self.saving.is_none())?;
         Some((last + SAVE_AFTER).min(first + SAVE_WITHIN))
     }
 
@@ -369,15 +377,21 @@ impl Machine {
                 let first = self.unsaved.map_or(now, |(first, _)| first);
                 self.unsaved = (!is_saved).then_some((first, now));
             }
-            Event::Saved => {
-                self.status.checked = self.status.live;
+            Event::Saving => {
+                self.saving = Some(self.status.live);
                 self.unsaved = None;
-                self.pace.backoff.succeeded();
                 self.phase = Phase::Idle;
+            }
+            Event::Saved => {
+                if let Some(saved) = self.saving.take() {
+                    self.status.checked = saved;
+                }
+                self.pace.backoff.succeeded();
             }
             Event::Unsaved(why) => {
                 // What is rendered next is compared with what is live, and saved in its turn.
                 self.unsaved = None;
+                self.saving = None;
                 self.failed(why, now);
             }
             Event::CommandRefused(why) => {
@@ -409,7 +423,7 @@ impl Machine {
             Event::RolledBack(result) => self.rolled_back(result, now),
             Event::OldProcesses(count) => self.status.old_processes = count,
             Event::Drifted(what) => {
-                if self.phase == Phase::Idle {
+                if self.phase == Phase::Idle && self.saving.is_none() {
                     self.status.totals.repairs += 1;
                     self.phase = Phase::Reload(vec![Cause::of(format!("drift: {what}"))]);
                 }

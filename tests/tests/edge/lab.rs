@@ -293,6 +293,8 @@ impl Edge {
     pub(crate) fn start(settings: Settings) -> Self {
         let sources = Sources {
             compile: Box::new(|shop: &Shop, without| Ok(shop.output(without))),
+            // The shop's configuration is its own, of which nothing renders a part.
+            update: Box::new(|_, _| None),
             version: Box::new(|shop: &Shop, suspect| shop.version(suspect)),
             seen: Box::new(|shop: &Shop, _| Seen {
                 deletions: shop.deletions,

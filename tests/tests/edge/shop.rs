@@ -85,7 +85,7 @@ impl Shop {
                 grammar,
                 is_private,
             };
-            files.insert(name.to_owned(), file);
+            files.insert(name.to_owned(), Arc::new(file));
         };
         for (name, pem) in &self.certificates {
             add(name, Grammar::Pem, pem.clone(), true);

@@ -3,16 +3,17 @@
 mod steps;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::bisect::Suspect;
-use super::check::Check;
+use super::check::{Check, Verdict};
 use super::files::{Candidate, Extent, FilesError, Restored, Store, Stored};
 use super::guard::{self, GuardLimits};
 use super::pace;
@@ -21,6 +22,7 @@ use super::reload::Proxy;
 use super::state::{Event, Machine, Pace, Step};
 use super::status::Status;
 use crate::edge::EdgePlan;
+use crate::haproxy;
 use crate::haproxy::runtime::{Change, Leaving};
 use crate::output::Rendered;
 
@@ -48,6 +50,8 @@ pub struct Input<C> {
 pub struct Sources<C> {
     /// Compiles and renders without some objects.
     pub compile: Compile<C>,
+    /// What a live output becomes where servers alone changed.
+    pub update: UpdateOf<C>,
     /// An object as it is, `None` where it is gone.
     pub version: Version<C>,
     /// Which deletions were seen as events after the state of this number.
@@ -56,6 +60,9 @@ pub struct Sources<C> {
 
 /// See [`Sources::compile`].
 pub type Compile<C> = Box<dyn Fn(&C, &BTreeSet<Suspect>) -> Result<Output, String> + Send + Sync>;
+/// See [`Sources::update`]. `None` where it takes [`Sources::compile`].
+pub type UpdateOf<C> =
+    Box<dyn Fn(&C, &Output) -> Option<(EdgePlan, haproxy::Update)> + Send + Sync>;
 /// See [`Sources::version`].
 pub type Version<C> = Box<dyn Fn(&C, &Suspect) -> Option<Arc<str>> + Send + Sync>;
 /// See [`Sources::seen`].
@@ -112,9 +119,11 @@ pub struct Applier<C> {
     live_extent: Option<Extent>,
     /// What is being made live.
     next: Option<Prepared>,
+    /// What is on its way to the disk.
+    saving: Option<Saving<C>>,
     leaving: Leaving,
-    /// Objects as they were when the check last passed.
-    good_versions: BTreeMap<Suspect, Arc<str>>,
+    /// What passed the check last: the cluster, and its plan.
+    good: Option<(Arc<C>, EdgePlan)>,
     input: Option<Input<C>>,
     housekeeping: Instant,
     drift_at: Instant,
@@ -127,7 +136,21 @@ struct Prepared {
     output: Output,
     candidate: Option<Candidate>,
     change: Change,
+    /// The sections that differ, before and after, where the others are known to be the same.
+    sections: Option<(String, String)>,
 }
+
+/// What is being written and checked beside everything else.
+#[derive(Debug)]
+struct Saving<C> {
+    /// The cluster it was made of.
+    cluster: Arc<C>,
+    output: Arc<Output>,
+    asked: JoinHandle<Asked>,
+}
+
+/// What the check says of what was written, where it was written.
+type Asked = Result<(Candidate, Verdict), String>;
 
 /// Between two looks at servers that leave and at old processes.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -160,8 +183,9 @@ impl<C> Applier<C> {
             live: None,
             live_extent: None,
             next: None,
+            saving: None,
             leaving: Leaving::default(),
-            good_versions: BTreeMap::new(),
+            good: None,
             input: None,
             housekeeping: now,
             drift_at: now,
@@ -193,6 +217,7 @@ impl<C> Applier<C> {
             let sleep = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 () = cancelled.cancelled() => {}
+                asked = steps::written(&mut self.saving) => self.saved(asked).await,
                 changed = inputs.changed() => if changed.is_err() { break },
                 () = sleep => self.keep_house().await,
             }

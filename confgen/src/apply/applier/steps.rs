@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Applier, Output, Prepared};
+use super::{Applier, Asked, Output, Prepared, Saving, Settings};
 use crate::apply::bisect::{Next, Outcome, Search, Suspect, Trial};
 use crate::apply::check::Verdict;
-use crate::apply::files::{Candidate, Extent};
+use crate::apply::files::Extent;
 use crate::apply::guard::{self, Refusal};
 use crate::apply::quarantine::Proof;
 use crate::apply::reload::{Proxy, Seen};
 use crate::apply::state::{Event, How, Step};
 use crate::apply::status::Quarantined;
 use crate::edge::{EdgePlan, Listener, Origin};
-use crate::haproxy::runtime::{Cause, Change, Command, Image, ServerStatus, changes, options_of};
+use crate::haproxy::Update;
+use crate::haproxy::runtime::{
+    Cause, Change, Command, Image, ServerStatus, changes, options_of, server_changes,
+};
 
 impl<C> Applier<C> {
     /// Does a step.
@@ -25,7 +28,7 @@ impl<C> Applier<C> {
             Step::Check => self.check().await.unwrap_or_else(Event::Failed),
             Step::Install => self.install(),
             Step::Commands => self.commands().await,
-            Step::Save => self.save().await.unwrap_or_else(Event::Unsaved),
+            Step::Save => self.save(),
             Step::Reload => self.reload().await,
             Step::ReadBack => self.read_back().await,
             Step::RollBack => self.roll_back().await,
@@ -51,6 +54,9 @@ impl<C> Applier<C> {
             tracing::info!("objects that changed are let in again");
         }
         self.quarantine = quarantine;
+        if let Some(event) = self.update() {
+            return event;
+        }
         let output = match self.compile(&self.quarantine.without()) {
             Ok(output) => output,
             Err(why) => return Event::Failed(why),
@@ -63,8 +69,7 @@ impl<C> Applier<C> {
             return Event::Unchanged;
         }
         if let Err(refusal) = self.judge(&output) {
-            tracing::warn!(%refusal, "the shrink guard keeps what is live");
-            return Event::Refused(refusal);
+            return refused(refusal);
         }
         let change = self.change(&output);
         let how = how(&change);
@@ -72,8 +77,42 @@ impl<C> Applier<C> {
             output,
             candidate: None,
             change,
+            sections: None,
         });
         Event::Rendered(how)
+    }
+
+    /// The way of most changes: servers alone, so nothing is rendered or compared but theirs.
+    fn update(&mut self) -> Option<Event> {
+        if !self.quarantine.proofs().is_empty() {
+            return None;
+        }
+        let (input, live) = (self.input.as_ref()?, self.live.as_mut()?);
+        let (plan, update) = (self.sources.update)(&input.cluster, live)?;
+        let Update {
+            rendered,
+            backends,
+            before,
+            after,
+        } = update;
+        if before == after {
+            live.plan = plan;
+            return Some(Event::Unchanged);
+        }
+        let seen = (self.sources.seen)(&input.cluster, self.machine.status().live);
+        let limits = &self.settings.guard;
+        if let Err(refusal) = guard::judge_servers(limits, &live.plan, &plan, &backends, &seen) {
+            return Some(refused(refusal));
+        }
+        let change = server_changes(&before, &after, &plan, &self.leaving);
+        let how = how(&change);
+        self.next = Some(Prepared {
+            output: Output { plan, rendered },
+            candidate: None,
+            change,
+            sections: Some((before, after)),
+        });
+        Some(Event::Rendered(how))
     }
 
     fn judge(&self, output: &Output) -> Result<(), Refusal> {
@@ -118,41 +157,59 @@ impl<C> Applier<C> {
             output,
             candidate,
             change,
+            sections: None,
         });
         Ok(Event::Checked(how))
     }
 
-    /// Writes what commands made live. Where the check finds fault with it, the guilty are left out
-    /// of the next render.
-    async fn save(&mut self) -> Result<Event, String> {
-        let Some(live) = self.live.clone() else {
-            return Ok(Event::Saved);
+    /// Begins to write what commands made live.
+    fn save(&mut self) -> Event {
+        if let (Some(live), Some(input)) = (&self.live, &self.input) {
+            let output = Arc::new(live.clone());
+            let (settings, of_task) = (self.settings.clone(), Arc::clone(&output));
+            self.saving = Some(Saving {
+                cluster: Arc::clone(&input.cluster),
+                output,
+                asked: tokio::spawn(async move { ask(&settings, &of_task).await }),
+            });
+        }
+        Event::Saving
+    }
+
+    /// What was written is switched to. Where the check finds fault with it, the guilty are left
+    /// out of the next render.
+    pub(super) async fn saved(&mut self, asked: Asked) {
+        let Some(saving) = self.saving.take() else {
+            return;
         };
-        match self.ask(&live).await? {
-            (candidate, Verdict::Passed(_)) => {
+        let event = match asked {
+            Ok((candidate, Verdict::Passed(_))) => {
                 let store = &self.settings.store;
                 let switched = store.switch(&candidate);
-                let confirmed = switched.and_then(|()| store.confirm(&candidate.manifest));
-                confirmed.map_err(|error| error.to_string())?;
-                self.machine.status_mut().digest = Some(candidate.manifest.digest);
-                self.passed(&live);
-                Ok(Event::Saved)
+                match switched.and_then(|()| store.confirm(&candidate.manifest)) {
+                    Ok(()) => {
+                        self.machine.status_mut().digest = Some(candidate.manifest.digest);
+                        self.good = Some((saving.cluster, saving.output.plan.clone()));
+                        Event::Saved
+                    }
+                    Err(error) => Event::Unsaved(error.to_string()),
+                }
             }
-            (candidate, Verdict::Failed(message)) => {
+            Ok((candidate, Verdict::Failed(message))) => {
                 self.machine.status_mut().totals.failed_checks += 1;
                 self.settings.store.discard(&candidate);
-                self.blame(&live, message.clone()).await?;
-                Ok(Event::Unsaved(message))
+                let blamed = self.blame(&saving.output, message.clone()).await;
+                Event::Unsaved(blamed.err().unwrap_or(message))
             }
-        }
+            Err(why) => Event::Unsaved(why),
+        };
+        self.machine.on(event, Instant::now());
     }
 
     /// What passed once is looked at last when something else does not.
     fn passed(&mut self, output: &Output) {
-        self.good_versions = suspects(&output.plan)
-            .into_iter()
-            .filter_map(|suspect| Some((suspect.clone(), self.version(&suspect)?)))
-            .collect();
+        let cluster = self.input.as_ref().map(|input| Arc::clone(&input.cluster));
+        self.good = cluster.map(|cluster| (cluster, output.plan.clone()));
     }
 
     fn change(&self, output: &Output) -> Change {
@@ -176,31 +233,19 @@ impl<C> Applier<C> {
         }
     }
 
-    async fn ask(&self, output: &Output) -> Result<(Candidate, Verdict), String> {
-        let extent = Extent::of(&output.plan);
-        let candidate = self
-            .settings
-            .store
-            .write(&output.rendered, Some(extent))
-            .map_err(|error| error.to_string())?;
-        let check = &self.settings.check;
-        match check
-            .ask(&candidate.main, self.settings.check_timeout)
-            .await
-        {
-            Ok(verdict) => Ok((candidate, verdict)),
-            Err(error) => {
-                self.settings.store.discard(&candidate);
-                Err(format!("the check gave no answer: {error}"))
-            }
-        }
+    async fn ask(&self, output: &Output) -> Asked {
+        ask(&self.settings, &Arc::new(output.clone())).await
     }
 
     /// Finds the guilty and leaves them out.
     async fn blame(&mut self, output: &Output, message: String) -> Result<(), String> {
+        let good = self.good.as_ref();
+        let known: BTreeSet<Suspect> = good
+            .map(|(_, plan)| suspects(plan).into_iter().collect())
+            .unwrap_or_default();
         let is_steady = |suspect: &Suspect| {
-            let version = self.version(suspect);
-            version.is_some() && version.as_ref() == self.good_versions.get(suspect)
+            let before = good.and_then(|(cluster, _)| (self.sources.version)(cluster, suspect));
+            known.contains(suspect) && before.is_some() && before == self.version(suspect)
         };
         let (steady, changed) = suspects(&output.plan).into_iter().partition(is_steady);
         let mut search = Search::new(steady, changed, message, self.settings.max_checks);
@@ -300,10 +345,18 @@ impl<C> Applier<C> {
         let Some(Change::Runtime(commands)) = self.next.as_ref().map(|next| &next.change) else {
             return;
         };
-        let before = self.live.as_ref().map(text);
-        let options = before.as_deref().map(options_of).unwrap_or_default();
-        let after = self.next.as_ref().map(|next| text(&next.output));
-        let wanted = after.as_deref().map(options_of).unwrap_or_default();
+        let sections = self.next.as_ref().and_then(|next| next.sections.as_ref());
+        let (options, wanted) = match sections {
+            Some((before, after)) => (options_of(before), options_of(after)),
+            None => {
+                let before = self.live.as_ref().map(text);
+                let after = self.next.as_ref().map(|next| text(&next.output));
+                (
+                    before.as_deref().map(options_of).unwrap_or_default(),
+                    after.as_deref().map(options_of).unwrap_or_default(),
+                )
+            }
+        };
         for command in commands {
             if let Command::SetStatus {
                 server,
@@ -382,6 +435,41 @@ impl<C> Applier<C> {
         }
         self.live = Some(output);
     }
+}
+
+/// Writes an output beside what is live, and has it checked.
+async fn ask(settings: &Settings, output: &Arc<Output>) -> Asked {
+    let (store, of_task) = (settings.store.clone(), Arc::clone(output));
+    // It waits for the disk, several times.
+    let written = tokio::task::spawn_blocking(move || {
+        store.write(&of_task.rendered, Some(Extent::of(&of_task.plan)))
+    });
+    let written = written.await.map_err(|error| error.to_string())?;
+    let candidate = written.map_err(|error| error.to_string())?;
+    let checked = settings.check.ask(&candidate.main, settings.check_timeout);
+    match checked.await {
+        Ok(verdict) => Ok((candidate, verdict)),
+        Err(error) => {
+            settings.store.discard(&candidate);
+            Err(format!("the check gave no answer: {error}"))
+        }
+    }
+}
+
+/// What the check says of what is being saved, if anything is.
+pub(super) async fn written<C>(saving: &mut Option<Saving<C>>) -> Asked {
+    match saving {
+        Some(saving) => match (&mut saving.asked).await {
+            Ok(asked) => asked,
+            Err(error) => Err(format!("what is live could not be saved: {error}")),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn refused(refusal: Refusal) -> Event {
+    tracing::warn!(%refusal, "the shrink guard keeps what is live");
+    Event::Refused(refusal)
 }
 
 fn how(change: &Change) -> How {

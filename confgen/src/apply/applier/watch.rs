@@ -28,7 +28,8 @@ impl<C> Applier<C> {
         let Some(watch) = self.settings.drift else {
             return;
         };
-        if now < self.drift_at + watch.interval {
+        // While something is on its way, the disk is behind as it should be.
+        if now < self.drift_at + watch.interval || self.saving.is_some() {
             return;
         }
         self.drift_at = now;

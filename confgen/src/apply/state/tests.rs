@@ -96,6 +96,7 @@ fn commands_are_live_at_once_and_saved_in_a_quiet_moment() {
     }
     assert_eq!(machine.next(now), Step::Wait(Some(now + 500 * MS)));
     assert_eq!(machine.next(now + 500 * MS), Step::Save);
+    machine.on(Event::Saving, now + 500 * MS);
     machine.on(Event::Saved, now + 500 * MS);
     assert_eq!(machine.next(now + 500 * MS), Step::Wait(None));
     let status = machine.status();
@@ -116,6 +117,7 @@ fn commands_are_live_at_once_and_saved_in_a_quiet_moment() {
         now += 100 * MS;
         if machine.next(now) == Step::Save {
             saved.get_or_insert(now - start);
+            machine.on(Event::Saving, now);
             machine.on(Event::Saved, now);
         }
         assert_eq!(machine.next(now), Step::Render);
@@ -155,9 +157,32 @@ fn what_cannot_be_saved_is_rendered_again() {
     machine.on(Event::Commanded { is_saved: false }, now);
     let now = now + S;
     assert_eq!(machine.next(now), Step::Save);
+    machine.on(Event::Saving, now);
     machine.on(Event::Unsaved("the check fails".to_owned()), now);
     assert!(machine.status().gap.is_some());
     assert_eq!(machine.next(now + S), Step::Render);
+}
+
+#[test]
+fn a_change_does_not_wait_for_an_earlier_one_to_be_saved() {
+    let (mut machine, start) = machine();
+    let now = rendered(&mut machine, 1, start);
+    machine.on(Event::Commanded { is_saved: false }, now);
+    let now = now + S;
+    assert_eq!(machine.next(now), Step::Save);
+    machine.on(Event::Saving, now);
+    let now = rendered(&mut machine, 2, now);
+    machine.on(Event::Commanded { is_saved: false }, now);
+    // One at a time, and nothing that writes files beside it.
+    assert_eq!(machine.next(now + S), Step::Wait(None));
+    machine.on(world(3), now + S);
+    let now = now + 2 * S;
+    assert_eq!(machine.next(now), Step::Render);
+    machine.on(Event::Rendered(How::Reload(Vec::new())), now);
+    assert_eq!(machine.next(now), Step::Wait(None));
+    machine.on(Event::Saved, now);
+    assert_eq!((machine.status().live, machine.status().checked), (2, 1));
+    assert_eq!(machine.next(now), Step::Check);
 }
 
 #[test]
