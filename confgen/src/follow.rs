@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Cluster, Event, KindSet, Problem};
-use tokio::sync::mpsc::Receiver;
+use model_watch::Source;
+use tokio::sync::mpsc::{self, Receiver};
+use tokio_util::sync::CancellationToken;
 
 use crate::edge::EdgePlan;
 
@@ -19,6 +21,23 @@ pub async fn complete(cluster: &mut Cluster, kinds: &KindSet, events: &mut Recei
             None => return,
         }
     }
+}
+
+/// The cluster as one complete list of every kind has it; `None` where there is none in time.
+pub async fn listed(source: Source, kinds: &KindSet, patience: Duration) -> Option<Cluster> {
+    let cancel = CancellationToken::new();
+    let _ended = cancel.clone().drop_guard();
+    let (sender, mut events) = mpsc::channel(EVENTS);
+    let listing = model_watch::run(source, kinds.clone(), sender, cancel);
+    let mut cluster = Cluster::default();
+    let all = async {
+        tokio::select! {
+            ended = listing => ended.is_ok(),
+            () = complete(&mut cluster, kinds, &mut events) => true,
+        }
+    };
+    let is_done = tokio::time::timeout(patience, all).await;
+    (is_done == Ok(true) && cluster.is_synced(kinds)).then_some(cluster)
 }
 
 /// Applies the next events, up to a pause; whether there were any.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use confgen::commands::{Arguments, run};
+use confgen::commands::{Arguments, run, status_of};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("fairlead-confgen: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(status_of(&error))
         }
     }
 }

@@ -1,6 +1,10 @@
 //! `run`: follows the cluster and keeps every output in step with it.
 
+mod certificates;
+mod confirm;
+mod following;
 mod http;
+pub mod saved;
 mod world;
 
 use std::collections::BTreeMap;
@@ -8,23 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use model::Cluster;
 use model_watch::{LeaseTiming, Source, StatusWriter};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use confirm::Confirm;
+use following::Following;
+use saved::SavedPlan;
 pub use world::World;
 
-use crate::apply::applier::{Applier, Input, Output, Sources};
+use crate::apply::applier::{Applier, Input, Output, Sources, Successor};
+use crate::apply::partly::with_servers_of;
 use crate::apply::status::Status;
 use crate::config::Settings;
-use crate::edge::{Compiler, kinds};
+use crate::edge::kinds;
 use crate::follow;
 use crate::targets::{Renderer, Target, targets};
-
-/// Events of one change come this close; appliers wait longer for more of them.
-const QUIET: Duration = Duration::from_millis(5);
 
 /// Where each output is, by its name.
 pub type Statuses = BTreeMap<String, watch::Receiver<Status>>;
@@ -34,20 +38,29 @@ pub type Statuses = BTreeMap<String, watch::Receiver<Status>>;
 /// # Errors
 /// What cannot be started, and a source that cannot go on.
 pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationToken) -> Result<()> {
+    let targets = targets(&settings)?;
+    let planned = once.as_ref().and_then(|once| once.plan.clone());
+    if let Some(planned) = &planned {
+        // Before an applier starts: it repairs what it finds on disk.
+        planned.verify_ground(&settings, &targets)?;
+    }
     let kinds = kinds(&settings.edge);
-    let (sender, mut events) = mpsc::channel(follow::EVENTS);
+    let (sender, events) = mpsc::channel(follow::EVENTS);
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let (source, of_source, token) = (settings.cluster.source(), kinds.clone(), cancel.clone());
     tasks.spawn(async move { Ok(model_watch::run(source, of_source, sender, token).await?) });
     let (worlds, world) = watch::channel(None);
     let mut statuses = Statuses::new();
     let is_forced = once.as_ref().is_some_and(|once| once.is_forced);
+    let mut renderers = BTreeMap::new();
     for Target {
         name,
         renderer,
         settings,
-    } in targets(&settings)?
+    } in targets
     {
+        let renderer = Arc::new(renderer);
+        renderers.insert(name.clone(), Arc::clone(&renderer));
         let applier = Applier::start(settings, sources(renderer, is_forced))
             .with_context(|| format!("output {name}"))?;
         let (told, status) = watch::channel(Status::default());
@@ -58,13 +71,17 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         });
         statuses.insert(name, status);
     }
+    let (telling, certificates) = watch::channel(Vec::new());
+    if once.is_none() {
+        tasks.spawn(certificates::follow(world.clone(), telling, cancel.clone()));
+    }
     if let (None, Some(address)) = (&once, settings.status) {
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.with_context(|| {
             format!("status.listen {address}: cannot be listened on; choose another, or \"\"")
         })?;
         tracing::info!(%address, "status, health and metrics");
-        let app = http::router(statuses.clone(), world.clone());
+        let app = http::router(statuses.clone(), world.clone(), certificates.clone());
         let token = cancel.clone();
         tasks.spawn(async move {
             let served = axum::serve(listener, app);
@@ -73,14 +90,27 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
                 .await?)
         });
     }
+    let (agreed, agreements) = mpsc::channel(1);
+    if once.is_none() {
+        let confirm = Confirm {
+            source: settings.cluster.source(),
+            kinds: kinds.clone(),
+            edge: settings.edge.clone(),
+            again: confirm::AGAIN,
+        };
+        let (statuses, token) = (statuses.clone(), cancel.clone());
+        tasks.spawn(confirm.follow(statuses, world.clone(), agreed, token));
+    }
     let (told, to_tell) = watch::channel(Vec::new());
     let (found, problems) = watch::channel(Vec::new());
     if let (None, Source::Kube(options)) = (&once, settings.cluster.source()) {
         let node: Arc<str> = holder().into();
         let (of_events, token) = (options.clone(), cancel.clone());
         let component = Arc::clone(&node);
+        let (all, all_problems) = watch::channel(Vec::new());
+        tasks.spawn(certificates::join(problems, certificates, all));
         tasks.spawn(async move {
-            model_watch::post_events(of_events, COMPONENT, component, problems, token).await;
+            model_watch::post_events(of_events, COMPONENT, component, all_problems, token).await;
             Ok(())
         });
         if let Some(lease) = settings.lease.clone() {
@@ -96,45 +126,30 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             });
         }
     }
-    let token = cancel.clone();
-    tasks.spawn(async move {
-        let mut cluster = Cluster::default();
-        let mut compiler = Compiler::new(settings.edge.clone());
-        follow::complete(&mut cluster, &kinds, &mut events).await;
-        if !cluster.is_synced(&kinds) {
-            // The source has ended; its error is the answer. Nothing is made of a part.
-            return Ok(());
+    let following = Following {
+        kinds,
+        edge: settings.edge,
+        events,
+        agreements,
+        planned: planned.map(|planned| (planned, renderers)),
+        statuses: told,
+        problems: found,
+        worlds,
+    };
+    tasks.spawn(following.run(cancel.clone()));
+    let lives = match once {
+        Some(once) => {
+            let lives = until_live(&statuses, once.patience).await;
+            cancel.cancel();
+            lives
         }
-        cluster.take_changes();
-        let mut world = Arc::new(World::first(
-            cluster.clone(),
-            compiler.whole(&cluster).clone(),
-            settings.edge,
-        ));
-        worlds.send_replace(Some(world.input()));
-        world.tell(&told, &found);
-        while let Some(deletions) = world::settle(&mut cluster, &mut events, QUIET, &token).await {
-            let changes = cluster.take_changes();
-            if changes.is_empty() {
-                continue;
-            }
-            let plan = compiler.update(&cluster, &changes).clone();
-            world = Arc::new(world.next(cluster.clone(), plan, deletions));
-            // Proxies first: telling the objects looks at all of them.
-            worlds.send_replace(Some(world.input()));
-            world.tell(&told, &found);
-        }
-        Ok(())
-    });
-    if let Some(once) = once {
-        let lives = until_live(&statuses, once.patience).await;
-        cancel.cancel();
-        lives?;
-    }
+        None => Ok(()),
+    };
+    // What ended a task is also why an output is not live.
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task panicked; this is a bug")??;
     }
-    Ok(())
+    lives
 }
 
 const COMPONENT: &str = "fairlead-confgen";
@@ -146,12 +161,14 @@ fn holder() -> String {
 }
 
 /// One application, for `apply`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Once {
     /// How long it may take.
     pub patience: Duration,
     /// The shrink guard does not hold it back.
     pub is_forced: bool,
+    /// Only what this says is applied.
+    pub plan: Option<SavedPlan>,
 }
 
 async fn until_live(statuses: &Statuses, patience: Duration) -> Result<()> {
@@ -177,9 +194,8 @@ async fn until_live(statuses: &Statuses, patience: Duration) -> Result<()> {
     }
 }
 
-fn sources(renderer: Renderer, is_forced: bool) -> Sources<World> {
-    let renderer = Arc::new(renderer);
-    let updates = Arc::clone(&renderer);
+fn sources(renderer: Arc<Renderer>, is_forced: bool) -> Sources<World> {
+    let (updates, also) = (Arc::clone(&renderer), Arc::clone(&renderer));
     Sources {
         compile: Box::new(move |world: &World, without| {
             let plan = world.plan(without);
@@ -193,7 +209,15 @@ fn sources(renderer: Renderer, is_forced: bool) -> Sources<World> {
         }),
         update: Box::new(move |world: &World, live| {
             let update = updates.update(live, &world.plan)?;
-            Some((world.plan.clone(), update))
+            Some(Successor::of(world.plan.clone(), update))
+        }),
+        partly: Box::new(move |world: &World, live, without| {
+            let plan = with_servers_of(&live.plan, &world.plan(without))?;
+            if let Some(update) = also.update(live, &plan) {
+                return Some(Successor::of(plan, update));
+            }
+            let (rendered, _) = also.render(&plan).ok()?;
+            Some(Successor::whole(Output { plan, rendered }))
         }),
         version: Box::new(|world: &World, suspect| world.version(suspect)),
         seen: Box::new(move |world: &World, since| world.seen(since, is_forced)),

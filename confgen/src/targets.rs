@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,14 +73,7 @@ impl Renderer {
             }
             Self::Operator { template, file } => {
                 let date = jiff::Timestamp::now().as_second().to_string();
-                let plan = Arc::new(plan.clone());
-                let output = template.render(&plan, &date).map_err(|e| e.to_string())?;
-                let rendered = Rendered {
-                    files: BTreeMap::from([(file.clone(), Arc::new(output.file))]),
-                    main: file.clone(),
-                    generation: None,
-                };
-                Ok((rendered, Vec::new()))
+                Ok((of_operator(template, file, plan, &date)?, Vec::new()))
             }
         }
     }
@@ -93,6 +86,94 @@ impl Renderer {
             Self::Nginx(_) | Self::Operator { .. } => None,
         }
     }
+
+    /// The template of this build, and which line of it made each line of the main file. An
+    /// operator's template is his own to read.
+    pub fn source_map(&self, plan: &EdgePlan) -> Option<(&'static str, Vec<Option<usize>>)> {
+        let lines = match self {
+            Self::Haproxy(options) => haproxy::source_map(plan, options),
+            Self::Nginx(options) => nginx::source_map(plan, options),
+            Self::Operator { .. } => return None,
+        };
+        let template = match self {
+            Self::Haproxy(_) => haproxy::TEMPLATE,
+            Self::Nginx(_) | Self::Operator { .. } => nginx::TEMPLATE,
+        };
+        Some((template, lines.ok()?))
+    }
+
+    /// The files as they would be at no particular time, so that two renderings can be compared.
+    ///
+    /// # Errors
+    /// What a template refused, and whose value it was.
+    pub fn undated(&self, plan: &EdgePlan) -> Result<Rendered, String> {
+        match self {
+            Self::Operator { template, file } => of_operator(template, file, plan, "0"),
+            Self::Haproxy(_) | Self::Nginx(_) => Ok(self.render(plan)?.0),
+        }
+    }
+}
+
+/// An output as it is rendered, without what is needed to apply it: nothing is opened for it.
+#[derive(Debug)]
+pub struct Written {
+    /// As [`Target::name`].
+    pub name: String,
+    /// The directory that the proxy reads its files in.
+    pub directory: PathBuf,
+    /// How its files are made.
+    pub renderer: Renderer,
+}
+
+/// Every output of a configuration, to be rendered only.
+///
+/// # Errors
+/// A template that cannot be read or compiled.
+pub fn written(settings: &config::Settings) -> Result<Vec<Written>> {
+    let config::Outputs {
+        haproxy,
+        nginx,
+        templates,
+    } = &settings.outputs;
+    let defaults = &settings.edge.defaults;
+    let mut all = Vec::new();
+    if let Some(of) = haproxy {
+        all.push(Written {
+            name: "haproxy".to_owned(),
+            directory: of.directory.join("current"),
+            renderer: haproxy_renderer(of, defaults),
+        });
+    }
+    if let Some(of) = nginx {
+        all.push(Written {
+            name: "nginx".to_owned(),
+            directory: of.directory.join("current"),
+            renderer: nginx_renderer(of, defaults),
+        });
+    }
+    for (template, grammar) in templates {
+        all.push(Written {
+            name: shown(&template.output),
+            directory: PathBuf::from(beside(&template.output)),
+            renderer: template_renderer(template, *grammar)?,
+        });
+    }
+    Ok(all)
+}
+
+fn of_operator(
+    template: &OperatorTemplate,
+    file: &str,
+    plan: &EdgePlan,
+    date: &str,
+) -> Result<Rendered, String> {
+    let plan = Arc::new(plan.clone());
+    let output = template.render(&plan, date).map_err(|e| e.to_string())?;
+    Ok(Rendered {
+        files: BTreeMap::from([(file.to_owned(), Arc::new(output.file))]),
+        main: file.to_owned(),
+        generation: None,
+    })
 }
 
 /// Every output of a configuration.
@@ -143,14 +224,17 @@ fn notifier(text: &str) -> Result<Notifier> {
     Notifier::parse(text).with_context(|| format!("notify {text:?}"))
 }
 
-fn of_haproxy(of: &Haproxy, apply: &config::Apply, defaults: &Defaults) -> Result<Target> {
-    let options = haproxy::Options {
+fn haproxy_renderer(of: &Haproxy, defaults: &Defaults) -> Renderer {
+    Renderer::Haproxy(haproxy::Options {
         admin_socket: shown(&of.socket),
         run_directory: beside(&of.socket),
         hard_stop_after: Some(of.hard_stop_after.0),
         waits: waits(defaults),
         ..haproxy::Options::default()
-    };
+    })
+}
+
+fn of_haproxy(of: &Haproxy, apply: &config::Apply, defaults: &Defaults) -> Result<Target> {
     let master = of.master_socket.as_deref();
     let proxy = Proxy::Haproxy(reload::Haproxy {
         runtime: Socket::new(&of.socket, SOCKET_TIMEOUT),
@@ -161,27 +245,30 @@ fn of_haproxy(of: &Haproxy, apply: &config::Apply, defaults: &Defaults) -> Resul
     let check = Check::command(&of.check);
     Ok(Target {
         name: "haproxy".to_owned(),
-        renderer: Renderer::Haproxy(options),
+        renderer: haproxy_renderer(of, defaults),
         settings: applied(&of.directory, Place::Directory, check, proxy, apply)?,
     })
 }
 
-fn of_nginx(of: &Nginx, apply: &config::Apply, defaults: &Defaults) -> Result<Target> {
-    let run_directory = beside(&of.pid_file);
+fn nginx_renderer(of: &Nginx, defaults: &Defaults) -> Renderer {
     let own = nginx::Options::default();
-    let options = nginx::Options {
+    Renderer::Nginx(nginx::Options {
         modules: if of.modules.is_empty() {
             own.modules.clone()
         } else {
             of.modules.iter().map(|path| shown(path)).collect()
         },
-        run_directory: run_directory.clone(),
+        run_directory: beside(&of.pid_file),
         temporary_directory: shown(&of.temporary_directory),
         pid_file: shown(&of.pid_file),
         user: of.user.clone(),
         waits: waits(defaults),
         ..own
-    };
+    })
+}
+
+fn of_nginx(of: &Nginx, apply: &config::Apply, defaults: &Defaults) -> Result<Target> {
+    let run_directory = beside(&of.pid_file);
     let status = StatusSocket {
         path: Path::new(&run_directory).join("status.sock"),
         url_path: "/generation".to_owned(),
@@ -194,18 +281,28 @@ fn of_nginx(of: &Nginx, apply: &config::Apply, defaults: &Defaults) -> Result<Ta
     let check = Check::command(&of.check);
     Ok(Target {
         name: "nginx".to_owned(),
-        renderer: Renderer::Nginx(options),
+        renderer: nginx_renderer(of, defaults),
         settings: applied(&of.directory, Place::Directory, check, proxy, apply)?,
     })
 }
 
-fn of_template(of: &Template, grammar: Grammar, apply: &config::Apply) -> Result<Target> {
-    let output = &of.output;
+fn template_renderer(of: &Template, grammar: Grammar) -> Result<Renderer> {
+    Ok(Renderer::Operator {
+        template: Box::new(read(of, grammar)?),
+        file: file_of(&of.output)?,
+    })
+}
+
+fn file_of(output: &Path) -> Result<String> {
     let file = output
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
-    let file = file.with_context(|| format!("output {} has no file's name", output.display()))?;
-    let template = read(of, grammar)?;
+    file.with_context(|| format!("output {} has no file's name", output.display()))
+}
+
+fn of_template(of: &Template, grammar: Grammar, apply: &config::Apply) -> Result<Target> {
+    let output = &of.output;
+    let file = file_of(output)?;
     let notifiers: Vec<Notifier> = of
         .notify
         .iter()
@@ -217,10 +314,7 @@ fn of_template(of: &Template, grammar: Grammar, apply: &config::Apply) -> Result
     let place = Place::File(output.clone());
     Ok(Target {
         name: shown(output),
-        renderer: Renderer::Operator {
-            template: Box::new(template),
-            file,
-        },
+        renderer: template_renderer(of, grammar)?,
         settings: applied(&root, place, check, Proxy::Notified(notifiers), apply)?,
     })
 }

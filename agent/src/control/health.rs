@@ -88,6 +88,11 @@ pub fn unready(status: &Status) -> Vec<String> {
     } else if status.devices.is_empty() {
         reasons.push("no interface has been looked at yet".to_owned());
     }
+    let routing = status.routing.as_ref();
+    // Whoever kept the routes before may take its own away once this node is ready.
+    if routing.is_some_and(|routing| !routing.routes.is_empty() && routing.applies_total == 0) {
+        reasons.push("no route to pods of other nodes has been made yet".to_owned());
+    }
     reasons.extend(
         status
             .apply
@@ -124,7 +129,7 @@ async fn metrics(State(watched): State<Watched>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Apply, DeviceRow, SourceRow};
+    use super::super::report::{Apply, DeviceRow, RouteRow, Routing, SourceRow};
     use super::*;
 
     fn good() -> Status {
@@ -138,6 +143,13 @@ mod tests {
             state: "watching".into(),
             reason: None,
         };
+        let route = RouteRow {
+            network: "10.244.2.0/24".into(),
+            node: "node2".into(),
+            way: "direct, via 172.31.0.12".into(),
+            why: "172.31.0.12 is in 172.31.0.0/24".into(),
+            error: None,
+        };
         Status {
             synced: true,
             sources: vec![source],
@@ -146,6 +158,11 @@ mod tests {
                 ..Apply::default()
             },
             devices: vec![device],
+            routing: Some(Routing {
+                routes: vec![route],
+                applies_total: 1,
+                ..Routing::default()
+            }),
             ..Status::default()
         }
     }
@@ -154,7 +171,7 @@ mod tests {
     fn readiness_says_what_is_missing() {
         assert_eq!(unready(&good()), Vec::<String>::new());
         type Change = fn(&mut Status);
-        let cases: [(Change, &str); 6] = [
+        let cases: [(Change, &str); 7] = [
             (
                 |s| (s.synced, s.sources[0].state) = (false, "listing".into()),
                 "Service listing",
@@ -173,6 +190,10 @@ mod tests {
                 "eth0: refused",
             ),
             (|s| s.devices.clear(), "no interface"),
+            (
+                |s| s.routing.as_mut().unwrap().applies_total = 0,
+                "no route to pods",
+            ),
         ];
         for (change, expected) in cases {
             let mut status = good();

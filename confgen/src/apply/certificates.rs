@@ -4,18 +4,21 @@
 //! (`edge::certificate`). A Secret that is broken later does not take its hosts off TLS:
 //! [`LastValid`] has what it held before.
 
-use std::collections::BTreeMap;
+mod last_valid;
+mod report;
+
+pub use last_valid::LastValid;
+pub use report::{Told, problems, report};
+
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::ObjectKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem as PemBlock;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::edge::Certificate;
-use crate::edge::certificate::Unusable;
-use crate::edge::value::{HostMatch, Id};
+use crate::edge::value::HostMatch;
 
 /// Something to tell about a certificate that is used all the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,46 +98,18 @@ fn is_for(chain: &[u8], host: &str) -> bool {
     })
 }
 
-/// The last certificate of each Secret that could be used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LastValid {
-    by_secret: BTreeMap<ObjectKey, (Id, Certificate)>,
-}
-
-impl LastValid {
-    /// What to use of a Secret, and what is wrong with what it holds now.
-    pub fn resolve(
-        &mut self,
-        secret: &ObjectKey,
-        found: Result<(Id, Certificate), Unusable>,
-    ) -> (Option<(Id, Certificate)>, Option<Unusable>) {
-        match found {
-            Ok(found) => {
-                self.by_secret.insert(secret.clone(), found.clone());
-                (Some(found), None)
-            }
-            Err(why) => (self.by_secret.get(secret).cloned(), Some(why)),
-        }
-    }
-
-    /// Forgets Secrets that are gone: who deletes one means it.
-    pub fn retain(&mut self, is_there: impl Fn(&ObjectKey) -> bool) {
-        self.by_secret.retain(|secret, _| is_there(secret));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use model::{Kind, ObjectKey};
 
-    use super::{Finding, LastValid, findings};
-    use crate::edge::certificate::{Unusable, with_key};
+    use super::{Finding, findings};
+    use crate::edge::certificate::with_key;
     use crate::edge::value::{HostMatch, Id};
     use crate::edge::{Certificate, Origin};
 
-    fn certificate(names: &[&str]) -> (Id, Certificate) {
+    pub(super) fn certificate(names: &[&str]) -> (Id, Certificate) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         let origin = Origin {
@@ -175,27 +150,5 @@ mod tests {
         assert_eq!(found(899), []);
         assert_eq!(found(900), [Finding::ExpiresSoon(1000)]);
         assert_eq!(found(1000), [Finding::Expired(1000)]);
-    }
-
-    #[test]
-    fn a_secret_that_breaks_keeps_what_it_held() {
-        let secret = ObjectKey::new("shop", "tls");
-        let good = certificate(&["shop.example"]);
-        let mut last = LastValid::default();
-        let broken = || Err(Unusable::KeyOfAnother);
-        assert_eq!(
-            last.resolve(&secret, broken()),
-            (None, Some(Unusable::KeyOfAnother))
-        );
-        assert_eq!(
-            last.resolve(&secret, Ok(good.clone())),
-            (Some(good.clone()), None)
-        );
-        assert_eq!(
-            last.resolve(&secret, broken()),
-            (Some(good), Some(Unusable::KeyOfAnother))
-        );
-        last.retain(|_| false);
-        assert_eq!(last.resolve(&secret, broken()).0, None);
     }
 }

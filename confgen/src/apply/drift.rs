@@ -1,5 +1,7 @@
 //! How a running HAProxy differs from its configuration. Pure.
 
+pub mod certificates;
+
 use std::collections::BTreeMap;
 
 use crate::haproxy::runtime::{Leaving, LiveServer, ServerRef, expected_servers};

@@ -194,11 +194,25 @@ impl Extent {
     /// Of a plan.
     pub fn of(plan: &EdgePlan) -> Self {
         Self {
-            hosts: hosts(plan).len(),
+            hosts: plan.listeners.values().map(hosts_at).sum(),
             backends: plan.backends.len(),
             servers: count_servers(plan),
         }
     }
+}
+
+/// As many as [`hosts`] names, without naming them: it is asked after every change.
+fn hosts_at(listener: &Listener) -> usize {
+    let (http, passed) = match listener {
+        Listener::Http(http) => (http, 0),
+        Listener::Tls(tls) => (&tls.http, tls.passthrough.len()),
+        Listener::Tcp(_) => return 1,
+    };
+    let served = http.hosts.values();
+    served
+        .filter(|host| !host.rules.is_empty() || host.tls.is_some())
+        .count()
+        + passed
 }
 
 fn hosts(plan: &EdgePlan) -> Things {

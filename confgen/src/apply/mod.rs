@@ -16,9 +16,10 @@ pub mod check;
 pub mod drift;
 pub mod files;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod guard;
 pub mod pace;
+pub mod partly;
 mod program;
 pub mod quarantine;
 pub mod reload;

@@ -9,15 +9,20 @@
 //!
 //! What commands can change is live before it is on disk: a check of ten thousand hosts takes half
 //! a second. The disk follows in a quiet moment, beside whatever else changes meanwhile; only what
-//! needs files of its own waits for it. A run that is killed before finds at its next start that
-//! the process is ahead of the files, and reloads.
+//! needs files of its own waits for it, and so does a reload: one that does not take puts back what
+//! is on disk. A run that is killed before finds at its next start that the process is ahead of the
+//! files, and reloads.
 //!
 //! Whatever changes meanwhile is taken up from [`Phase::Idle`], or at once where a reload is still
 //! held back.
 
+mod event;
+mod read_back;
+
 use std::time::{Duration, Instant};
 
-use super::guard::Refusal;
+pub use event::{Event, How, Step};
+
 use super::pace::{Backoff, Budget, BudgetLimits, Clearance, Debounce};
 use super::reload::{Seen, Took};
 use super::status::Status;
@@ -49,96 +54,6 @@ impl Pace {
     }
 }
 
-/// Something to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing before this time, or before something changes.
-    Wait(Option<Instant>),
-    /// Render the newest state, and compare it with what is live.
-    Render,
-    /// Write the candidate, check it, and find the guilty.
-    Check,
-    /// Make the candidate what the proxy reads.
-    Install,
-    /// Say the commands.
-    Commands,
-    /// Begin to write what commands made live, to check it and to switch to it.
-    Save,
-    /// Tell the proxy to read its files.
-    Reload,
-    /// Ask the proxy what it runs.
-    ReadBack,
-    /// Put the last good version back, and tell the proxy.
-    RollBack,
-}
-
-/// How a change goes live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum How {
-    /// By so many commands.
-    Commands(usize),
-    /// By a reload.
-    Reload(Vec<Cause>),
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A new state of the cluster, or none that is complete.
-    World {
-        /// Which.
-        number: u64,
-        /// Whether every kind was listed to its end.
-        is_synced: bool,
-    },
-    /// The render is what is live already.
-    Unchanged,
-    /// The guard refuses it.
-    Refused(Refusal),
-    /// There is something new.
-    Rendered(How),
-    /// It passed.
-    Checked(How),
-    /// Some step could not be done; nothing live has changed.
-    Failed(String),
-    /// The candidate is what the proxy reads.
-    Installed,
-    /// Every command was done; what they made may be on disk already.
-    Commanded {
-        /// Whether it is.
-        is_saved: bool,
-    },
-    /// What is live is on its way to the disk.
-    Saving,
-    /// What was live when that began is on disk.
-    Saved,
-    /// It could not be saved, or must not be: some objects are left out from here on.
-    Unsaved(String),
-    /// A command was refused: only a reload makes the process what the files say.
-    CommandRefused(String),
-    /// The proxy was told, having been seen like this before.
-    Reloaded(Seen),
-    /// The proxy cannot be asked, and being told was all that can be known.
-    Told,
-    /// The proxy was asked; `meant` is the generation it should tell.
-    SeenNow {
-        /// What it said.
-        seen: Seen,
-        /// What was meant.
-        meant: Option<String>,
-    },
-    /// The proxy did not answer.
-    Unseen(String),
-    /// The last good version is back, or could not be put back.
-    RolledBack(Result<(), String>),
-    /// Old processes were counted.
-    OldProcesses(usize),
-    /// The live process or its files differ from what was meant, and are to be repaired.
-    Drifted(String),
-    /// Something that held a render back may hold no more.
-    Retry,
-}
-
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
     Idle,
@@ -148,7 +63,6 @@ enum Phase {
     Commands {
         is_installed: bool,
     },
-    Save,
     Reload(Vec<Cause>),
     ReadBack {
         before: Seen,
@@ -223,8 +137,8 @@ impl Machine {
 
     /// What to do.
     pub fn next(&mut self, now: Instant) -> Step {
-        if self.phase == Phase::Idle && self.save_due().is_some_and(|due| due <= now) {
-            self.phase = Phase::Save;
+        if self.save_due().is_some_and(|due| due <= now) {
+            return Step::Save;
         }
         if self.may_begin(now)
             && self.is_synced
@@ -238,16 +152,22 @@ impl Machine {
         match &self.phase {
             Phase::Idle => {
                 let due = self.pace.debounce.due().filter(|_| self.is_synced);
-                Step::Wait([due, self.save_due()].into_iter().flatten().min())
+                self.or_save(due)
             }
             Phase::Render => Step::Render,
             // Two versions are never on their way at once.
             Phase::Check if self.saving.is_some() => Step::Wait(None),
             Phase::Check => Step::Check,
-            Phase::Install(How::Reload(_)) => self.cleared(Step::Install, now),
+            Phase::Install(How::Reload(_)) => match self.cleared(Step::Install, now) {
+                Step::Wait(until) => self.or_save(until),
+                // A reload that does not take puts back what is on disk: what is live goes there
+                // first.
+                Step::Install if self.saving.is_some() => Step::Wait(None),
+                Step::Install if self.unsaved.is_some() => Step::Save,
+                step => step,
+            },
             Phase::Install(How::Commands(_)) => Step::Install,
             Phase::Commands { .. } => Step::Commands,
-            Phase::Save => Step::Save,
             Phase::Reload(_) => self.cleared(Step::Reload, now),
             Phase::ReadBack { .. } => Step::ReadBack,
             Phase::RollBack(_) => Step::RollBack,
@@ -258,21 +178,40 @@ impl Machine {
             }
             Phase::Failed { until } => {
                 let until = *until;
-                Step::Wait(Some(
-                    self.pace.debounce.due().map_or(until, |due| due.min(until)),
-                ))
+                let until = self.pace.debounce.due().map_or(until, |due| due.min(until));
+                self.or_save(Some(until))
             }
         }
     }
 
+    fn or_save(&self, until: Option<Instant>) -> Step {
+        Step::Wait([until, self.save_due()].into_iter().flatten().min())
+    }
+
+    /// When what is live goes to the disk: not while something else is on its way there.
     fn save_due(&self) -> Option<Instant> {
-        let (first, last) = self.unsaved.filter(|_| self.saving.is_none())?;
+        let is_quiet = match &self.phase {
+            Phase::Idle | Phase::Install(How::Reload(_)) | Phase::Failed { .. } => true,
+            _ => false,
+        };
+        let (first, last) = self.unsaved.filter(|_| is_quiet && self.saving.is_none())?;
         Some((last + SAVE_AFTER).min(first + SAVE_WITHIN))
     }
 
     /// How long to pause before the next [`Step::ReadBack`].
     pub fn look_again(&self) -> Duration {
         LOOK
+    }
+
+    /// Whether nothing is half done.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    /// Whether a reload that is needed now waits, be it for the budget or since one failed.
+    pub fn holds_reloads(&self, now: Instant) -> bool {
+        let clearance = self.budget.clearance(self.status.old_processes, now);
+        clearance != Clearance::Now || self.pace.backoff.failures() > 0
     }
 
     /// Whether work may begin anew: nothing is half done.
@@ -329,16 +268,19 @@ impl Machine {
             Event::Unchanged => {
                 self.status.rendered = self.working;
                 self.status.checked = self.working;
+                self.status.guard = None;
                 self.live(now);
             }
             Event::Refused(refusal) => {
                 self.status.rendered = self.working;
                 self.status.totals.refused += 1;
                 self.status.gap = Some(refusal.to_string());
+                self.status.guard = Some(refusal.to_string());
                 self.phase = Phase::Idle;
             }
             Event::Rendered(how) => {
                 self.status.rendered = self.working;
+                self.status.guard = None;
                 self.phase = match how {
                     How::Commands(count) => {
                         self.count_commands(count);
@@ -374,19 +316,25 @@ impl Machine {
             Event::Commanded { is_saved } => {
                 self.status.totals.runtime_changes += 1;
                 self.live(now);
-                let first = self.unsaved.map_or(now, |(first, _)| first);
-                self.unsaved = (!is_saved).then_some((first, now));
+                if is_saved {
+                    self.unsaved = None;
+                } else {
+                    self.to_save(now);
+                }
+            }
+            Event::Partly(count) => {
+                self.status.totals.runtime_changes += 1;
+                self.count_commands(count);
+                self.to_save(now);
             }
             Event::Saving => {
                 self.saving = Some(self.status.live);
                 self.unsaved = None;
-                self.phase = Phase::Idle;
             }
             Event::Saved => {
-                if let Some(saved) = self.saving.take() {
-                    self.status.checked = saved;
-                }
-                self.pace.backoff.succeeded();
+                // What waits to be reloaded is checked already, and newer.
+                let saved = self.saving.take().unwrap_or_default();
+                self.status.checked = self.status.checked.max(saved);
             }
             Event::Unsaved(why) => {
                 // What is rendered next is compared with what is live, and saved in its turn.
@@ -423,13 +371,20 @@ impl Machine {
             Event::RolledBack(result) => self.rolled_back(result, now),
             Event::OldProcesses(count) => self.status.old_processes = count,
             Event::Drifted(what) => {
-                if self.phase == Phase::Idle && self.saving.is_none() {
+                let is_on_disk = self.unsaved.is_none() && self.saving.is_none();
+                if self.phase == Phase::Idle && is_on_disk {
                     self.status.totals.repairs += 1;
                     self.phase = Phase::Reload(vec![Cause::of(format!("drift: {what}"))]);
                 }
             }
             Event::Retry => self.pace.debounce.changed(now),
         }
+    }
+
+    /// What is live is not what is on disk.
+    fn to_save(&mut self, now: Instant) {
+        let first = self.unsaved.map_or(now, |(first, _)| first);
+        self.unsaved = Some((first, now));
     }
 
     fn count_commands(&mut self, count: usize) {
@@ -443,59 +398,6 @@ impl Machine {
         if let Phase::Reload(causes) = &self.phase {
             self.status.totals.reloaded(causes);
         }
-    }
-
-    fn read_back(&mut self, seen: Seen, meant: Option<&str>, now: Instant) {
-        self.status.old_processes = seen.old_processes;
-        let Phase::ReadBack { before, .. } = &self.phase else {
-            return;
-        };
-        let took = seen.took(before, meant);
-        self.status.generation.clone_from(&seen.generation);
-        match took {
-            Took::Yes => self.live(now),
-            Took::No(why) => self.not_taken(why),
-            Took::NotYet => {
-                let told = seen.generation.as_deref().unwrap_or("no generation");
-                self.unseen(format!("the old process still answers, with {told}"), now);
-            }
-        }
-    }
-
-    fn unseen(&mut self, why: String, now: Instant) {
-        let limit = self.pace.read_back;
-        let Phase::ReadBack {
-            since, why: last, ..
-        } = &mut self.phase
-        else {
-            return;
-        };
-        if now.saturating_duration_since(*since) < limit {
-            *last = Some(why);
-        } else {
-            self.not_taken(format!("not within {limit:?}: {why}"));
-        }
-    }
-
-    fn not_taken(&mut self, why: String) {
-        self.status.totals.failed_reloads += 1;
-        self.phase = Phase::RollBack(why);
-    }
-
-    fn rolled_back(&mut self, result: Result<(), String>, now: Instant) {
-        let Phase::RollBack(why) = &self.phase else {
-            return;
-        };
-        let why = match result {
-            Ok(()) => {
-                self.status.totals.rollbacks += 1;
-                format!("the reload did not take ({why}); the last good version is back")
-            }
-            Err(error) => format!(
-                "the reload did not take ({why}), nor is the last good version back: {error}"
-            ),
-        };
-        self.failed(why, now);
     }
 
     fn failed(&mut self, why: String, now: Instant) {

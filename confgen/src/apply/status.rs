@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::files::Extent;
 use crate::haproxy::runtime::Cause;
 
 /// The state of one output. Numbers count the states of the cluster as they were handed in.
@@ -23,6 +24,12 @@ pub struct Status {
     pub digest: Option<String>,
     /// Generation that the proxy tells.
     pub generation: Option<String>,
+    /// How much the live plan serves.
+    pub extent: Option<Extent>,
+    /// Checksum of the version that a rollback or a start from corrupt files takes.
+    pub last_good: Option<String>,
+    /// Why the shrink guard keeps what is live; `None` where it does not.
+    pub guard: Option<String>,
     /// Objects that are left out, and what the check said about them.
     pub quarantined: Vec<Quarantined>,
     /// Processes that only finish what they have, as they were counted last.

@@ -21,6 +21,9 @@ pub(super) struct Compat {
     /// Print the equal native configuration and end
     #[arg(long)]
     print_config: bool,
+    /// Log as JSON, a line a message
+    #[arg(long)]
+    log_json: bool,
     /// Directory of Kubernetes YAML, in place of the API server
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
@@ -35,12 +38,7 @@ pub(super) struct Compat {
 
 impl Compat {
     pub(super) async fn run(mut self, original: Original) -> Result<()> {
-        // Ours may stand anywhere among the original's.
-        self.flags.retain(|flag| {
-            let is_ours = flag == "--print-config";
-            self.print_config |= is_ours;
-            !is_ours
-        });
+        self.take_ours();
         let Carried { mut file, notes } = self.carry(original)?;
         if let Some(directory) = self.manifests {
             file.cluster.manifests = Some(directory);
@@ -56,7 +54,20 @@ impl Compat {
         for note in &notes {
             anstream::eprintln!("fairlead-confgen: {note}");
         }
-        super::run::follow(settings, false).await
+        super::run::follow(settings, self.log_json).await
+    }
+
+    /// Ours may stand anywhere among the original's.
+    fn take_ours(&mut self) {
+        let (print_config, log_json) = (&mut self.print_config, &mut self.log_json);
+        self.flags.retain(|flag| {
+            match flag.as_str() {
+                "--print-config" => *print_config = true,
+                "--log-json" => *log_json = true,
+                _ => return true,
+            }
+            false
+        });
     }
 
     fn carry(&self, original: Original) -> Result<Carried> {
@@ -82,5 +93,32 @@ impl Compat {
                 )
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::Compat;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        compat: Compat,
+    }
+
+    #[test]
+    fn our_flags_stand_anywhere_among_the_originals() {
+        for (line, log_json, print_config, left) in [
+            ("x --log-json -a b", true, false, "-a b"),
+            ("x -a b --log-json -c --print-config", true, true, "-a b -c"),
+            ("x -a b", false, false, "-a b"),
+        ] {
+            let mut compat = Line::parse_from(line.split(' ')).compat;
+            compat.take_ours();
+            let found = (compat.log_json, compat.print_config, compat.flags.join(" "));
+            assert_eq!(found, (log_json, print_config, left.to_owned()), "{line}");
+        }
     }
 }

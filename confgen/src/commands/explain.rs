@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::explain_lines::{Decision, Line, host_of, lines};
 use super::model::{Output, print};
 use super::settings::Common;
 use crate::edge::{
     Answer, EdgePlan, Forward, HttpRule, Listen, Listener, Origin, Request, ServerState, simulate,
 };
+use crate::targets::{Written, written};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
@@ -43,7 +45,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl Explain {
     pub(super) async fn run(self) -> Result<()> {
-        let (_, plan) = self.common.plan().await?;
+        let (settings, plan) = self.common.plan().await?;
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let parameters = query.split('&').filter_map(|part| part.split_once('='));
         let parameters: Vec<_> = parameters.collect();
@@ -63,15 +65,41 @@ impl Explain {
             (*listen, answer, rule)
         });
         let asked: Vec<_> = asked.collect();
+        let outputs = written(&settings)?;
+        let lines = |asked: &Asked<'_>| lines_of(&outputs, &plan, &self.host, asked);
+        let lines: Vec<_> = asked.iter().map(lines).collect();
         let text = match self.output {
-            Output::Table => table(&plan, &self.host, &asked),
-            Output::Json => format!("{:#}\n", json(&plan, &self.host, &asked)),
+            Output::Table => table(&plan, &self.host, &asked, &lines),
+            Output::Json => format!("{:#}\n", json(&plan, &self.host, &asked, &lines)),
         };
         print(&text)
     }
 }
 
 type Asked<'a> = (Listen, Answer<'a>, Option<&'a HttpRule>);
+
+/// Where the outputs have the decision.
+fn lines_of(outputs: &[Written], plan: &EdgePlan, host: &str, asked: &Asked<'_>) -> Vec<Line> {
+    let (listen, answer, rule) = asked;
+    let backends = match answer {
+        Answer::Forwarded(to) | Answer::PassedThrough(to) => {
+            to.to.iter().map(|(id, _)| id.as_str()).collect()
+        }
+        Answer::NotListening | Answer::Closed | Answer::Status(_) | Answer::Redirected(_) => {
+            Vec::new()
+        }
+    };
+    let decision = Decision {
+        host: host_of(plan, *listen, *rule, host),
+        rule: *rule,
+        backends,
+    };
+    if decision.host.is_none() && decision.backends.is_empty() {
+        return Vec::new();
+    }
+    let found = outputs.iter().map(|output| lines(output, plan, &decision));
+    found.flatten().collect()
+}
 
 fn speech(plan: &EdgePlan, listen: Listen) -> &'static str {
     match plan.listeners.get(&listen) {
@@ -85,9 +113,9 @@ fn object(origin: &Origin) -> String {
     format!("{} {} {}", origin.kind, origin.key, origin.field)
 }
 
-fn table(plan: &EdgePlan, host: &str, asked: &[Asked<'_>]) -> String {
+fn table(plan: &EdgePlan, host: &str, asked: &[Asked<'_>], lines: &[Vec<Line>]) -> String {
     let mut text = String::new();
-    for (listen, answer, rule) in asked {
+    for ((listen, answer, rule), lines) in asked.iter().zip(lines) {
         let Listen { address, port } = listen;
         let speech = speech(plan, *listen);
         line(
@@ -107,6 +135,17 @@ fn table(plan: &EdgePlan, host: &str, asked: &[Asked<'_>]) -> String {
             for server in servers(plan, to) {
                 line(&mut text, "  server", &server);
             }
+        }
+        for Line {
+            at,
+            text: rendered,
+            template,
+        } in lines
+        {
+            let template = template.as_ref().map(|template| format!(" ({template})"));
+            let at = format!("{at}{}", template.unwrap_or_default());
+            line(&mut text, "  rendered at", &at);
+            line(&mut text, "", &format!("  {rendered}"));
         }
     }
     for loss in losses(plan, host) {
@@ -166,27 +205,36 @@ fn losses(plan: &EdgePlan, host: &str) -> Vec<String> {
     said.collect()
 }
 
-fn json(plan: &EdgePlan, host: &str, asked: &[Asked<'_>]) -> Value {
-    let answers = asked.iter().map(|(listen, answer, rule)| {
-        let forward = match answer {
-            Answer::Forwarded(to) | Answer::PassedThrough(to) => servers(plan, to),
-            Answer::NotListening | Answer::Closed | Answer::Status(_) | Answer::Redirected(_) => {
-                Vec::new()
-            }
-        };
-        json!({
-            "address": listen.address,
-            "port": listen.port,
-            "speaks": speech(plan, *listen),
-            "answer": said(answer),
-            "rule": rule.map(|rule| json!({
-                "id": rule.id.as_str(),
-                "path": rule.matches.path.to_string(),
-                "object": object(&rule.origin),
-            })),
-            "servers": forward,
-        })
-    });
+fn json(plan: &EdgePlan, host: &str, asked: &[Asked<'_>], lines: &[Vec<Line>]) -> Value {
+    let answers = asked
+        .iter()
+        .zip(lines)
+        .map(|((listen, answer, rule), lines)| {
+            let forward = match answer {
+                Answer::Forwarded(to) | Answer::PassedThrough(to) => servers(plan, to),
+                Answer::NotListening
+                | Answer::Closed
+                | Answer::Status(_)
+                | Answer::Redirected(_) => Vec::new(),
+            };
+            json!({
+                "address": listen.address,
+                "port": listen.port,
+                "speaks": speech(plan, *listen),
+                "answer": said(answer),
+                "rule": rule.map(|rule| json!({
+                    "id": rule.id.as_str(),
+                    "path": rule.matches.path.to_string(),
+                    "object": object(&rule.origin),
+                })),
+                "servers": forward,
+                "rendered": lines.iter().map(|line| json!({
+                    "at": line.at,
+                    "text": line.text,
+                    "template": line.template,
+                })).collect::<Vec<_>>(),
+            })
+        });
     json!({
         "host": host,
         "answers": answers.collect::<Vec<_>>(),

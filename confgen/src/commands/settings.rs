@@ -36,13 +36,18 @@ pub(super) struct Common {
 impl Common {
     /// Reads the file.
     pub(super) fn settings(&self) -> Result<Settings> {
-        let file = self.config.display();
-        let text = std::fs::read_to_string(&self.config)
-            .with_context(|| format!("{file}: cannot be read; name another with --config"))?;
-        let mut settings =
-            config::parse(&text).with_context(|| format!("{file} is not in order"))?;
+        let mut settings = read(&self.config)?;
         if let Some(directory) = &self.manifests {
             settings.cluster = ClusterSource::Manifests(directory.clone());
+        }
+        let beside = self.config.parent().unwrap_or(Path::new(""));
+        for (template, _) in &mut settings.outputs.templates {
+            for path in [&mut template.file, &mut template.directory]
+                .into_iter()
+                .flatten()
+            {
+                *path = beside.join(&*path);
+            }
         }
         Ok(settings)
     }
@@ -63,15 +68,22 @@ impl Common {
     }
 }
 
-/// The plan of a configuration file and a directory of manifests.
-pub(super) async fn planned(config: &Path, manifests: &Path) -> Result<EdgePlan> {
+/// Reads a configuration file.
+pub(super) fn read(path: &Path) -> Result<Settings> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{file}: cannot be read; name another with --config"))?;
+    config::parse(&text).with_context(|| format!("{file} is not in order"))
+}
+
+/// A configuration file, and the plan of it and a directory of manifests.
+pub(super) async fn planned(config: &Path, manifests: &Path) -> Result<(Settings, EdgePlan)> {
     let common = Common {
         config: config.to_owned(),
         manifests: Some(manifests.to_owned()),
         wait_seconds: 30,
     };
-    let (_, plan) = common.plan().await?;
-    Ok(plan)
+    common.plan().await
 }
 
 /// The cluster, once every kind has been listed.

@@ -1,7 +1,7 @@
 //! `fairlead-confgen test DIR`: what a configuration must do, as files beside it.
 //!
-//! A `*.test.toml` names requests and what they must be answered with. They are asked of the plan,
-//! as `explain` does; no proxy runs.
+//! A `*.test.toml` names requests and what they must be answered with, and what rendered files must
+//! be. Requests are asked of the plan, as `explain` does; no proxy runs and no file is written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::model::print;
 use super::settings::planned;
+use super::test_outputs::{self, Expectation};
 use crate::edge::{Answer, EdgePlan, Forward, Listen, Request, simulate};
 
 const SUFFIX: &str = ".test.toml";
@@ -34,6 +35,9 @@ struct Suite {
     /// What is asked, and what must come of it.
     #[serde(default)]
     request: Vec<Case>,
+    /// What is rendered.
+    #[serde(default)]
+    output: Vec<Expectation>,
     /// How many objects' findings there must be; without it, any number.
     problems: Option<usize>,
 }
@@ -125,7 +129,8 @@ async fn suite(file: &Path) -> Result<Vec<(String, Option<String>)>> {
     let text = std::fs::read_to_string(file)?;
     let suite: Suite = toml::from_str(&text)?;
     let beside = file.parent().unwrap_or(Path::new("."));
-    let plan = planned(&beside.join(&suite.config), &beside.join(&suite.manifests)).await?;
+    let (settings, plan) =
+        planned(&beside.join(&suite.config), &beside.join(&suite.manifests)).await?;
     let mut outcomes = Vec::new();
     for case in &suite.request {
         let found = case.answer(&plan);
@@ -138,6 +143,12 @@ async fn suite(file: &Path) -> Result<Vec<(String, Option<String>)>> {
         let failure = (found.len() != wanted).then(|| found.join("; "));
         outcomes.push((format!("{wanted} problems"), failure));
     }
+    outcomes.extend(test_outputs::outcomes(
+        &suite.output,
+        &settings,
+        &plan,
+        beside,
+    )?);
     Ok(outcomes)
 }
 
@@ -161,8 +172,9 @@ impl Case {
         };
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let query = query.split('&').filter_map(|part| part.split_once('='));
-        let headers = self
-            .headers
+        let lower = |(name, value): (&String, &String)| (name.to_ascii_lowercase(), value.clone());
+        let headers: Vec<(String, String)> = self.headers.iter().map(lower).collect();
+        let headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
         let request = Request {
@@ -188,5 +200,45 @@ impl Case {
             (Answer::Forwarded(_), Some(rule)) => rule.origin.key.to_string(),
             (Answer::Forwarded(to) | Answer::PassedThrough(to), _) => of_backend(to),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::suite;
+
+    fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> = paths
+            .filter(|path| path.to_string_lossy().ends_with(end))
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    #[tokio::test]
+    async fn every_example_does_what_its_assertions_say() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/edge");
+        let suites = files(&examples, super::SUFFIX);
+        let mut tested: Vec<PathBuf> = Vec::new();
+        for file in &suites {
+            let text = fs::read_to_string(file).unwrap();
+            let of: super::Suite = toml::from_str(&text).unwrap();
+            tested.push(examples.join(of.config));
+            let outcomes = suite(file).await.unwrap();
+            assert!(!outcomes.is_empty(), "{}", file.display());
+            for (what, failure) in outcomes {
+                assert_eq!(failure, None, "{}: {what}", file.display());
+            }
+        }
+        let configurations = files(&examples, ".toml");
+        let untested = configurations
+            .iter()
+            .filter(|path| !suites.contains(path) && !tested.contains(path));
+        assert_eq!(untested.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
     }
 }

@@ -82,7 +82,7 @@ impl Default for Nginx {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Template {
-    /// One template.
+    /// One template. Without a `/` in front it is beside the configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// Or a directory whose `*.tmpl` and `*.conf` are joined in the order of their names.

@@ -15,7 +15,7 @@ use ring::digest;
 use serde::Serialize;
 
 pub use options::{Log, Options};
-pub use update::{Update, update};
+pub use update::{Moved, Update, update};
 
 use crate::edge::EdgePlan;
 use crate::edge::value::Id;

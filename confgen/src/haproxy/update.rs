@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::view::Section;
 use super::{BUILT_IN, Options, Sections, lower, shape, templates};
+use crate::edge::value::Id;
 use crate::edge::{Backend, EdgePlan};
 use crate::output::Rendered;
 use crate::render;
@@ -20,8 +21,15 @@ use crate::render;
 pub struct Update {
     /// All of it.
     pub rendered: Rendered,
+    /// How it differs.
+    pub moved: Moved,
+}
+
+/// Sections of which nothing but servers differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
     /// Ids of the backends whose servers changed.
-    pub backends: Vec<crate::edge::value::Id>,
+    pub backends: Vec<Id>,
     /// The sections that differ, as they were.
     pub before: String,
     /// The same sections.
@@ -59,11 +67,14 @@ pub fn update(
             .files
             .insert(live.main.clone(), BUILT_IN.file(text));
     }
+    let backends = changed.iter().map(|backend| backend.id.clone()).collect();
     Some(Update {
         rendered,
-        backends: changed.iter().map(|backend| backend.id.clone()).collect(),
-        before,
-        after,
+        moved: Moved {
+            backends,
+            before,
+            after,
+        },
     })
 }
 
@@ -169,6 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::update;
+    use crate::apply::partly::with_servers_of;
     use crate::edge::{Backend, EdgePlan, Server, ServerState};
     use crate::haproxy::runtime::{Change, Image, Leaving, changes, server_changes};
     use crate::haproxy::{Options, render};
@@ -240,7 +252,7 @@ mod tests {
                         let image = |plan, rendered| Image { plan, rendered };
                         let leaving = Leaving::default();
                         let all = changes(image(&plan, &live), image(&next, &whole), &leaving);
-                        let some = server_changes(&found.before, &found.after, &next, &leaving);
+                        let some = server_changes(&found.moved, &next, &leaving);
                         prop_assert_eq!(some, all);
                     }
                 }
@@ -272,11 +284,32 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_that_go_before_a_reload_are_an_update() {
+        let plan = samples::plain();
+        let live = rendered(&plan);
+        let mut next = samples::matching();
+        let id = plan.backends.keys().next().expect("a backend").clone();
+        let mut moved = (*plan.backends[&id]).clone();
+        moved.sends_proxy_protocol = true;
+        moved.servers = vec![samples::server("s9", "10.0.0.9", 80)];
+        next.backends.insert(id, moved.into());
+        assert_eq!(update(&live, &plan, &next, &Options::default()), None);
+        let partly = with_servers_of(&plan, &next).expect("other servers");
+        let found = update(&live, &plan, &partly, &Options::default()).expect("an update");
+        assert_eq!(found.rendered, rendered(&partly));
+        assert!(found.moved.after.contains("10.0.0.9"), "{found:?}");
+        // What is live then is gone on from in the same way.
+        let again = with_servers_of(&partly, &plan).expect("other servers");
+        let back = update(&found.rendered, &partly, &again, &Options::default());
+        assert_eq!(back.expect("an update").rendered, live);
+    }
+
+    #[test]
     fn an_empty_change_has_no_commands() {
         let plan = samples::plain();
         let live = rendered(&plan);
         let found = update(&live, &plan, &plan, &Options::default()).expect("an update");
-        let change = server_changes(&found.before, &found.after, &plan, &Leaving::default());
+        let change = server_changes(&found.moved, &plan, &Leaving::default());
         assert_eq!(change, Change::Nothing);
         assert_eq!(found.rendered, live);
     }

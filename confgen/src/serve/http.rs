@@ -13,15 +13,25 @@ use tokio::sync::watch;
 
 use super::{Statuses, World};
 use crate::apply::applier::Input;
+use crate::apply::certificates::Told;
 use crate::apply::status::Status;
 
 struct Shared {
     statuses: Statuses,
     world: watch::Receiver<Option<Input<World>>>,
+    certificates: watch::Receiver<Vec<Told>>,
 }
 
-pub(super) fn router(statuses: Statuses, world: watch::Receiver<Option<Input<World>>>) -> Router {
-    let shared = Arc::new(Shared { statuses, world });
+pub(super) fn router(
+    statuses: Statuses,
+    world: watch::Receiver<Option<Input<World>>>,
+    certificates: watch::Receiver<Vec<Told>>,
+) -> Router {
+    let shared = Arc::new(Shared {
+        statuses,
+        world,
+        certificates,
+    });
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -71,7 +81,14 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
             })
         })
         .collect();
-    Json(json!({"outputs": outputs, "problems": problems, "losses": losses})).into_response()
+    let certificates = &*shared.certificates.borrow();
+    Json(json!({
+        "outputs": outputs,
+        "problems": problems,
+        "losses": losses,
+        "certificates": certificates,
+    }))
+    .into_response()
 }
 
 type Gauge = (&'static str, &'static str, fn(&Status) -> f64);
@@ -164,5 +181,49 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> String {
             line.expect("writing to a string cannot fail");
         }
     }
+    days_left(&mut text, &shared.certificates.borrow());
     text
+}
+
+/// Of more certificates than these the first to end are told: a series each is much for a scrape.
+const MAX_SERIES: usize = 200;
+
+fn days_left(text: &mut String, certificates: &[Told]) {
+    text.push_str(
+        "# HELP fairlead_confgen_certificate_days_left Days until a certificate ends.\n\
+         # TYPE fairlead_confgen_certificate_days_left gauge\n",
+    );
+    for told in certificates.iter().take(MAX_SERIES) {
+        let Told {
+            kind,
+            object,
+            field,
+            days_left,
+            ..
+        } = told;
+        // A field may have names of tenants in it.
+        let field = field.replace(['\\', '"', '\n'], "_");
+        let line = writeln!(
+            text,
+            "fairlead_confgen_certificate_days_left{{kind=\"{kind}\",object=\"{object}\",field=\"{field}\"}} {days_left}"
+        );
+        line.expect("writing to a string cannot fail");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::days_left;
+    use crate::apply::certificates::report;
+    use crate::samples;
+
+    #[test]
+    fn days_to_the_end_of_a_certificate_are_a_metric() {
+        let told = report(&samples::tls(), 0);
+        let mut text = String::new();
+        days_left(&mut text, &told);
+        let days = told.first().unwrap().days_left;
+        assert!(text.contains(&format!("\"}} {days}\n")), "{text}");
+        assert!(text.contains("certificate_days_left{kind=\""), "{text}");
+    }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::bisect::Suspect;
+use crate::apply::certificates::LastValid;
 use crate::apply::guard::Seen;
 use crate::edge::{self, EdgeConfig, EdgePlan, compile};
 
@@ -25,6 +26,8 @@ pub struct World {
     config: Arc<EdgeConfig>,
     /// What events deleted, with the number of the state that they led to.
     deleted: Arc<Vec<(u64, Suspect)>>,
+    /// Complete lists that agreed, since the shrink guard began to hold.
+    confirmations: u32,
 }
 
 impl World {
@@ -35,6 +38,7 @@ impl World {
             plan,
             config: Arc::new(config),
             deleted: Arc::default(),
+            confirmations: 0,
         }
     }
 
@@ -53,6 +57,16 @@ impl World {
             plan,
             config: Arc::clone(&self.config),
             deleted,
+            confirmations: self.confirmations,
+        }
+    }
+
+    /// The same state, which further lists confirm. It is another number, so that it is judged again.
+    pub(super) fn confirmed(&self, confirmations: u32) -> Self {
+        Self {
+            number: self.number + 1,
+            confirmations,
+            ..self.clone()
         }
     }
 
@@ -102,33 +116,62 @@ impl World {
         Seen {
             deletions: objects.len(),
             objects,
-            confirmations: 0,
+            confirmations: self.confirmations,
             is_forced,
         }
     }
 }
 
-/// Applies the next events, up to a pause; what they deleted. `None` at the end.
-pub(super) async fn settle(
-    cluster: &mut Cluster,
-    events: &mut Receiver<Event>,
-    quiet: Duration,
-    cancel: &CancellationToken,
-) -> Option<Vec<Suspect>> {
-    let mut deleted = Vec::new();
-    let mut take = |cluster: &mut Cluster, event: Event| {
-        if let Event::Deleted { kind, key } = &event {
-            deleted.push((*kind, key.clone()));
+/// The source of a cluster, heard through what keeps certificates.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) events: Receiver<Event>,
+    pub(super) last: LastValid,
+}
+
+impl Followed {
+    /// The next event; `None` at the end.
+    pub(super) async fn first(&mut self, cancel: &CancellationToken) -> Option<Event> {
+        tokio::select! {
+            () = cancel.cancelled() => None,
+            event = self.events.recv() => event,
         }
-        cluster.apply(event);
-    };
-    let first = tokio::select! {
-        () = cancel.cancelled() => return None,
-        event = events.recv() => event?,
-    };
-    take(cluster, first);
-    while let Ok(Some(event)) = tokio::time::timeout(quiet, events.recv()).await {
-        take(cluster, event);
     }
-    Some(deleted)
+
+    /// Applies an event and those that follow, up to a pause; what they deleted.
+    pub(super) async fn settle(
+        &mut self,
+        cluster: &mut Cluster,
+        first: Event,
+        quiet: Duration,
+    ) -> Vec<Suspect> {
+        let Self { events, last } = self;
+        let mut deleted = Vec::new();
+        let mut take = |cluster: &mut Cluster, event: Event| {
+            if let Event::Deleted { kind, key } = &event {
+                deleted.push((*kind, key.clone()));
+            }
+            cluster.apply(last.take(event, now()));
+        };
+        take(cluster, first);
+        while let Ok(Some(event)) = tokio::time::timeout(quiet, events.recv()).await {
+            take(cluster, event);
+        }
+        deleted
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// The plan, which tells too what was kept of Secrets that broke.
+pub(super) fn with_kept(mut plan: EdgePlan, last: &LastValid) -> EdgePlan {
+    let mut problems: Vec<Problem> = last.problems().cloned().collect();
+    if !problems.is_empty() {
+        problems.extend(plan.problems.iter().cloned());
+        plan.problems = Arc::new(problems);
+    }
+    plan
 }

@@ -1,11 +1,9 @@
 //! An agent of a lab's node.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{env, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,8 +14,6 @@ use super::{Lab, Place, eventually};
 
 /// Where an agent answers health checks, on its node's loopback.
 const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 20244);
-/// How long a health check may take.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Lines of the log shown with an error.
 const LOG_TAIL: usize = 10;
@@ -167,24 +163,7 @@ impl Agent {
 
     /// Asks the health address: status code and body.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        self.place.namespace.run(|| {
-            let mut stream = TcpStream::connect_timeout(&HEALTH, HEALTH_PATIENCE)?;
-            stream.set_read_timeout(Some(HEALTH_PATIENCE))?;
-            stream.write_all(
-                format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")
-                    .as_bytes(),
-            )?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            let (head, body) = text
-                .split_once("\r\n\r\n")
-                .with_context(|| format!("no HTTP answer: {text:?}"))?;
-            let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-            Ok((
-                code.with_context(|| format!("no status: {head:?}"))?,
-                body.to_owned(),
-            ))
-        })
+        self.place.get(HEALTH, path)
     }
 
     /// The value of a metric with all its labels, as in `name{label="x"}`.
@@ -286,6 +265,11 @@ fn answer(command: &mut Command) -> Result<Answer> {
 /// `cargo xtask build` gathered.
 pub fn agent_program() -> Result<PathBuf> {
     program("FAIRLEAD_AGENT", "fairlead-agent")
+}
+
+/// The binary of `fairlead-confgen`, found as the agent's is.
+pub fn confgen_program() -> Result<PathBuf> {
+    program("FAIRLEAD_CONFGEN", "fairlead-confgen")
 }
 
 /// A binary: what the variable says, else beside the running program, else as gathered.

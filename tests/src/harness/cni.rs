@@ -220,38 +220,9 @@ impl CniNode {
         Ok(())
     }
 
-    /// What there is on the node of pods, a line each: interfaces, routes, neighbours, rules that are
-    /// not the kernel's, files of leases.
+    /// What there is on the node of pods, see [`plugin_inventory`].
     pub fn inventory(&self) -> Result<Vec<String>> {
-        let links = self.show(&["-o", "link", "show", "type", "veth"])?;
-        let names = links
-            .lines()
-            .filter_map(|line| line.split([' ', '@']).nth(1));
-        let pods = names.filter(|name| name.starts_with("fl"));
-        let mut found: Vec<String> = pods.map(|name| format!("interface {name}")).collect();
-        for arguments in [
-            &["-4", "route", "show", "table", "all", "proto", "70"][..],
-            &["-6", "route", "show", "table", "all", "proto", "70"],
-            &["neigh", "show", "nud", "permanent"],
-            &["-4", "rule", "show"],
-            &["-6", "rule", "show"],
-        ] {
-            let text = self.show(arguments)?;
-            let is_kernels = |line: &&str| {
-                ["0:", "32766:", "32767:"]
-                    .iter()
-                    .any(|rule| line.starts_with(rule))
-            };
-            let lines = text.lines().filter(|line| !is_kernels(line));
-            found.extend(lines.map(str::to_owned));
-        }
-        let leases = self.state_dir().join("pods/leases");
-        if leases.exists() {
-            for entry in fs::read_dir(&leases)? {
-                found.push(format!("lease {}", entry?.file_name().to_string_lossy()));
-            }
-        }
-        Ok(found)
+        plugin_inventory(&self.namespace, &self.state_dir().join("pods/leases"))
     }
 
     /// Runs `ip` on the node.
@@ -299,6 +270,39 @@ impl Outcome {
             _ => bail!("exit {:?}, no error: {output}", self.code),
         }
     }
+}
+
+/// What there is of pods in a node's network namespace and directory of leases, a line each:
+/// interfaces, routes, neighbours, rules that are not the kernel's, files of leases.
+pub fn plugin_inventory(node: &Namespace, leases: &Path) -> Result<Vec<String>> {
+    let links = ip(node, &["-o", "link", "show", "type", "veth"])?;
+    let names = links
+        .lines()
+        .filter_map(|line| line.split([' ', '@']).nth(1));
+    let pods = names.filter(|name| name.starts_with("fl"));
+    let mut found: Vec<String> = pods.map(|name| format!("interface {name}")).collect();
+    for arguments in [
+        &["-4", "route", "show", "table", "all", "proto", "70"][..],
+        &["-6", "route", "show", "table", "all", "proto", "70"],
+        &["neigh", "show", "nud", "permanent"],
+        &["-4", "rule", "show"],
+        &["-6", "rule", "show"],
+    ] {
+        let text = ip(node, arguments)?;
+        let is_kernels = |line: &&str| {
+            ["0:", "32766:", "32767:"]
+                .iter()
+                .any(|rule| line.starts_with(rule))
+        };
+        let lines = text.lines().filter(|line| !is_kernels(line));
+        found.extend(lines.map(str::to_owned));
+    }
+    if leases.exists() {
+        for entry in fs::read_dir(leases)? {
+            found.push(format!("lease {}", entry?.file_name().to_string_lossy()));
+        }
+    }
+    Ok(found)
 }
 
 /// Runs `ip` in a namespace.

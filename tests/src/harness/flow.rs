@@ -22,6 +22,11 @@ impl Traffic {
         Self::new("connect", to, port)
     }
 
+    /// HTTP requests for a host, on a connection each.
+    pub fn http(to: impl Into<IpAddr>, port: u16, host: &str) -> Self {
+        Self::connect(to, port).option("--host", host)
+    }
+
     /// Long TCP connections.
     pub fn hold(to: impl Into<IpAddr>, port: u16) -> Self {
         Self::new("hold", to, port)

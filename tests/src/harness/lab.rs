@@ -43,10 +43,24 @@ pub struct PodSpec {
     pub ports: Vec<u16>,
 }
 
+/// Who makes the network of the pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodNetwork {
+    /// The lab makes their links, and the routes between the nodes.
+    #[default]
+    OfLab,
+    /// The lab makes their links, the agents the routes between the nodes.
+    RoutesOfAgents,
+    /// The plugin that the agents install makes the links, once [`Lab::attach_pods`] is called; the
+    /// agents make the routes.
+    OfPlugin,
+}
+
 /// What a lab will be made of.
 #[derive(Debug)]
 pub struct Builder {
     name: String,
+    pod_network: PodNetwork,
     traffic: TrafficProgram,
     nodes: Vec<NodeSpec>,
     pods: Vec<PodSpec>,
@@ -75,6 +89,7 @@ impl Builder {
             .collect();
         Self {
             name,
+            pod_network: PodNetwork::default(),
             traffic,
             nodes,
             pods: Vec::new(),
@@ -105,6 +120,23 @@ impl Builder {
         self
     }
 
+    /// Says who makes the network of the pods.
+    #[must_use]
+    pub fn pod_network(mut self, pod_network: PodNetwork) -> Self {
+        self.pod_network = pod_network;
+        self
+    }
+
+    /// Puts a node into a subnet of its own, behind the router.
+    #[must_use]
+    pub fn elsewhere(mut self, number: u8) -> Self {
+        let name = format!("node{number}");
+        for node in self.nodes.iter_mut().filter(|node| node.name == name) {
+            node.addresses = address::both(address::node_elsewhere(number)).to_vec();
+        }
+        self
+    }
+
     /// Adds a pod that answers on port 8080, and on 9090.
     #[must_use]
     pub fn pod(mut self, name: &str, node: u8) -> Self {
@@ -126,11 +158,14 @@ impl Builder {
             rustix::process::geteuid().is_root(),
             "a lab needs root: it makes network namespaces and loads eBPF"
         );
-        let lab = Lab::describe(self)?;
+        let mut lab = Lab::describe(self)?;
         lab.make_directories()?;
         lab.make_namespaces()?;
         lab.configure()?;
-        lab.start_servers()
+        if lab.pod_network != PodNetwork::OfPlugin {
+            lab.start_servers()?;
+        }
+        Ok(lab)
     }
 }
 
@@ -138,8 +173,9 @@ impl Builder {
 #[derive(Debug)]
 pub struct Lab {
     pub(super) name: String,
+    pub(super) pod_network: PodNetwork,
     directory: PathBuf,
-    cgroup: PathBuf,
+    pub(super) cgroup: PathBuf,
     pub(super) nodes: Vec<(NodeSpec, Place)>,
     pub(super) pods: BTreeMap<String, (PodSpec, Place)>,
     servers: Vec<Process>,
@@ -153,6 +189,7 @@ impl Lab {
     fn describe(builder: Builder) -> Result<Self> {
         let Builder {
             name,
+            pod_network,
             traffic,
             nodes,
             pods,
@@ -190,6 +227,7 @@ impl Lab {
         let manifests = Manifests::new(directory.join("manifests"));
         Ok(Self {
             name,
+            pod_network,
             directory,
             cgroup,
             nodes,
@@ -224,7 +262,9 @@ impl Lab {
         Ok(())
     }
 
-    fn start_servers(mut self) -> Result<Self> {
+    /// Starts what the pods answer with. [`Builder::build`] does it, unless the plugin makes the
+    /// pods' network.
+    pub fn start_servers(&mut self) -> Result<()> {
         let mut started = Vec::new();
         for (pod, place) in self.pods.values().filter(|(pod, _)| !pod.ports.is_empty()) {
             let mut command = place.traffic();
@@ -241,7 +281,7 @@ impl Lab {
             server.expect_listening()?;
         }
         self.servers = started;
-        Ok(self)
+        Ok(())
     }
 
     /// Its name, the prefix of its namespaces' names.

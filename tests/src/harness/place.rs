@@ -1,10 +1,18 @@
 //! Where a process of a lab runs: a network namespace and a cgroup.
 
 use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 
 use super::Namespace;
+
+/// How long an answer of [`Place::get`] may take.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How the traffic program is started: a program and its first arguments.
 #[derive(Clone, Debug)]
@@ -46,6 +54,41 @@ impl Place {
         let mut command = self.command(self.traffic.program.clone());
         command.args(&self.traffic.arguments);
         command
+    }
+
+    /// Asks an HTTP server of the namespace: status code and body.
+    pub fn get(&self, at: SocketAddr, path: &str) -> Result<(u16, String)> {
+        self.namespace.run(|| {
+            let mut stream = TcpStream::connect_timeout(&at, ANSWER_PATIENCE)?;
+            stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+            stream.write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").as_bytes(),
+            )?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            let (head, body) = text
+                .split_once("\r\n\r\n")
+                .with_context(|| format!("no HTTP answer: {text:?}"))?;
+            let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+            Ok((
+                code.with_context(|| format!("no status: {head:?}"))?,
+                body.to_owned(),
+            ))
+        })
+    }
+
+    /// How many SYNs the namespace has had to send again, each of them a second or more late.
+    pub fn syns_sent_again(&self) -> Result<u64> {
+        let text = self
+            .namespace
+            .run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/netstat")?))?;
+        let mut rows = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = (rows.next(), rows.next());
+        let (names, values) = names.zip(values).context("no TcpExt in netstat")?;
+        let mut named = names.split(' ').zip(values.split(' '));
+        let found = named.find(|(name, _)| *name == "TCPSynRetrans");
+        let (_, count) = found.context("no TCPSynRetrans in netstat")?;
+        Ok(count.parse()?)
     }
 
     /// The same network namespace with another cgroup.

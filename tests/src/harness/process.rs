@@ -86,7 +86,7 @@ impl Process {
     }
 
     /// Lets it run on without an owner.
-    pub(super) fn keep(self) {
+    pub fn keep(self) {
         std::mem::forget(self);
     }
 

@@ -1,6 +1,7 @@
 //! How a lab is wired: which links, addresses and routes its namespaces get.
 //!
-//! `router` bridges the nodes and is the way to the outside client; it has no route out of the lab.
+//! `router` bridges the nodes of the first subnet, has a link to each other node, and is the way to
+//! the outside client; it has no route out of the lab.
 //! A pod's link is routed, as Calico does it: the pod's next hop is its node at an address that is
 //! on no interface, and the node has a route to each of its pods.
 
@@ -9,7 +10,13 @@ use std::net::IpAddr;
 use anyhow::{Result, bail};
 
 use super::address::{self, Pair};
-use super::{Lab, Namespace, NodeSpec, PodSpec, namespace};
+use super::{Lab, Namespace, NodeSpec, Place, PodNetwork, PodSpec, namespace};
+
+/// Without these an IPv6 address is not usable for a second.
+pub(super) const AT_ONCE: [(&str, &str); 2] = [
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+];
 
 impl Lab {
     pub(super) fn make_namespaces(&self) -> Result<()> {
@@ -32,18 +39,17 @@ impl Lab {
             .collect();
         namespace::batch(&[], &lines.concat())?;
         for namespace in all {
-            // Without it an IPv6 address is not usable for a second.
-            let mut settings = vec![
-                ("net/ipv6/conf/all/accept_dad", "0"),
-                ("net/ipv6/conf/default/accept_dad", "0"),
-            ];
+            let mut settings = AT_ONCE.to_vec();
             if hosts.contains(&namespace) {
+                // Strict on nodes, as distributions set it: what the programs send must not need
+                // less. Of a router with more than one way to the nodes it would be wrong (RFC 3704
+                // §2.3): direct answers come from any node, from the address of a Service.
+                let filter = if *namespace == self.router { "2" } else { "1" };
                 settings.extend([
                     ("net/ipv4/ip_forward", "1"),
                     ("net/ipv6/conf/all/forwarding", "1"),
-                    // Strict, as distributions set it: what the programs send must not need less.
-                    ("net/ipv4/conf/all/rp_filter", "1"),
-                    ("net/ipv4/conf/default/rp_filter", "1"),
+                    ("net/ipv4/conf/all/rp_filter", filter),
+                    ("net/ipv4/conf/default/rp_filter", filter),
                 ]);
             }
             namespace.sysctl(&settings)?;
@@ -64,7 +70,7 @@ impl Lab {
                 node.name
             );
         }
-        for (pod, place) in self.pods.values() {
+        for (pod, place) in self.pods_of_lab() {
             lines += &self.link_of(pod, &place.namespace);
         }
         lines
@@ -104,10 +110,16 @@ impl Lab {
         for (node, place) in &self.nodes {
             place.namespace.ip(&self.node_lines(node))?;
         }
-        for (pod, place) in self.pods.values() {
+        for (pod, place) in self.pods_of_lab() {
             place.namespace.ip(&pod_lines(pod))?;
         }
         Ok(())
+    }
+
+    /// The pods whose links the lab makes.
+    fn pods_of_lab(&self) -> impl Iterator<Item = &(PodSpec, Place)> {
+        let of_lab = self.pod_network != PodNetwork::OfPlugin;
+        self.pods.values().filter(move |_| of_lab)
     }
 
     fn router_lines(&self) -> String {
@@ -115,7 +127,14 @@ impl Lab {
             "link set lo up\nlink add nodes type bridge\nlink set nodes up\nlink set client up\n"
                 .to_owned();
         for (node, _) in &self.nodes {
-            lines += &format!("link set {0} master nodes\nlink set {0} up\n", node.name);
+            let name = &node.name;
+            lines += &format!("link set {name} up\n");
+            if node.addresses.iter().all(|node| is_bridged(*node)) {
+                lines += &format!("link set {name} master nodes\n");
+            } else {
+                let routers = node.addresses.iter().map(|node| address::router_of(*node));
+                lines.extend(routers.map(|router| assigned(name, router)));
+            }
         }
         lines + &assign("nodes", address::ROUTER) + &assign("client", address::ROUTER_OUTSIDE)
     }
@@ -123,25 +142,67 @@ impl Lab {
     fn node_lines(&self, node: &NodeSpec) -> String {
         let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
         for address in &node.addresses {
-            lines += &format!(
-                "addr add {address}/{} dev eth0 nodad\n",
-                if address.is_ipv4() { 24 } else { 64 }
-            );
+            lines += &assigned("eth0", *address);
+            let router = address::router_of(*address);
+            lines += &format!("route add default via {router} dev eth0\n");
         }
-        lines += &default_route("eth0", address::ROUTER);
-        for (other, _) in self.nodes.iter().filter(|(other, _)| other != node) {
-            for network in &other.pod_networks {
-                let same_family = |address: &&IpAddr| address.is_ipv6() == network.contains(':');
-                if let Some(via) = other.addresses.iter().find(same_family) {
-                    lines += &format!("route add {network} via {via} dev eth0\n");
-                }
-            }
+        if self.pod_network == PodNetwork::OfLab {
+            lines += &self.routes_to_pods(|other| other != node);
         }
-        for (pod, _) in self.pods.values().filter(|(pod, _)| pod.node == node.name) {
+        for (pod, _) in self.pods_of_lab().filter(|(pod, _)| pod.node == node.name) {
             lines += &routes_to(pod);
         }
         lines
     }
+
+    /// Routes to the pods of the nodes chosen, for who is on the router's bridge.
+    pub(super) fn routes_to_pods(&self, chosen: impl Fn(&NodeSpec) -> bool) -> String {
+        let mut lines = String::new();
+        for (network, node) in self.pod_networks(chosen) {
+            let via = if is_bridged(node) {
+                node
+            } else {
+                address::router_of_bridge(node)
+            };
+            lines += &format!("route add {network} via {via} dev eth0\n");
+        }
+        lines
+    }
+
+    /// The router's own routes to the pods of nodes elsewhere.
+    pub(super) fn routes_elsewhere(&self) -> String {
+        let elsewhere = self
+            .pod_networks(|_| true)
+            .filter(|(_, node)| !is_bridged(*node));
+        elsewhere
+            .map(|(network, node)| format!("route add {network} via {node}\n"))
+            .collect()
+    }
+
+    /// Networks of the pods of the nodes chosen, with the node's address of the family.
+    fn pod_networks(
+        &self,
+        chosen: impl Fn(&NodeSpec) -> bool,
+    ) -> impl Iterator<Item = (&String, IpAddr)> {
+        let nodes = self.nodes.iter().filter(move |(node, _)| chosen(node));
+        nodes.flat_map(|(node, _)| {
+            node.pod_networks.iter().filter_map(|network| {
+                let same_family = |address: &&IpAddr| address.is_ipv6() == network.contains(':');
+                let via = node.addresses.iter().find(same_family);
+                via.map(|via| (network, *via))
+            })
+        })
+    }
+}
+
+/// Whether a node's address is on the router's bridge.
+fn is_bridged(node: IpAddr) -> bool {
+    address::router_of(node) == address::router_of_bridge(node)
+}
+
+/// The way out of the router's bridge: to the client.
+pub(super) fn way_out() -> String {
+    default_route("eth0", address::ROUTER)
 }
 
 fn routes_to(pod: &PodSpec) -> String {
@@ -158,8 +219,14 @@ fn interface_of(pod: &str) -> String {
     format!("p-{pod}")
 }
 
-fn assign(interface: &str, (v4, v6): Pair) -> String {
-    format!("addr add {v4}/24 dev {interface}\naddr add {v6}/64 dev {interface} nodad\n")
+fn assign(interface: &str, pair: Pair) -> String {
+    let lines = address::both(pair).map(|address| assigned(interface, address));
+    lines.concat()
+}
+
+fn assigned(interface: &str, address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    format!("addr add {address}/{length} dev {interface} nodad\n")
 }
 
 fn default_route(interface: &str, (v4, v6): Pair) -> String {

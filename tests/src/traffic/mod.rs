@@ -11,6 +11,7 @@
 mod bench;
 mod connect;
 mod hold;
+mod http;
 mod pace;
 mod probe;
 mod report;
@@ -100,6 +101,9 @@ struct Client {
     /// A socket of its own for each datagram, so each is a flow
     #[arg(long)]
     fresh: bool,
+    /// Asks for this host in HTTP (`connect` only)
+    #[arg(long)]
+    host: Option<String>,
     /// Stop at the first failure
     #[arg(long)]
     stop_on_error: bool,

@@ -1,4 +1,5 @@
-//! The server: every line and every datagram is answered with `NAME PEER-ADDRESS ECHO`.
+//! The server: every line and every datagram is answered with `NAME PEER-ADDRESS ECHO`,
+//! an HTTP request with that as its body.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,7 +9,7 @@ use anyhow::{Context, Result};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
-use super::{LISTENING, pace};
+use super::{LISTENING, http, pace};
 
 /// Room for a few thousand datagrams: a server that gets no processor for a second must not drop
 /// what the datapath has delivered.
@@ -52,7 +53,13 @@ fn converse(name: &str, mut stream: TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 {
-        stream.write_all(format!("{name} {peer} {line}").as_bytes())?;
+        let answer = if http::is_request(&line) {
+            http::skip_head(&mut reader)?;
+            http::answer(&format!("{name} {peer} {line}"))
+        } else {
+            format!("{name} {peer} {line}")
+        };
+        stream.write_all(answer.as_bytes())?;
         line.clear();
     }
     Ok(())

@@ -1,5 +1,10 @@
 //! nginx: reloads under load, and the object that its check refuses.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use confgen::apply::applier::DriftWatch;
+
 use crate::lab::{Edge, Kind, Lab, Load, request, server};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,6 +40,43 @@ async fn reloads_lose_no_request_and_are_read_back() {
         generations.windows(2).all(|pair| pair[0] != pair[1]),
         "{generations:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_somebody_else_loaded_is_told_and_repaired() {
+    let mut lab = Lab::new(Kind::Nginx);
+    let a = server("a");
+    lab.shop.serve("web", &[("s0", a)]);
+    let mut settings = lab.settings();
+    settings.drift = Some(DriftWatch {
+        interval: Duration::from_millis(200),
+        repairs: true,
+    });
+    let mut edge = Edge::start(settings);
+    edge.offer(&lab.shop);
+    let meant = edge.live().await.unwrap().generation;
+    lab.shop.serve("other", &[("s0", a)]);
+    let store = lab.store();
+    let other = lab.shop.output(&BTreeSet::new());
+    let candidate = store.write(&other.rendered, None).unwrap();
+    store.switch(&candidate).unwrap();
+    lab.proxy().reload().await.unwrap();
+    edge.until(|status| {
+        status
+            .drift
+            .iter()
+            .any(|what| what.contains("another version"))
+    })
+    .await
+    .unwrap();
+    let is_back = |status: &confgen::apply::status::Status| {
+        status.drift.is_empty() && status.totals.repairs > 0 && status.gap.is_none()
+    };
+    edge.until(is_back).await.unwrap();
+    let seen = lab.proxy().seen().await.unwrap();
+    assert_eq!(seen.generation, meant);
+    assert_eq!(request(lab.port, "other.example").unwrap().0, 404);
+    edge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use confgen::apply::applier::DriftWatch;
+use confgen::haproxy::runtime::Command;
 use tests::harness::poll;
 
 use crate::lab::{Edge, Kind, Lab, PATIENCE, read, request, server};
@@ -136,6 +137,89 @@ async fn what_somebody_else_changed_is_told_and_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn endpoints_do_not_wait_for_a_reload_that_the_budget_holds() {
+    let mut lab = Lab::new(Kind::Haproxy);
+    let (a, b, c) = (server("a"), server("b"), server("c"));
+    lab.shop.serve("web", &[("s0", a)]);
+    let mut settings = lab.settings();
+    settings.pace.budget.min_gap = Duration::from_secs(3600);
+    let mut edge = Edge::start(settings);
+    edge.offer(&lab.shop);
+    edge.live().await.unwrap();
+    assert_eq!(edge.status().totals.reloads(), 1);
+
+    // One change of the structure, and one of an endpoint with it.
+    lab.shop.serve("other", &[("s0", c)]);
+    lab.shop.serve("web", &[("s1", b)]);
+    edge.offer(&lab.shop);
+    let waits = |status: &confgen::apply::status::Status, changes: u64| {
+        let gap = status.gap.as_deref().unwrap_or_default();
+        status.totals.runtime_changes >= changes && gap.contains("waits")
+    };
+    edge.until(|status| waits(status, 1)).await.unwrap();
+    assert_eq!(names(lab.port, "web.example"), ["b"]);
+    // And more of them while it waits.
+    lab.shop.serve("web", &[("s1", b), ("s2", a)]);
+    edge.offer(&lab.shop);
+    edge.until(|status| waits(status, 2)).await.unwrap();
+    assert_eq!(names(lab.port, "web.example"), ["a", "b"]);
+    let status = edge.status();
+    assert_eq!(
+        (status.totals.reloads(), status.live),
+        (1, 1),
+        "{status:#?}"
+    );
+    assert_eq!(request(lab.port, "other.example").unwrap().0, 404);
+
+    // Who starts the proxy anew meanwhile starts it with the endpoints of now.
+    let text = read(&lab.path("files/current/main.cfg"));
+    assert!(text.contains(&format!("server s2 127.0.0.1:{a}")), "{text}");
+    assert!(!text.contains(id("other").as_str()), "{text}");
+    edge.stop().await;
+
+    // The next run has a budget of its own.
+    let mut edge = Edge::start(lab.settings());
+    edge.offer(&lab.shop);
+    edge.live().await.unwrap();
+    assert_eq!(names(lab.port, "other.example"), ["c"]);
+    assert_eq!(names(lab.port, "web.example"), ["a", "b"]);
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_somebody_else_changed_is_told_and_repaired() {
+    let mut lab = Lab::new(Kind::Haproxy);
+    let port = crate::lab::free_port();
+    let made = [1, 2].map(|_| {
+        let pair = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        format!("{}\n{}", pair.cert.pem(), pair.signing_key.serialize_pem())
+    });
+    lab.shop.certificates = [("a.pem".to_owned(), made[0].clone())].into();
+    lab.shop.tls = Some((port, vec!["a.pem a.example".to_owned()]));
+    let mut settings = lab.settings();
+    settings.drift = Some(DriftWatch {
+        interval: Duration::from_millis(200),
+        repairs: true,
+    });
+    let mut edge = Edge::start(settings);
+    edge.offer(&lab.shop);
+    edge.live().await.unwrap();
+    let meant = shown(port, "a.example");
+    let other = Command::SetCertificate {
+        name: "a.pem".to_owned(),
+        pem: confgen::edge::value::Pem::new(made[1].as_bytes().into()),
+    };
+    lab.socket().execute(&[other]).await.unwrap();
+    edge.until(|status| status.drift == ["certificate a.pem is another"])
+        .await
+        .unwrap();
+    edge.until(|status| status.drift.is_empty()).await.unwrap();
+    assert_eq!(shown(port, "a.example"), meant);
+    assert!(edge.status().totals.repairs > 0);
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn big_maps_are_replaced_at_once() {
     let lab = Lab::new(Kind::Haproxy);
     let socket = lab.socket();
@@ -148,7 +232,7 @@ async fn big_maps_are_replaced_at_once() {
         })
         .collect();
     let map = "hosts.map".to_owned();
-    let replace = confgen::haproxy::runtime::Command::ReplaceMap {
+    let replace = Command::ReplaceMap {
         map,
         entries: entries.clone(),
     };

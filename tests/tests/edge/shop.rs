@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use confgen::apply::applier::Output;
+use confgen::apply::applier::{Output, Successor};
 use confgen::apply::bisect::Suspect;
 use confgen::edge::value::Id;
 use confgen::edge::{
@@ -68,6 +68,14 @@ impl Shop {
     pub(crate) fn version(&self, (_, key): &Suspect) -> Option<Arc<str>> {
         let service = self.services.get(&*key.name)?;
         Some(format!("{service:?}").into())
+    }
+
+    /// The Services that a plan has, with the servers of now.
+    pub(crate) fn partly(&self, live: &EdgePlan, without: &BTreeSet<Suspect>) -> Option<Successor> {
+        let mut shop = self.clone();
+        shop.services
+            .retain(|name, _| live.backends.contains_key(&id(name)));
+        Some(Successor::whole(shop.output(without)))
     }
 
     pub(crate) fn output(&self, without: &BTreeSet<Suspect>) -> Output {

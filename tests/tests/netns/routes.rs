@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, Traffic, cni_program, eventually};
+use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, PodNetwork, Traffic, eventually};
 
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
 /// A pod of each node, and another of the first.
@@ -69,6 +69,7 @@ impl Network {
     #[track_caller]
     fn build(families: Families, mtu: u32, flags: &[&str]) -> Self {
         let mut builder = Builder::new(env!("CARGO_BIN_EXE_fairlead-traffic"), 3);
+        builder = builder.elsewhere(3).pod_network(PodNetwork::RoutesOfAgents);
         for (pod, node) in PODS {
             builder = builder.pod(pod, node);
         }
@@ -84,28 +85,15 @@ impl Network {
         network
     }
 
-    /// Takes away the routes to pods of other nodes, and moves the third node to another subnet.
+    /// Sets the MTU of everything, and takes IPv4 away where the cluster has none.
     fn wire(&self, mtu: u32) {
-        let mut of_router = "link set node3 nomaster\naddr add 172.31.1.1/24 dev node3\n\
-            addr add fd00:31:1::1/64 dev node3 nodad\nlink set client mtu 9000\n"
-            .to_owned();
+        let mut of_router = format!("link set client mtu 9000\nlink set nodes mtu {mtu}\n");
         for node in NODES {
             of_router += &format!("link set {node} mtu {mtu}\n");
         }
-        of_router += &format!("link set nodes mtu {mtu}\n");
         self.lab.router().ip(&of_router).unwrap();
-        for (index, node) in NODES.into_iter().enumerate() {
+        for node in NODES {
             let mut lines = format!("link set eth0 mtu {mtu}\n");
-            for number in (1..=NODES.len()).filter(|number| *number != index + 1) {
-                lines +=
-                    &format!("route del 10.244.{number}.0/24\nroute del fd00:244:{number}::/64\n");
-            }
-            if node == "node3" {
-                lines += "addr flush dev eth0 scope global\naddr add 172.31.1.13/24 dev eth0\n\
-                    addr add fd00:31:1::13/64 dev eth0 nodad\n\
-                    route replace default via 172.31.1.1 dev eth0\n\
-                    route replace default via fd00:31:1::1 dev eth0\n";
-            }
             if self.families == Families::V6 {
                 lines += "addr flush dev eth0 scope global\n";
                 lines += match node {
@@ -140,12 +128,6 @@ impl Network {
         let mut nodes = self.lab.node_documents();
         let only_v6 = self.families == Families::V6;
         for node in &mut nodes {
-            if node["metadata"]["name"] == "node3" {
-                node["status"]["addresses"] = json!([
-                    {"type": "InternalIP", "address": "172.31.1.13"},
-                    {"type": "InternalIP", "address": "fd00:31:1::13"},
-                ]);
-            }
             if only_v6 {
                 let v6 = |text: &Value| text.as_str().unwrap().contains(':');
                 let addresses = node["status"]["addresses"].as_array_mut().unwrap();
@@ -160,14 +142,7 @@ impl Network {
     }
 
     fn options(&self, node: &str) -> AgentOptions {
-        let cni = |name: &str| self.cni(node, name).display().to_string();
-        let mut flags = vec![
-            "--run-router".to_owned(),
-            format!("--cni-conf-dir={}", cni("net.d")),
-            format!("--cni-bin-dir={}", cni("bin")),
-            format!("--cni-plugin={}", cni("source")),
-            format!("--cni-state-dir={}", cni("leases")),
-        ];
+        let mut flags = self.lab.router_flags(node).unwrap();
         flags.extend(self.flags.clone());
         AgentOptions {
             flags,
@@ -177,7 +152,7 @@ impl Network {
 
     /// A file of a node's CNI.
     fn cni(&self, node: &str, name: &str) -> PathBuf {
-        self.lab.directory().join(node).join("cni").join(name)
+        self.lab.cni(node, name)
     }
 
     /// Ends an agent at once.
@@ -196,11 +171,6 @@ impl Network {
 
     #[track_caller]
     fn start_agent(&mut self, node: &'static str) {
-        let source = self.cni(node, "source");
-        std::fs::create_dir_all(source.parent().unwrap()).unwrap();
-        if !source.exists() {
-            std::fs::copy(cni_program().unwrap(), &source).unwrap();
-        }
         let agent = Agent::start(&self.lab, node, &self.options(node)).unwrap();
         self.agents.insert(node, agent);
     }

@@ -35,7 +35,7 @@ pub(super) struct Package {
     reason: &'static str,
 }
 
-pub(super) const PACKAGES: [Package; 11] = [
+pub(super) const PACKAGES: [Package; 13] = [
     Package {
         names: Names {
             debian: "build-essential",
@@ -146,6 +146,26 @@ pub(super) const PACKAGES: [Package; 11] = [
         },
         tools: &["ngx_stream_module.so"],
         reason: "hosts whose TLS nginx passes through",
+    },
+    Package {
+        names: Names {
+            debian: "caddy",
+            fedora: "caddy",
+            suse: "caddy",
+            arch: "caddy",
+        },
+        tools: &["caddy"],
+        reason: "the example of a proxy that an operator's own template is for",
+    },
+    Package {
+        names: Names {
+            debian: "curl",
+            fedora: "curl",
+            suse: "curl",
+            arch: "curl",
+        },
+        tools: &["curl"],
+        reason: "asks the proxies over HTTP/2",
     },
 ];
 

@@ -1,5 +1,7 @@
 //! Drives one proxy: does what [`super::state`] says, and tells it how it went.
 
+mod blame;
+mod partly;
 mod steps;
 mod watch;
 
@@ -35,6 +37,40 @@ pub struct Output {
     pub rendered: Rendered,
 }
 
+/// What is to follow a live output.
+#[derive(Debug)]
+pub struct Successor {
+    /// All of it.
+    pub output: Output,
+    /// The sections that differ, where the others are known to be the same.
+    pub sections: Option<haproxy::Moved>,
+}
+
+impl Successor {
+    /// Rendered in full.
+    pub fn whole(output: Output) -> Self {
+        let sections = None;
+        Self { output, sections }
+    }
+
+    /// Of a plan of which servers alone differ.
+    pub fn of(plan: EdgePlan, update: haproxy::Update) -> Self {
+        let haproxy::Update { rendered, moved } = update;
+        Self {
+            output: Output { plan, rendered },
+            sections: Some(moved),
+        }
+    }
+
+    /// Whether its files are those that are live.
+    fn is_as(&self, live: &Output) -> bool {
+        match &self.sections {
+            Some(moved) => moved.before == moved.after,
+            None => live.rendered == self.output.rendered,
+        }
+    }
+}
+
 /// A state of the cluster.
 #[derive(Debug)]
 pub struct Input<C> {
@@ -52,6 +88,9 @@ pub struct Sources<C> {
     pub compile: Compile<C>,
     /// What a live output becomes where servers alone changed.
     pub update: UpdateOf<C>,
+    /// What is live with the endpoints of now, for a reload that waits; `None` where that is the
+    /// same.
+    pub partly: Partly<C>,
     /// An object as it is, `None` where it is gone.
     pub version: Version<C>,
     /// Which deletions were seen as events after the state of this number.
@@ -61,8 +100,10 @@ pub struct Sources<C> {
 /// See [`Sources::compile`].
 pub type Compile<C> = Box<dyn Fn(&C, &BTreeSet<Suspect>) -> Result<Output, String> + Send + Sync>;
 /// See [`Sources::update`]. `None` where it takes [`Sources::compile`].
-pub type UpdateOf<C> =
-    Box<dyn Fn(&C, &Output) -> Option<(EdgePlan, haproxy::Update)> + Send + Sync>;
+pub type UpdateOf<C> = Box<dyn Fn(&C, &Output) -> Option<Successor> + Send + Sync>;
+/// See [`Sources::partly`].
+pub type Partly<C> =
+    Box<dyn Fn(&C, &Output, &BTreeSet<Suspect>) -> Option<Successor> + Send + Sync>;
 /// See [`Sources::version`].
 pub type Version<C> = Box<dyn Fn(&C, &Suspect) -> Option<Arc<str>> + Send + Sync>;
 /// See [`Sources::seen`].
@@ -128,23 +169,23 @@ pub struct Applier<C> {
     housekeeping: Instant,
     drift_at: Instant,
     is_hand_over_known: bool,
+    /// Where the next look at certificates begins: each looks at some.
+    certificate_turn: usize,
 }
 
 /// What is being made live.
 #[derive(Debug)]
 struct Prepared {
-    output: Output,
+    successor: Successor,
     candidate: Option<Candidate>,
     change: Change,
-    /// The sections that differ, before and after, where the others are known to be the same.
-    sections: Option<(String, String)>,
 }
 
 /// What is being written and checked beside everything else.
 #[derive(Debug)]
 struct Saving<C> {
-    /// The cluster it was made of.
-    cluster: Arc<C>,
+    /// The cluster it was made of; `None` where that has changed, and a part of it is not live.
+    cluster: Option<Arc<C>>,
     output: Arc<Output>,
     asked: JoinHandle<Asked>,
 }
@@ -174,6 +215,9 @@ impl<C> Applier<C> {
             tracing::warn!(%told, "files on disk are corrupt");
         }
         machine.status_mut().restored = told;
+        if let Stored::Good(manifest) = settings.store.last_good() {
+            machine.status_mut().last_good = Some(manifest.digest);
+        }
         let now = Instant::now();
         Ok(Self {
             settings,
@@ -190,6 +234,7 @@ impl<C> Applier<C> {
             housekeeping: now,
             drift_at: now,
             is_hand_over_known: false,
+            certificate_turn: 0,
         })
     }
 
@@ -247,6 +292,7 @@ impl<C> Applier<C> {
         {
             let plan = EdgePlan::default();
             self.live = Some(Output { plan, rendered });
+            self.machine.status_mut().extent = self.live_extent;
         }
     }
 

@@ -1,20 +1,17 @@
 //! What each step does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Applier, Asked, Output, Prepared, Saving, Settings};
-use crate::apply::bisect::{Next, Outcome, Search, Suspect, Trial};
+use super::{Applier, Asked, Output, Prepared, Saving, Settings, Successor};
+use crate::apply::bisect::Suspect;
 use crate::apply::check::Verdict;
 use crate::apply::files::Extent;
 use crate::apply::guard::{self, Refusal};
-use crate::apply::quarantine::Proof;
 use crate::apply::reload::{Proxy, Seen};
 use crate::apply::state::{Event, How, Step};
-use crate::apply::status::Quarantined;
-use crate::edge::{EdgePlan, Listener, Origin};
-use crate::haproxy::Update;
+use crate::edge::EdgePlan;
 use crate::haproxy::runtime::{
     Cause, Change, Command, Image, ServerStatus, changes, options_of, server_changes,
 };
@@ -24,7 +21,11 @@ impl<C> Applier<C> {
     pub(super) async fn act(&mut self, step: &Step) -> Event {
         match step {
             Step::Wait(_) => Event::Retry,
-            Step::Render => self.render(),
+            Step::Render => {
+                let rendered = self.render();
+                self.follow_endpoints(&rendered).await;
+                rendered
+            }
             Step::Check => self.check().await.unwrap_or_else(Event::Failed),
             Step::Install => self.install(),
             Step::Commands => self.commands().await,
@@ -35,7 +36,7 @@ impl<C> Applier<C> {
         }
     }
 
-    fn compile(&self, without: &BTreeSet<Suspect>) -> Result<Output, String> {
+    pub(super) fn compile(&self, without: &BTreeSet<Suspect>) -> Result<Output, String> {
         let input = self
             .input
             .as_ref()
@@ -43,7 +44,7 @@ impl<C> Applier<C> {
         (self.sources.compile)(&input.cluster, without)
     }
 
-    fn version(&self, suspect: &Suspect) -> Option<Arc<str>> {
+    pub(super) fn version(&self, suspect: &Suspect) -> Option<Arc<str>> {
         let input = self.input.as_ref()?;
         (self.sources.version)(&input.cluster, suspect)
     }
@@ -54,110 +55,93 @@ impl<C> Applier<C> {
             tracing::info!("objects that changed are let in again");
         }
         self.quarantine = quarantine;
-        if let Some(event) = self.update() {
-            return event;
-        }
-        let output = match self.compile(&self.quarantine.without()) {
-            Ok(output) => output,
-            Err(why) => return Event::Failed(why),
+        let successor = match self.update() {
+            Some(successor) => successor,
+            None => match self.compile(&self.quarantine.without()) {
+                Ok(output) => Successor::whole(output),
+                Err(why) => return Event::Failed(why),
+            },
         };
         self.tell_quarantine();
         if let Some(live) = &mut self.live
-            && live.rendered == output.rendered
+            && successor.is_as(live)
         {
-            live.plan = output.plan;
+            live.plan = successor.output.plan;
+            self.tell_live();
             return Event::Unchanged;
         }
-        if let Err(refusal) = self.judge(&output) {
-            return refused(refusal);
+        if let Err(refusal) = self.judge(&successor) {
+            tracing::warn!(%refusal, "the shrink guard keeps what is live");
+            return Event::Refused(refusal);
         }
-        let change = self.change(&output);
+        let change = self.change(&successor);
         let how = how(&change);
         self.next = Some(Prepared {
-            output,
+            successor,
             candidate: None,
             change,
-            sections: None,
         });
         Event::Rendered(how)
     }
 
     /// The way of most changes: servers alone, so nothing is rendered or compared but theirs.
-    fn update(&mut self) -> Option<Event> {
+    fn update(&self) -> Option<Successor> {
         if !self.quarantine.proofs().is_empty() {
             return None;
         }
-        let (input, live) = (self.input.as_ref()?, self.live.as_mut()?);
-        let (plan, update) = (self.sources.update)(&input.cluster, live)?;
-        let Update {
-            rendered,
-            backends,
-            before,
-            after,
-        } = update;
-        if before == after {
-            live.plan = plan;
-            return Some(Event::Unchanged);
-        }
-        let seen = (self.sources.seen)(&input.cluster, self.machine.status().live);
-        let limits = &self.settings.guard;
-        if let Err(refusal) = guard::judge_servers(limits, &live.plan, &plan, &backends, &seen) {
-            return Some(refused(refusal));
-        }
-        let change = server_changes(&before, &after, &plan, &self.leaving);
-        let how = how(&change);
-        self.next = Some(Prepared {
-            output: Output { plan, rendered },
-            candidate: None,
-            change,
-            sections: Some((before, after)),
-        });
-        Some(Event::Rendered(how))
+        let (input, live) = (self.input.as_ref()?, self.live.as_ref()?);
+        (self.sources.update)(&input.cluster, live)
     }
 
-    fn judge(&self, output: &Output) -> Result<(), Refusal> {
+    fn judge(&self, successor: &Successor) -> Result<(), Refusal> {
         let live = self.machine.status().live;
         let input = self.input.as_ref();
         let seen = input.map(|input| (self.sources.seen)(&input.cluster, live));
         let seen = seen.unwrap_or_default();
         let limits = &self.settings.guard;
-        match (&self.live, self.live_extent) {
-            // A plan that was taken over from disk is empty; its extent is known.
-            (Some(live), _) if live.plan != EdgePlan::default() => {
-                guard::judge(limits, &live.plan, &output.plan, &seen)
+        let next = &successor.output.plan;
+        match (&self.live, &successor.sections, self.live_extent) {
+            (Some(live), Some(moved), _) => {
+                guard::judge_servers(limits, &live.plan, next, &moved.backends, &seen)
             }
-            (_, Some(extent)) => guard::judge_extent(limits, extent, &output.plan, &seen),
-            (_, None) => Ok(()),
+            // A plan that was taken over from disk is empty; its extent is known.
+            (Some(live), None, _) if live.plan != EdgePlan::default() => {
+                guard::judge(limits, &live.plan, next, &seen)
+            }
+            (_, _, Some(extent)) => guard::judge_extent(limits, extent, next, &seen),
+            (_, _, None) => Ok(()),
         }
     }
 
     async fn check(&mut self) -> Result<Event, String> {
-        let Some(Prepared { mut output, .. }) = self.next.take() else {
+        let Some(Prepared { mut successor, .. }) = self.next.take() else {
             return Err("there is nothing to check".to_owned());
         };
-        let (mut candidate, verdict) = self.ask(&output).await?;
+        let (mut candidate, verdict) = self.ask(&successor.output).await?;
         if let Verdict::Failed(message) = verdict {
             self.machine.status_mut().totals.failed_checks += 1;
             tracing::warn!(%message, "the check fails; looking for the objects to blame");
             self.settings.store.discard(&candidate);
-            self.blame(&output, message).await?;
-            output = self.compile(&self.quarantine.without())?;
+            self.blame(&successor.output, message).await?;
+            successor = Successor::whole(self.compile(&self.quarantine.without())?);
             // A quarantine must not become what the guard is there for.
-            self.judge(&output).map_err(|refusal| refusal.to_string())?;
-            candidate = match self.ask(&output).await? {
+            self.judge(&successor)
+                .map_err(|refusal| refusal.to_string())?;
+            candidate = match self.ask(&successor.output).await? {
                 (candidate, Verdict::Passed(_)) => candidate,
                 (_, Verdict::Failed(message)) => return Err(message),
             };
         }
-        self.passed(&output);
-        let change = self.change(&output);
+        self.passed(&successor.output);
+        // Endpoints may have gone before it meanwhile.
+        successor.sections = None;
+        let change = self.change(&successor);
         let how = how(&change);
         let candidate = Some(candidate);
         self.next = Some(Prepared {
-            output,
+            successor,
             candidate,
             change,
-            sections: None,
         });
         Ok(Event::Checked(how))
     }
@@ -167,8 +151,9 @@ impl<C> Applier<C> {
         if let (Some(live), Some(input)) = (&self.live, &self.input) {
             let output = Arc::new(live.clone());
             let (settings, of_task) = (self.settings.clone(), Arc::clone(&output));
+            let is_of_it = input.number == self.machine.status().live;
             self.saving = Some(Saving {
-                cluster: Arc::clone(&input.cluster),
+                cluster: is_of_it.then(|| Arc::clone(&input.cluster)),
                 output,
                 asked: tokio::spawn(async move { ask(&settings, &of_task).await }),
             });
@@ -188,8 +173,10 @@ impl<C> Applier<C> {
                 let switched = store.switch(&candidate);
                 match switched.and_then(|()| store.confirm(&candidate.manifest)) {
                     Ok(()) => {
-                        self.machine.status_mut().digest = Some(candidate.manifest.digest);
-                        self.good = Some((saving.cluster, saving.output.plan.clone()));
+                        self.tell_good(&candidate.manifest.digest);
+                        if let Some(cluster) = saving.cluster {
+                            self.good = Some((cluster, saving.output.plan.clone()));
+                        }
                         Event::Saved
                     }
                     Err(error) => Event::Unsaved(error.to_string()),
@@ -212,12 +199,16 @@ impl<C> Applier<C> {
         self.good = cluster.map(|cluster| (cluster, output.plan.clone()));
     }
 
-    fn change(&self, output: &Output) -> Change {
+    pub(super) fn change(&self, next: &Successor) -> Change {
+        let Successor { output, sections } = next;
         let start = |what: &str| Change::Reload {
             causes: vec![Cause::of(what)],
         };
         match (&self.live, &self.settings.proxy) {
             (None, _) => start("start"),
+            (Some(_), Proxy::Haproxy(_)) if let Some(moved) = sections => {
+                server_changes(moved, &output.plan, &self.leaving)
+            }
             (Some(live), Proxy::Haproxy(_)) => {
                 let old = Image {
                     plan: &live.plan,
@@ -233,75 +224,8 @@ impl<C> Applier<C> {
         }
     }
 
-    async fn ask(&self, output: &Output) -> Asked {
+    pub(super) async fn ask(&self, output: &Output) -> Asked {
         ask(&self.settings, &Arc::new(output.clone())).await
-    }
-
-    /// Finds the guilty and leaves them out.
-    async fn blame(&mut self, output: &Output, message: String) -> Result<(), String> {
-        let good = self.good.as_ref();
-        let known: BTreeSet<Suspect> = good
-            .map(|(_, plan)| suspects(plan).into_iter().collect())
-            .unwrap_or_default();
-        let is_steady = |suspect: &Suspect| {
-            let before = good.and_then(|(cluster, _)| (self.sources.version)(cluster, suspect));
-            known.contains(suspect) && before.is_some() && before == self.version(suspect)
-        };
-        let (steady, changed) = suspects(&output.plan).into_iter().partition(is_steady);
-        let mut search = Search::new(steady, changed, message, self.settings.max_checks);
-        let held = self.quarantine.without();
-        let outcome = loop {
-            let without = match search.next_try() {
-                Next::Done(outcome) => break outcome,
-                Next::Try { without } => without,
-            };
-            let output = self.compile(&without.union(&held).cloned().collect())?;
-            let (candidate, verdict) = self.ask(&output).await?;
-            self.settings.store.discard(&candidate);
-            search.answer(match verdict {
-                Verdict::Passed(_) => Trial::Passed,
-                Verdict::Failed(message) => Trial::Failed(message),
-            });
-        };
-        let guilty = match outcome {
-            Outcome::Guilty(guilty) => guilty,
-            Outcome::Blameless(message) => {
-                return Err(format!("the check fails without any object: {message}"));
-            }
-            Outcome::GaveUp(open) => {
-                return Err(format!(
-                    "the check fails, and after {} checks {} objects are still suspect",
-                    self.settings.max_checks,
-                    open.len()
-                ));
-            }
-        };
-        for (suspect, message) in guilty {
-            tracing::warn!(kind = suspect.0.as_str(), key = %suspect.1, %message, "left out");
-            let version = self.version(&suspect).unwrap_or_default();
-            let since = Instant::now();
-            self.quarantine.add(
-                suspect,
-                Proof {
-                    message,
-                    version,
-                    since,
-                },
-            );
-        }
-        self.tell_quarantine();
-        Ok(())
-    }
-
-    fn tell_quarantine(&mut self) {
-        let proofs = self.quarantine.proofs().iter();
-        self.machine.status_mut().quarantined = proofs
-            .map(|((kind, key), proof)| Quarantined {
-                kind: kind.as_str(),
-                key: key.to_string(),
-                proof: proof.message.clone(),
-            })
-            .collect();
     }
 
     fn install(&mut self) -> Event {
@@ -331,7 +255,11 @@ impl<C> Applier<C> {
             }
             Err(error) => return Event::CommandRefused(error.to_string()),
         }
-        self.note_leaving();
+        let commands = commands.to_vec();
+        if let Some(next) = self.next.take() {
+            self.note_leaving(&commands, &next.successor);
+            self.next = Some(next);
+        }
         let is_saved = self
             .next
             .as_ref()
@@ -341,19 +269,14 @@ impl<C> Applier<C> {
     }
 
     /// Servers that were put into maintenance leave; those that are wanted again do not.
-    fn note_leaving(&mut self) {
-        let Some(Change::Runtime(commands)) = self.next.as_ref().map(|next| &next.change) else {
-            return;
-        };
-        let sections = self.next.as_ref().and_then(|next| next.sections.as_ref());
-        let (options, wanted) = match sections {
-            Some((before, after)) => (options_of(before), options_of(after)),
+    pub(super) fn note_leaving(&mut self, commands: &[Command], next: &Successor) {
+        let (options, wanted) = match &next.sections {
+            Some(moved) => (options_of(&moved.before), options_of(&moved.after)),
             None => {
                 let before = self.live.as_ref().map(text);
-                let after = self.next.as_ref().map(|next| text(&next.output));
                 (
                     before.as_deref().map(options_of).unwrap_or_default(),
-                    after.as_deref().map(options_of).unwrap_or_default(),
+                    options_of(&text(&next.output)),
                 )
             }
         };
@@ -396,7 +319,7 @@ impl<C> Applier<C> {
         let meant = self
             .next
             .as_ref()
-            .map(|next| &next.output)
+            .map(|next| &next.successor.output)
             .or(self.live.as_ref())
             .and_then(|output| output.rendered.generation.as_ref())
             .map(ToString::to_string);
@@ -422,18 +345,36 @@ impl<C> Applier<C> {
     /// The candidate is what the proxy runs.
     fn went_live(&mut self) {
         let Some(Prepared {
-            output, candidate, ..
+            successor,
+            candidate,
+            ..
         }) = self.next.take()
         else {
             return;
         };
         if let Some(candidate) = candidate {
-            if let Err(error) = self.settings.store.confirm(&candidate.manifest) {
-                tracing::warn!(%error, "the last good version stays an older one");
+            let digest = candidate.manifest.digest.clone();
+            match self.settings.store.confirm(&candidate.manifest) {
+                Ok(()) => self.tell_good(&digest),
+                Err(error) => {
+                    tracing::warn!(%error, "the last good version stays an older one");
+                    self.machine.status_mut().digest = Some(digest);
+                }
             }
-            self.machine.status_mut().digest = Some(candidate.manifest.digest);
         }
-        self.live = Some(output);
+        self.live = Some(successor.output);
+        self.tell_live();
+    }
+
+    pub(super) fn tell_live(&mut self) {
+        let extent = self.live.as_ref().map(|live| Extent::of(&live.plan));
+        self.machine.status_mut().extent = extent;
+    }
+
+    pub(super) fn tell_good(&mut self, digest: &str) {
+        let status = self.machine.status_mut();
+        status.digest = Some(digest.to_owned());
+        status.last_good = Some(digest.to_owned());
     }
 }
 
@@ -467,11 +408,6 @@ pub(super) async fn written<C>(saving: &mut Option<Saving<C>>) -> Asked {
     }
 }
 
-fn refused(refusal: Refusal) -> Event {
-    tracing::warn!(%refusal, "the shrink guard keeps what is live");
-    Event::Refused(refusal)
-}
-
 fn how(change: &Change) -> How {
     match change {
         Change::Nothing => How::Commands(0),
@@ -484,46 +420,4 @@ fn text(output: &Output) -> String {
     let main = output.rendered.files.get(&output.rendered.main);
     main.map(|file| String::from_utf8_lossy(&file.content).into_owned())
         .unwrap_or_default()
-}
-
-/// Every object that asked for something, the oldest first.
-fn suspects(plan: &EdgePlan) -> Vec<Suspect> {
-    let mut found: BTreeMap<Suspect, i64> = BTreeMap::new();
-    let mut note = |origin: &Origin| {
-        let created = origin.created_unix_seconds;
-        let suspect = (origin.kind, origin.key.clone());
-        let known = found.entry(suspect).or_insert(created);
-        *known = created.min(*known);
-    };
-    for backend in plan.backends.values() {
-        note(&backend.origin);
-    }
-    for certificate in plan.certificates.values() {
-        note(&certificate.origin);
-    }
-    for domain in plan.views.domains.values() {
-        note(&domain.origin);
-    }
-    for listener in plan.listeners.values() {
-        let http = match listener {
-            Listener::Http(http) => Some(http),
-            Listener::Tls(tls) => {
-                tls.passthrough
-                    .values()
-                    .for_each(|route| note(&route.origin));
-                Some(&tls.http)
-            }
-            Listener::Tcp(tcp) => {
-                note(&tcp.origin);
-                None
-            }
-        };
-        for host in http.into_iter().flat_map(|http| http.hosts.values()) {
-            host.rules.iter().for_each(|rule| note(&rule.origin));
-            host.tls.iter().for_each(|tls| note(&tls.origin));
-        }
-    }
-    let mut found: Vec<_> = found.into_iter().collect();
-    found.sort_by(|(one, created), (other, later)| (created, one).cmp(&(later, other)));
-    found.into_iter().map(|(suspect, _)| suspect).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::{Applier, HOUSEKEEPING};
-use crate::apply::drift::{self, Live};
+use crate::apply::drift::{self, Live, certificates};
 use crate::apply::files::Stored;
 use crate::apply::reload::Proxy;
 use crate::apply::state::Event;
@@ -15,6 +15,9 @@ use crate::output::Rendered;
 
 /// Backends that are asked for one by one; all of ten thousand tell 10 MiB.
 const MAX_ASKED: usize = 32;
+
+/// Each is a question on the socket: ten thousand certificates are looked at in turn.
+const CERTIFICATES_A_LOOK: usize = 100;
 
 impl<C> Applier<C> {
     pub(super) async fn keep_house(&mut self) {
@@ -36,10 +39,21 @@ impl<C> Applier<C> {
             return;
         }
         self.drift_at = now;
+        self.certificate_turn = self.certificate_turn.wrapping_add(CERTIFICATES_A_LOOK);
         let Some(live) = &self.live else { return };
         let mut found = self.differences(&live.rendered).await;
+        found.extend(self.certificates(&live.rendered).await);
         let is_file_changed = match self.settings.store.current() {
-            Stored::Good(_) => false,
+            Stored::Good(manifest) => {
+                // What is half done has files that are not live, and that are meant.
+                let known = self.machine.status().digest.as_ref();
+                let is_other = known.is_some_and(|known| *known != manifest.digest);
+                let is_other = is_other && self.machine.is_idle();
+                if is_other {
+                    found.push("the files are another version".to_owned());
+                }
+                is_other
+            }
             Stored::Corrupt(why) => {
                 found.push(why);
                 true
@@ -77,8 +91,10 @@ impl<C> Applier<C> {
 
     /// How the running process differs from files; nothing where it cannot be asked.
     pub(super) async fn differences(&self, meant: &Rendered) -> Vec<String> {
-        let Proxy::Haproxy(haproxy) = &self.settings.proxy else {
-            return Vec::new();
+        let haproxy = match &self.settings.proxy {
+            Proxy::Haproxy(haproxy) => haproxy,
+            Proxy::Nginx(_) => return self.other_generation(meant).await,
+            Proxy::Notified(_) => return Vec::new(),
         };
         let main = meant.files.get(&meant.main);
         let main = main.map(|file| String::from_utf8_lossy(&file.content).into_owned());
@@ -98,6 +114,49 @@ impl<C> Applier<C> {
             maps,
         };
         drift::differences(&main, &expected, &live, &self.leaving)
+    }
+
+    /// nginx tells its generation and no more.
+    async fn other_generation(&self, meant: &Rendered) -> Vec<String> {
+        let Some(meant) = &meant.generation else {
+            return Vec::new();
+        };
+        match self.settings.proxy.seen().await {
+            Err(error) => vec![format!("nginx does not answer: {error}")],
+            Ok(seen) => match seen.generation {
+                Some(told) if told != meant.as_str() => {
+                    vec![format!("nginx runs generation {told}, not {meant}")]
+                }
+                Some(_) | None => Vec::new(),
+            },
+        }
+    }
+
+    /// Certificates that HAProxy has not, or has others of.
+    async fn certificates(&self, meant: &Rendered) -> Vec<String> {
+        let Proxy::Haproxy(haproxy) = &self.settings.proxy else {
+            return Vec::new();
+        };
+        let served = certificates::served(meant);
+        if served.is_empty() {
+            return Vec::new();
+        }
+        let Ok(answer) = haproxy.runtime.ask(&["show", "ssl", "cert"]).await else {
+            return Vec::new();
+        };
+        let there = certificates::names(&answer);
+        let missing = served.iter().filter(|name| !there.contains(name.as_str()));
+        let mut found: Vec<String> = missing
+            .map(|name| format!("certificate {name} is not there"))
+            .collect();
+        let start = self.certificate_turn % served.len();
+        let turn = served.iter().cycle().skip(start).take(served.len());
+        for name in turn.take(CERTIFICATES_A_LOOK) {
+            if let Ok(answer) = haproxy.runtime.ask(&["show", "ssl", "cert", name]).await {
+                found.extend(certificates::difference(name, &answer, meant));
+            }
+        }
+        found
     }
 
     async fn let_leave(&mut self, now: Instant) {

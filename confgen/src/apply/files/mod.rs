@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use manifest::hexadecimal;
 pub use manifest::{Entry, Manifest};
 pub use write::Ownership;
 

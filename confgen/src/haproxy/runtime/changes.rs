@@ -11,6 +11,7 @@ use super::leaving::Leaving;
 use super::lists;
 use super::maps::{self, Uses};
 use crate::edge::{EdgePlan, Listener, Origin, VirtualHost};
+use crate::haproxy::Moved;
 use crate::output::{Grammar, Rendered};
 
 /// What is to be live: the files, and the plan they were rendered of.
@@ -136,7 +137,8 @@ pub fn changes(old: Image<'_>, new: Image<'_>, leaving: &Leaving) -> Change {
 }
 
 /// Compares sections of which only servers may differ, as [`changes`] does with all of them.
-pub fn server_changes(before: &str, after: &str, new: &EdgePlan, leaving: &Leaving) -> Change {
+pub fn server_changes(moved: &Moved, new: &EdgePlan, leaving: &Leaving) -> Change {
+    let Moved { before, after, .. } = moved;
     if before == after {
         return Change::Nothing;
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::LAB;
+use crate::edge::WEB_HOST;
 use crate::shop::Shop;
 
 /// Prints the commands.
@@ -35,11 +36,15 @@ The lab is still there. Look around:
   {agent} flows --follow --socket {directory}/node1/agent.sock
   {agent} explain --from shop/api-1 --to shop/web --socket {directory}/node1/agent.sock
   tail {directory}/node1/agent.log
+  nsenter --net=/run/netns/{LAB}-client curl -H 'Host: {WEB_HOST}' http://{haproxy}/
+  nsenter --net=/run/netns/{LAB}-edge curl http://127.0.0.1:9101/status      nginx: 9102
+  less {directory}/edge/haproxy/output/current/haproxy.cfg
 
 Remove it:
 
   {demo} --remove",
         cgroup = lab.place("node1").cgroup.display(),
         policies = policies.display(),
+        haproxy = lab.edge_addresses()[0][0],
     );
 }

@@ -1,14 +1,19 @@
-//! `fairlead-demo`: Services balanced, and policies enforced, across three nodes before your eyes.
+//! `fairlead-demo`: Services balanced, policies enforced, and a shop served from an edge node, across
+//! three nodes before your eyes.
 //!
-//! It builds a lab from `examples/cluster`, starts an agent on each node, sends real traffic and
-//! prints one line per fact. The lab is taken down at the end, after an error and after Ctrl-C.
+//! It builds a lab from `examples/cluster`, starts an agent on each node, makes the pods with the
+//! CNI plugin that the agents install, sends real traffic and prints one line per fact. The lab is
+//! taken down at the end, after an error and after Ctrl-C.
 
+mod alone;
+mod edge;
 mod facts;
 mod interrupt;
 mod kept;
 mod leftovers;
 mod options;
 mod outage;
+mod pods;
 mod policy;
 mod scenes;
 mod shop;
@@ -22,6 +27,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tests::harness::{remains, remove};
 
+use alone::Alone;
 use facts::Facts;
 use shop::Shop;
 
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
 
 /// Whether every fact held.
 fn demo(arguments: &Arguments) -> Result<bool> {
+    let _alone = Alone::take()?;
     if arguments.remove {
         remove(LAB)?;
         anstream::println!("the lab is removed");
@@ -104,6 +111,7 @@ fn show(facts: &mut Facts, arguments: &Arguments) {
         leftovers::after_the_lab(facts, before);
         return;
     };
+    pods::pods(facts, &shop);
     scenes::cluster_ips(facts, &shop);
     scenes::node_ports(facts, &shop);
     scenes::rejects(facts, &shop);
@@ -112,12 +120,15 @@ fn show(facts: &mut Facts, arguments: &Arguments) {
     outage::kill_and_restart(facts, &mut shop);
     outage::malformed_manifest(facts, &shop);
     policy::policy(facts, &mut shop, policies);
+    let edge = edge::edge(facts, &shop);
     scenes::views(facts, &shop);
     if *keep {
         kept::explain(&shop, policies);
+        edge.keep();
         shop.keep();
         return;
     }
+    drop(edge);
     options::hand_back(facts, &mut shop);
     leftovers::of_agents(facts, &mut shop);
     drop(shop);

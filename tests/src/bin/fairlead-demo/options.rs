@@ -13,6 +13,11 @@ use crate::shop::{Shop, answered_by, service};
 
 const WEB: &[&str] = &["web-1", "web-2", "web-3", "web-4"];
 const HERE: &[&str] = &["web-1", "web-2"];
+/// Those in the subnet of node1.
+const NEAR: [&[&str]; 2] = [&["web-1", "web-2", "web-3"], &["dns-1"]];
+
+/// Of a route that waits behind the agent's.
+const OTHER_METRIC: u32 = 6000;
 
 /// An address of no node.
 fn external() -> IpAddr {
@@ -51,7 +56,7 @@ pub(crate) fn options(facts: &mut Facts, shop: &Shop) {
         },
     );
     facts.check(
-        "direct return: pods of other nodes answer the client themselves",
+        "direct return: pods of both subnets answer the client themselves",
         || {
             let spec = [
                 ("type", json!("LoadBalancer")),
@@ -141,7 +146,12 @@ fn change(shop: &Shop, spec: &[(&str, Value)], annotations: &[(&str, &str)]) -> 
 /// Loads rules as kube-proxy writes them on node1, and traffic through them, before any agent
 /// runs.
 pub(crate) fn begin_with_another_proxy(shop: &Shop) -> Result<Vec<Flow>> {
-    other_proxy::load(shop.lab.place("node1"), &rules(shop))?;
+    let [web, dns] = NEAR;
+    // Nothing leads to node3 before there is the overlay.
+    shop.scale("web", web)?;
+    shop.scale("dns", dns)?;
+    other_route(shop, "add")?;
+    other_proxy::load(shop.lab.place("node1"), &rules(shop, web, dns))?;
     hold(shop)
 }
 
@@ -154,7 +164,11 @@ pub(crate) fn take_over(facts: &mut Facts, shop: &Shop, load: Vec<Flow>) {
             let took_over = log.lines().any(|line| line.contains("took over"));
             ensure!(took_over, "the agent took nothing over");
             other_proxy::unload(shop.lab.place("node1"))?;
-            clean(load)
+            other_route(shop, "del")?;
+            let seen = clean(load);
+            shop.scale("web", WEB)?;
+            shop.scale("dns", &["dns-1", "dns-2"])?;
+            seen
         },
     );
 }
@@ -163,10 +177,29 @@ pub(crate) fn take_over(facts: &mut Facts, shop: &Shop, load: Vec<Flow>) {
 pub(crate) fn hand_back(facts: &mut Facts, shop: &mut Shop) {
     facts.section("Back to another proxy, under load");
     facts.check(
+        "node1: another router's route, for when the agent's go",
+        || {
+            // With the overlay goes the way to node3.
+            let [web, dns] = NEAR;
+            shop.scale("web", web)?;
+            shop.scale("dns", dns)?;
+            for (traffic, pods) in [
+                (Traffic::connect(service(10, false), 80), web),
+                (Traffic::udp_fresh(service(13, false), 53), dns),
+            ] {
+                let near = |report: &Report| answered_by(report, pods).is_ok();
+                until(shop, "shopper", &spread(traffic), near)?;
+            }
+            other_route(shop, "add")?;
+            Ok(format!("metric {OTHER_METRIC}"))
+        },
+    );
+    facts.check(
         "node1: kube-proxy's kind of rules take over from the agent",
         || {
             let load = hold(shop)?;
-            other_proxy::load(shop.lab.place("node1"), &rules(shop))?;
+            let [web, dns] = NEAR;
+            other_proxy::load(shop.lab.place("node1"), &rules(shop, web, dns))?;
             drop(shop.agents.remove("node1"));
             let answer = Agent::cleanup(&shop.lab, "node1", &[])?;
             ensure!(answer.code == Some(0), "{}", answer.error);
@@ -177,6 +210,14 @@ pub(crate) fn hand_back(facts: &mut Facts, shop: &mut Shop) {
             Ok(said.split_whitespace().collect::<Vec<_>>().join(" "))
         },
     );
+}
+
+/// Adds or deletes what another router has on node1: the way to the pods of its subnet. The agent's
+/// own route is preferred.
+fn other_route(shop: &Shop, what: &str) -> Result<()> {
+    let via = shop.lab.address("node2", false);
+    let route = format!("route {what} 10.244.2.0/24 via {via} metric {OTHER_METRIC}\n");
+    shop.lab.place("node1").namespace.ip(&route)
 }
 
 /// TCP connections that arrive as packets, and UDP flows.
@@ -211,7 +252,7 @@ fn clean(load: Vec<Flow>) -> Result<String> {
     ))
 }
 
-fn rules(shop: &Shop) -> Vec<Rule> {
+fn rules(shop: &Shop, web: &[&str], dns: &[&str]) -> Vec<Rule> {
     let of = |number, port, pods: &[&str], target| Rule {
         frontend: (service(number, false), port).into(),
         backends: pods
@@ -220,7 +261,7 @@ fn rules(shop: &Shop) -> Vec<Rule> {
             .collect(),
         masquerade: false,
     };
-    vec![of(10, 80, WEB, 8080), of(13, 53, &["dns-1", "dns-2"], 5353)]
+    vec![of(10, 80, web, 8080), of(13, 53, dns, 5353)]
 }
 
 fn spread(traffic: Traffic) -> Traffic {

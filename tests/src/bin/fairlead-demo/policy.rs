@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::harness::{Agent, Flow, Place, Traffic, eventually};
+use tests::harness::{Flow, Place, Traffic, eventually};
 use tests::traffic::Report;
 
 use crate::facts::Facts;
@@ -254,7 +254,7 @@ fn without_agent(facts: &mut Facts, shop: &mut Shop) {
         Ok(format!("0 of {} answered", report.attempts))
     });
     facts.check("the agent starts again and changes nothing", || {
-        let agent = Agent::ready(&shop.lab, "node1", &shop.options)?;
+        let agent = shop.start("node1")?;
         let seen = no_operations(&agent);
         shop.agents.insert("node1".to_owned(), agent);
         seen

@@ -9,16 +9,16 @@ use tests::traffic::Report;
 use crate::facts::Facts;
 use crate::shop::{Shop, answered_by, microseconds, service};
 
-const WEB: &[&str] = &["web-1", "web-2", "web-3", "web-4"];
-const API: &[&str] = &["api-1", "api-2", "api-3"];
+pub(crate) const WEB: &[&str] = &["web-1", "web-2", "web-3", "web-4"];
+pub(crate) const API: &[&str] = &["api-1", "api-2", "api-3"];
 const DNS: &[&str] = &["dns-1", "dns-2"];
 
 /// Exchanges of a spread: with four backends, all but one in 10^7 runs see each of them.
 const EXCHANGES: u64 = 60;
 /// Connections, 10 ms apart, that a change has to outlive.
 const CONNECTIONS_AFTER: u64 = 60;
-/// A reject is an answer, not a time-out.
-const AT_ONCE_MICROSECONDS: u64 = 100_000;
+/// A reject is an answer, not a time-out: a SYN that is sent again costs a second.
+const AT_ONCE_MICROSECONDS: u64 = 500_000;
 
 pub(crate) fn cluster_ips(facts: &mut Facts, shop: &Shop) {
     facts.section("ClusterIP, from pods and from nodes");
@@ -262,7 +262,7 @@ pub(crate) fn views(facts: &mut Facts, shop: &Shop) {
     anstream::println!("{text}");
 }
 
-fn spread(traffic: Traffic) -> Traffic {
+pub(crate) fn spread(traffic: Traffic) -> Traffic {
     traffic
         .count(EXCHANGES)
         .every_milliseconds(0)

@@ -7,24 +7,37 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, Place, Traffic};
+use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, Place, PodNetwork, Traffic};
 use tests::traffic::Report;
 
 use crate::LAB;
 use crate::facts::Facts;
-use crate::options;
+use crate::{options, pods};
 
 /// What there is, for who sees it for the first time.
 const CLUSTER: &str = "\
-Three nodes, and a client outside. In namespace shop: web (4 pods), api (3), db (1), dns (2), search
-(none), and the pod shopper. Each line below says what is tried, and what was seen.
+Three nodes in two subnets, and a client outside. In namespace shop: web (4 pods), api (3), db (1),
+dns (2), search (none), and the pod shopper. Each pod gets its network from the CNI plugin.
+
+                          client 172.30.0.2
+                                 |
+                 .------------ router -------------.
+          172.31.0.0/24                      172.31.1.0/24
+         .-------+-------.                         |
+         |               |                         |
+      node1 <--direct--> node2 <----VXLAN----> node3
+      web-1 web-2        web-3 api-2           web-4 api-3
+      api-1 shopper      db-1  dns-1           dns-2
+
+Each line below says what is tried, and what was seen.
 ";
 
 #[derive(Debug)]
 pub(crate) struct Shop {
     // Agents first: fields are dropped in order, and a lab ends what runs in it.
     pub(crate) agents: BTreeMap<String, Agent>,
-    pub(crate) options: AgentOptions,
+    /// Flags of every agent.
+    flags: Vec<String>,
     pub(crate) lab: Lab,
 }
 
@@ -38,54 +51,86 @@ impl Shop {
         facts.section("A cluster of network namespaces");
         anstream::println!("{CLUSTER}");
         let mut built = None;
-        facts.check("build nodes, pods and an outside client", || {
-            let started = Instant::now();
-            let lab = Builder::from_manifests(std::env::current_exe()?, manifests)?
-                .named(LAB)
-                .traffic_arguments(&["traffic"])
-                .build()?;
-            lab.manifests().copy_from(manifests)?;
-            let seen = format!(
-                "{} nodes, {} pods in {} ms",
-                lab.nodes().count(),
-                lab.pods().count(),
-                started.elapsed().as_millis()
-            );
-            built = Some(lab);
-            Ok(seen)
-        });
+        facts.check(
+            "build nodes, sandboxes of pods and an outside client",
+            || {
+                let started = Instant::now();
+                let lab = Builder::from_manifests(std::env::current_exe()?, manifests)?
+                    .named(LAB)
+                    .traffic_arguments(&["traffic"])
+                    .pod_network(PodNetwork::OfPlugin)
+                    .build()?;
+                lab.manifests().copy_from(manifests)?;
+                let seen = format!(
+                    "{} nodes, {} sandboxes in {} ms",
+                    lab.nodes().count(),
+                    lab.pods().count(),
+                    started.elapsed().as_millis()
+                );
+                built = Some(lab);
+                Ok(seen)
+            },
+        );
         let lab = built?;
         let mut flags = vec!["--run-firewall"];
         flags.extend(dataplane.into_iter().flat_map(|name| ["--dataplane", name]));
         let mut shop = Self {
             agents: BTreeMap::new(),
-            options: AgentOptions::flags(&flags),
+            flags: flags.into_iter().map(str::to_owned).collect(),
             lab,
         };
-        let names: Vec<_> = shop
-            .lab
-            .nodes()
-            .map(|(node, _)| node.name.clone())
-            .collect();
+        // Of node1 the pods are there before the agent is: it takes over from another proxy.
+        for node in ["node2", "node3"] {
+            if !(shop.begin(facts, node) && pods::attach(facts, &shop, node)) {
+                return None;
+            }
+        }
+        if !pods::attach(facts, &shop, "node1") {
+            return None;
+        }
         let mut load = None;
         facts.check(
             "node1 still balances by kube-proxy's kind of rules: traffic",
             || {
+                shop.lab.start_servers()?;
                 load = Some(options::begin_with_another_proxy(&shop)?);
                 Ok("20 TCP connections, 5 UDP flows".to_owned())
             },
         );
-        for name in names {
-            let started = Instant::now();
-            let mut agent = None;
-            facts.check(&format!("agent on {name}: start to ready"), || {
-                agent = Some(Agent::ready(&shop.lab, &name, &shop.options)?);
-                Ok(format!("{} ms", started.elapsed().as_millis()))
-            });
-            shop.agents.insert(name, agent?);
+        let load = load?;
+        if !shop.begin(facts, "node1") {
+            return None;
         }
-        options::take_over(facts, &shop, load?);
+        options::take_over(facts, &shop, load);
+        pods::routes(facts, &shop);
         Some(shop)
+    }
+
+    /// Names of the nodes.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = self.lab.nodes().map(|(node, _)| node.name.clone());
+        names.collect()
+    }
+
+    /// Starts the agent of a node for the first time; answers whether it is ready.
+    fn begin(&mut self, facts: &mut Facts, node: &str) -> bool {
+        facts.check(&format!("agent on {node}: start to ready"), || {
+            let started = Instant::now();
+            let agent = self.start(node)?;
+            self.agents.insert(node.to_owned(), agent);
+            Ok(format!("{} ms", started.elapsed().as_millis()))
+        })
+    }
+
+    /// Starts the agent of a node, and waits until it is ready.
+    pub(crate) fn start(&self, node: &str) -> Result<Agent> {
+        let mut flags = self.lab.router_flags(node)?;
+        flags.extend(self.flags.iter().cloned());
+        let options = AgentOptions {
+            flags,
+            ..AgentOptions::default()
+        };
+        Agent::ready(&self.lab, node, &options)
     }
 
     pub(crate) fn agent(&self, node: &str) -> Result<&Agent> {

@@ -1,10 +1,7 @@
 //! The installed CNI configuration and plugin.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use serde_json::{Value, json};
-use tests::harness::eventually;
+use tests::harness::{Flow, Sandbox, Traffic, eventually, ip};
 
 use super::{Families, Network};
 
@@ -55,41 +52,6 @@ fn the_cni_configuration_comes_with_the_pod_networks_and_follows_them() {
     expect(json!(["10.244.77.0/24"]), 1350);
 }
 
-/// Runs the installed plugin on a node with the installed configuration, as a runtime does.
-fn invoke(network: &Network, node: &str, command: &str, pod: &str) -> (Option<i32>, Value) {
-    let text = std::fs::read_to_string(network.cni(node, "net.d/10-fairlead.conflist")).unwrap();
-    let list: Value = serde_json::from_str(&text).unwrap();
-    let mut config = list["plugins"][0].clone();
-    config["name"] = list["name"].clone();
-    config["cniVersion"] = list["cniVersions"][1].clone();
-    let mut child = network
-        .lab
-        .place(node)
-        .command(network.cni(node, "bin/fairlead-cni"))
-        .env("CNI_COMMAND", command)
-        .env("CNI_CONTAINERID", pod)
-        .env(
-            "CNI_NETNS",
-            format!("/run/netns/{}-{pod}", network.lab.name()),
-        )
-        .env("CNI_IFNAME", "eth0")
-        .env("CNI_PATH", network.cni(node, "bin"))
-        .env(
-            "CNI_ARGS",
-            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=lab;K8S_POD_NAME={pod}"),
-        )
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(config.to_string().as_bytes()).unwrap();
-    drop(input);
-    let output = child.wait_with_output().unwrap();
-    let answer = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    (output.status.code(), answer)
-}
-
 #[test]
 fn a_pod_of_the_installed_plugin_reaches_pods_behind_the_overlay() {
     let network = Network::start(Families::Both, 1500, &[]);
@@ -98,20 +60,11 @@ fn a_pod_of_the_installed_plugin_reaches_pods_behind_the_overlay() {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "fresh", "namespace": "lab"},
         "spec": {"nodeName": "node1", "containers": [{"name": "c"}]}, "status": {"phase": "Pending"}});
     network.lab.manifests().write("fresh.yaml", &[pod]).unwrap();
-    eventually("the plugin can serve", || {
-        let (code, answer) = invoke(&network, "node1", "STATUS", "fresh");
-        anyhow::ensure!(code == Some(0), "{answer:#}");
-        Ok(Some(()))
-    })
-    .unwrap();
-    let namespace = format!("{}-fresh", network.lab.name());
-    let made = Command::new("ip")
-        .args(["netns", "add", &namespace])
-        .status()
-        .unwrap();
-    assert!(made.success());
-    let (code, answer) = invoke(&network, "node1", "ADD", "fresh");
-    assert_eq!(code, Some(0), "{answer:#}");
+    network.lab.await_plugin("node1").unwrap();
+    let sandbox = Sandbox::new("node1", "lab", "fresh");
+    let place = network.lab.create_sandbox(&sandbox).unwrap();
+    let added = network.lab.invoke_plugin("ADD", &sandbox).unwrap();
+    let answer = added.result().unwrap();
     let addresses: Vec<_> = answer["ips"]
         .as_array()
         .unwrap()
@@ -119,33 +72,14 @@ fn a_pod_of_the_installed_plugin_reaches_pods_behind_the_overlay() {
         .map(|ip| ip["address"].clone())
         .collect();
     assert_eq!(addresses, ["10.244.1.2/32", "fd00:244:1::2/128"]);
-    for to in [
-        "10.244.3.10:8080",
-        "[fd00:244:3::10]:8080",
-        "10.244.2.10:8080",
-    ] {
-        let output = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                &namespace,
-                env!("CARGO_BIN_EXE_fairlead-traffic"),
-            ])
-            .args(["connect", "--to", to, "--count", "3"])
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let report: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        assert_eq!(report["answered"], 3, "{to}: {report:#}");
+    for (to, v6) in [("c", false), ("c", true), ("b", false)] {
+        let traffic = Traffic::connect(network.lab.address(to, v6), 8080).count(3);
+        let report = Flow::run(&place, &traffic).unwrap();
+        assert_eq!(report.answered, 3, "{to}: {report:?}");
     }
-    let link = Command::new("ip")
-        .args(["-n", &namespace, "link", "show", "eth0"])
-        .output()
-        .unwrap();
-    assert!(
-        String::from_utf8_lossy(&link.stdout).contains("mtu 1450"),
-        "{link:?}"
-    );
-    let (code, answer) = invoke(&network, "node1", "DEL", "fresh");
-    assert_eq!(code, Some(0), "{answer:#}");
+    let link = ip(&place.namespace, &["link", "show", "eth0"]).unwrap();
+    assert!(link.contains("mtu 1450"), "{link}");
+    let deleted = network.lab.invoke_plugin("DEL", &sandbox).unwrap();
+    assert_eq!(deleted.code, Some(0), "{deleted:?}");
+    network.lab.end_sandbox(&sandbox).unwrap();
 }
