@@ -190,10 +190,10 @@ impl Machine {
 
     /// When what is live goes to the disk: not while something else is on its way there.
     fn save_due(&self) -> Option<Instant> {
-        let is_quiet = match &self.phase {
-            Phase::Idle | Phase::Install(How::Reload(_)) | Phase::Failed { .. } => true,
-            _ => false,
-        };
+        let is_quiet = matches!(
+            &self.phase,
+            Phase::Idle | Phase::Install(How::Reload(_)) | Phase::Failed { .. }
+        );
         let (first, last) = self.unsaved.filter(|_| is_quiet && self.saving.is_none())?;
         Some((last + SAVE_AFTER).min(first + SAVE_WITHIN))
     }
@@ -319,13 +319,13 @@ impl Machine {
                 if is_saved {
                     self.unsaved = None;
                 } else {
-                    self.to_save(now);
+                    self.not_saved(now);
                 }
             }
             Event::Partly(count) => {
                 self.status.totals.runtime_changes += 1;
                 self.count_commands(count);
-                self.to_save(now);
+                self.not_saved(now);
             }
             Event::Saving => {
                 self.saving = Some(self.status.live);
@@ -382,7 +382,7 @@ impl Machine {
     }
 
     /// What is live is not what is on disk.
-    fn to_save(&mut self, now: Instant) {
+    fn not_saved(&mut self, now: Instant) {
         let first = self.unsaved.map_or(now, |(first, _)| first);
         self.unsaved = Some((first, now));
     }
