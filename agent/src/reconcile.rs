@@ -171,35 +171,51 @@ pub async fn run(
     let mut cluster = Cluster::default();
     let mut before = None;
     let mut compiles = Histogram::default();
+    let mut waiting: Option<Announcement> = None;
     loop {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = place.changed() => {}
-            Some(announcement) = announcements.recv() => {
-                let Announcement { pod, addresses, heard } = announcement;
-                let known = before.as_ref().is_some_and(|_| cluster.is_synced(&kinds));
-                let answer = if known {
-                    announced.announce(&mut cluster, &place.node_name, &pod, &addresses)
-                } else {
-                    Err(sandbox::Reason::NotSynced.because("the cluster is not known yet"))
-                };
-                let answer = answer.map(|()| {
-                    // A pod waits for this, so it waits for nothing more.
-                    publish(&mut cluster, &place, &published, before.as_ref());
-                    before = Some(cluster.clone());
-                    let desired = published.desired.borrow();
-                    desired.as_ref().map_or(0, |desired| desired.policy.revision())
-                });
-                if heard.send(answer).is_err() {
-                    tracing::debug!(%pod, "nobody waits for the pod's interface any more");
-                }
-                published.view.send_modify(|view| view.cluster = cluster.clone());
-                continue;
-            }
-            first = events.recv() => match first {
-                Some(first) => cluster.apply(announced.fill(first)),
-                None => return,
+        let announcement = match waiting.take() {
+            Some(announcement) => Some(announcement),
+            None => tokio::select! {
+                () = cancel.cancelled() => return,
+                () = place.changed() => None,
+                Some(announcement) = announcements.recv() => Some(announcement),
+                first = events.recv() => match first {
+                    Some(first) => {
+                        cluster.apply(announced.fill(first));
+                        None
+                    }
+                    None => return,
+                },
             },
+        };
+        if let Some(Announcement {
+            pod,
+            addresses,
+            heard,
+        }) = announcement
+        {
+            // The Pod itself may be among them.
+            while let Ok(event) = events.try_recv() {
+                cluster.apply(announced.fill(event));
+            }
+            let known = before.as_ref().is_some_and(|_| cluster.is_synced(&kinds));
+            let answer = if known {
+                announced.announce(&mut cluster, &place.node_name, &pod, &addresses)
+            } else {
+                Err(sandbox::Reason::NotSynced.because("the cluster is not known yet"))
+            };
+            let answer = answer.map(|()| {
+                // A pod waits for this, so it waits for nothing more.
+                publish(&mut cluster, &place, &published, before.as_ref());
+                before = Some(cluster.clone());
+                let desired = published.desired.borrow();
+                desired
+                    .as_ref()
+                    .map_or(0, |desired| desired.policy.revision())
+            });
+            if heard.send(answer).is_err() {
+                tracing::debug!(%pod, "nobody waits for the pod's interface any more");
+            }
         }
         let first_at = Instant::now();
         // The node's addresses too: for a moment without them, its pods would not know it.
@@ -207,9 +223,16 @@ pub async fn run(
             |cluster: &Cluster| cluster.is_synced(&kinds) && place.links.borrow().is_some();
         // A list is whole as it comes: a start waits for the last of them, and no longer.
         while before.is_some() || !is_synced(&cluster) {
-            let more = tokio::time::timeout_at(deadline(first_at, debounce), events.recv()).await;
-            let Ok(Some(more)) = more else { break };
-            cluster.apply(announced.fill(more));
+            tokio::select! {
+                more = tokio::time::timeout_at(deadline(first_at, debounce), events.recv()) => {
+                    let Ok(Some(more)) = more else { break };
+                    cluster.apply(announced.fill(more));
+                }
+                Some(announcement) = announcements.recv() => {
+                    waiting = Some(announcement);
+                    break;
+                }
+            }
         }
         let synced = is_synced(&cluster);
         if synced {

@@ -22,7 +22,7 @@ use model::{Kind, KindSet, ObjectKey};
 use model_watch::Source;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -185,6 +185,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (view_tx, view) = watch::channel(ClusterView::default());
     let (applied_tx, applied) = watch::channel(Applied::default());
     let (links_tx, links) = watch::channel(None);
+    let look = Arc::new(Notify::new());
     let (devices_tx, device_list) = watch::channel(None);
     let (fast_path_tx, fast_path_seen) = watch::channel(FastPath::default());
     let (unenforced_tx, unenforced) = watch::channel(Vec::new());
@@ -208,6 +209,7 @@ pub async fn run(config: Config) -> Result<()> {
         desired: desired.clone(),
         applied: applied.clone(),
         devices: device_list,
+        look: Arc::clone(&look),
         unenforced: unenforced.clone(),
         fast_path: fast_path_seen,
         problems: all_problems.clone(),
@@ -336,7 +338,7 @@ pub async fn run(config: Config) -> Result<()> {
         }
     }
     let token = cancel.clone();
-    tasks.spawn(async move { Ok(links::follow(links_tx, token).await?) });
+    tasks.spawn(async move { Ok(links::follow(links_tx, look, token).await?) });
     let (token, checked) = (cancel.clone(), desired.clone());
     tasks.spawn(async move {
         health_check::run(checked, unanswered_tx, token).await;

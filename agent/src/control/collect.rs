@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use agent_abi::counters::TrafficV1;
 use agent_abi::service::{BackendV2, POOL_CLUSTER};
 use model::SourceState;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::egress;
 use super::kernel;
@@ -65,6 +65,8 @@ pub struct Watched {
     pub applied: watch::Receiver<Applied>,
     /// Interfaces.
     pub devices: watch::Receiver<Option<Vec<Device>>>,
+    /// Has them looked at at once.
+    pub look: Arc<Notify>,
     /// Pods that network policy does not reach.
     pub unenforced: watch::Receiver<Vec<Unenforced>>,
     /// What skips the host's stack.

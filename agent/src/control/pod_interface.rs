@@ -50,6 +50,8 @@ async fn prepare(
     announcements: mpsc::Sender<Announcement>,
     request: &Request,
 ) -> Result<Ready, Refusal> {
+    // The plugin is done with the interface; its news may not have come to an end.
+    watched.look.notify_one();
     let stopping = || Reason::NotSynced.because("the agent is stopping");
     let (heard, answer) = oneshot::channel();
     let announcement = Announcement {

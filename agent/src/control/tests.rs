@@ -279,6 +279,7 @@ fn watched(pins: &std::path::Path) -> Watched {
         desired: watch::channel(None).1,
         applied: watch::channel(Applied::default()).1,
         devices: watch::channel(None).1,
+        look: Arc::default(),
         unenforced: watch::channel(Vec::new()).1,
         fast_path: watch::channel(FastPath::default()).1,
         problems: watch::channel(Arc::default()).1,

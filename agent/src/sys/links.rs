@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -22,7 +23,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -92,12 +93,13 @@ pub enum LinksError {
     Closed,
 }
 
-/// Publishes the interfaces at every change until `cancel`.
+/// Publishes the interfaces at every change until `cancel`, and at once where `look` says so.
 ///
 /// # Errors
 /// Where netlink fails; the last list stays published.
 pub async fn follow(
     links: watch::Sender<Option<Vec<Link>>>,
+    look: Arc<Notify>,
     cancel: CancellationToken,
 ) -> Result<(), LinksError> {
     let groups = [
@@ -120,11 +122,19 @@ pub async fn follow(
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             next = news.next() => if next.is_none() { return Err(LinksError::Closed) },
+            () = look.notified() => continue,
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
         let latest = Instant::now() + LONGEST;
         let soon = || (Instant::now() + QUIET).min(latest);
-        while let Ok(Some(_)) = tokio::time::timeout_at(soon(), news.next()).await {}
+        loop {
+            tokio::select! {
+                more = tokio::time::timeout_at(soon(), news.next()) => {
+                    let Ok(Some(_)) = more else { break };
+                }
+                () = look.notified() => break,
+            }
+        }
     }
 }
 

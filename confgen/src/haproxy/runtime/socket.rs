@@ -303,8 +303,9 @@ impl Conversation {
         let read = async {
             let mut answers = Vec::new();
             let mut buffer = [0; 16_384];
+            let mut searched = 0;
             while answers.len() < lines.len() {
-                while let Some(answer) = take_answer(received) {
+                while let Some(answer) = take_answer(received, &mut searched) {
                     answers.push(answer);
                 }
                 if answers.len() >= lines.len() {
@@ -325,11 +326,16 @@ impl Conversation {
     }
 }
 
-/// Takes the first whole answer, without its prompt and those of a payload's lines (`+ `).
-fn take_answer(received: &mut Vec<u8>) -> Option<String> {
-    let end = received
+/// Takes the first whole answer, without its prompt and those of a payload's lines (`+ `). In the first
+/// `searched` bytes none ends: an answer about ten thousand servers comes in hundreds of parts.
+fn take_answer(received: &mut Vec<u8>, searched: &mut usize) -> Option<String> {
+    let from = searched.saturating_sub(PROMPT.len() - 1);
+    let fresh = received.get(from..).unwrap_or_default();
+    let found = fresh
         .windows(PROMPT.len())
-        .position(|window| window == PROMPT)?;
+        .position(|window| window == PROMPT);
+    *searched = if found.is_some() { 0 } else { received.len() };
+    let end = from + found?;
     let answer: Vec<u8> = received.drain(..end + PROMPT.len()).collect();
     let text = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).into_owned();
     let mut text = text.as_str();
@@ -347,11 +353,22 @@ mod tests {
     fn answers_are_told_apart() {
         let mut received = b"\n> + + Success!\n\n> Server deleted.\n> 1\n# x".to_vec();
         let mut answers = Vec::new();
-        while let Some(answer) = take_answer(&mut received) {
+        while let Some(answer) = take_answer(&mut received, &mut 0) {
             answers.push(answer);
         }
         assert_eq!(answers, ["", "Success!\n", "Server deleted."]);
         assert_eq!(received, b"1\n# x");
+    }
+
+    #[test]
+    fn an_answer_may_come_byte_by_byte() {
+        let (mut received, mut searched, mut answers) = (Vec::new(), 0, Vec::new());
+        for byte in b"\n> + + Success!\n\n> Server deleted.\n> 1\n# x" {
+            received.push(*byte);
+            answers.extend(take_answer(&mut received, &mut searched));
+        }
+        assert_eq!(answers, ["", "Success!\n", "Server deleted."]);
+        assert_eq!((received.as_slice(), searched), (&b"1\n# x"[..], 5));
     }
 
     #[test]

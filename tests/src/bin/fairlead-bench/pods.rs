@@ -1,9 +1,10 @@
-//! Pods' network: how fast it is ([`traffic`]), and how long a runtime waits for it: `fairlead-cni` against the reference `bridge` with
-//! `host-local`, in turns.
+//! Pods' network: how fast it is ([`traffic`]), and how long a runtime waits for it: `fairlead-cni`
+//! against the reference `bridge` with `host-local`, in turns.
 //!
 //! With IPv4 alone, since `bridge` waits for the detection of duplicate IPv6 addresses; that of
-//! `fairlead-cni` with both families is shown beside.
+//! `fairlead-cni` with both families is shown beside, and with an agent that it waits for ([`beside`]).
 
+mod beside;
 mod traffic;
 mod wiring;
 
@@ -12,12 +13,13 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
-use ::tests::harness::{CniNode, cni_program, reference_plugin};
+use ::tests::harness::{CniNode, Outcome, cni_program, reference_plugin};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::figure::{Figure, Figures, median};
+use beside::Beside;
 
 /// Pods of a round, one after the other and all at once.
 const PODS: usize = 50;
@@ -49,12 +51,13 @@ impl fmt::Display for Part {
     }
 }
 
-/// Plugins and their configuration on a node of their own.
+/// Runs a command for a container.
+type Run = Box<dyn Fn(&'static str, &str) -> Result<Outcome> + Sync>;
+
+/// Plugins on a node of their own.
 struct Candidate {
     name: &'static str,
-    node: CniNode,
-    program: PathBuf,
-    config: Value,
+    run: Run,
     /// Medians and 99th percentiles of each round.
     rounds: Vec<[f64; 8]>,
 }
@@ -86,12 +89,18 @@ fn measure_plugin(rounds: u32, figures: &mut Figures) -> Result<()> {
     let ours = |name, ranges: &[&str]| {
         let node = CniNode::new()?;
         let config = node.config(&json!({"ranges": ranges}))?;
-        Candidate::new(name, node, cni_program()?, config)
+        Candidate::alone(name, node, cni_program()?, config)
     };
+    let beside = Beside::start(&containers())?;
     let mut candidates = [
         ours("fairlead", &["10.244.0.0/20"])?,
         bridge()?,
         ours("fairlead, both families", &["10.244.0.0/20", "fd00::/64"])?,
+        Candidate {
+            name: "fairlead, both families and policy in force",
+            run: Box::new(move |command, pod| beside.run(command, pod)),
+            rounds: Vec::new(),
+        },
     ];
     // The first round warms caches and is not counted.
     for round in 0..=rounds {
@@ -102,7 +111,7 @@ fn measure_plugin(rounds: u32, figures: &mut Figures) -> Result<()> {
             }
         }
     }
-    let [fairlead, bridge, _] = &candidates;
+    let [fairlead, bridge, ..] = &candidates;
     for (index, measure) in MEASURES.iter().enumerate() {
         for candidate in &candidates {
             let figure = Figure::less(
@@ -139,17 +148,17 @@ fn bridge() -> Result<Candidate> {
             "dataDir": node.directory().join("host-local"),
         },
     });
-    Candidate::new("bridge", node, reference_plugin("bridge")?, config)
+    Candidate::alone("bridge", node, reference_plugin("bridge")?, config)
 }
 
 impl Candidate {
-    fn new(name: &'static str, node: CniNode, program: PathBuf, config: Value) -> Result<Self> {
+    fn alone(name: &'static str, node: CniNode, program: PathBuf, config: Value) -> Result<Self> {
         node.create(&containers())?;
         Ok(Self {
             name,
-            node,
-            program,
-            config,
+            run: Box::new(move |command, container| {
+                node.run(&program, &node.call(command, container), &config)
+            }),
             rounds: Vec::new(),
         })
     }
@@ -183,9 +192,8 @@ impl Candidate {
 
     /// Milliseconds of one invocation, from the start of its process to its end.
     fn time(&self, command: &'static str, container: &str) -> Result<f64> {
-        let call = self.node.call(command, container);
         let began = Instant::now();
-        let outcome = self.node.run(&self.program, &call, &self.config);
+        let outcome = (self.run)(command, container);
         let took = began.elapsed();
         let outcome = outcome.with_context(|| format!("{}: {command}", self.name))?;
         ensure!(

@@ -38,9 +38,11 @@ fn leases_of_pods_that_are_gone_are_freed_when_the_agent_starts() {
     })
     .unwrap();
     assert_eq!(names().len(), 2, "{:?}", names());
-    let log = fs::read_to_string(network.lab.directory().join("node1/agent.log")).unwrap();
-    assert!(
-        log.contains("10.244.1.71") && !log.contains("10.244.1.72"),
-        "{log}"
-    );
+    // The log says so after it is done.
+    let log = || fs::read_to_string(network.lab.directory().join("node1/agent.log"));
+    eventually("the log tells of the lease", || {
+        Ok(log()?.contains("10.244.1.71").then_some(()))
+    })
+    .unwrap();
+    assert!(!log().unwrap().contains("10.244.1.72"));
 }
