@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::edge::value::Id;
 
@@ -9,7 +10,7 @@ use crate::edge::value::Id;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
     /// By name relative to the output's directory; names are ours, never a tenant's text.
-    pub files: BTreeMap<String, File>,
+    pub files: BTreeMap<String, Arc<File>>,
     /// The file that the proxy is started with.
     pub main: String,
     /// Hash of every file but for what changes without a reload; the proxy tells it when asked.

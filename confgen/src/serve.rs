@@ -22,7 +22,7 @@ use following::Following;
 use saved::SavedPlan;
 pub use world::World;
 
-use crate::apply::applier::{Applier, Input, Output, Sources};
+use crate::apply::applier::{Applier, Input, Output, Sources, Successor};
 use crate::apply::partly::with_servers_of;
 use crate::apply::status::Status;
 use crate::config::Settings;
@@ -195,7 +195,7 @@ async fn until_live(statuses: &Statuses, patience: Duration) -> Result<()> {
 }
 
 fn sources(renderer: Arc<Renderer>, is_forced: bool) -> Sources<World> {
-    let also = Arc::clone(&renderer);
+    let (updates, also) = (Arc::clone(&renderer), Arc::clone(&renderer));
     Sources {
         compile: Box::new(move |world: &World, without| {
             let plan = world.plan(without);
@@ -207,10 +207,17 @@ fn sources(renderer: Arc<Renderer>, is_forced: bool) -> Sources<World> {
             }
             Ok(Output { plan, rendered })
         }),
+        update: Box::new(move |world: &World, live| {
+            let update = updates.update(live, &world.plan)?;
+            Some(Successor::of(world.plan.clone(), update))
+        }),
         partly: Box::new(move |world: &World, live, without| {
-            let plan = with_servers_of(live, &world.plan(without))?;
+            let plan = with_servers_of(&live.plan, &world.plan(without))?;
+            if let Some(update) = also.update(live, &plan) {
+                return Some(Successor::of(plan, update));
+            }
             let (rendered, _) = also.render(&plan).ok()?;
-            Some(Output { plan, rendered })
+            Some(Successor::whole(Output { plan, rendered }))
         }),
         version: Box::new(|world: &World, suspect| world.version(suspect)),
         seen: Box::new(move |world: &World, since| world.seen(since, is_forced)),
@@ -218,11 +225,11 @@ fn sources(renderer: Arc<Renderer>, is_forced: bool) -> Sources<World> {
 }
 
 impl World {
-    fn input(&self) -> Input<Self> {
+    fn input(self: &Arc<Self>) -> Input<Self> {
         Input {
             number: self.number,
             is_synced: true,
-            cluster: Arc::new(self.clone()),
+            cluster: Arc::clone(self),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use model::Problem;
 
-use crate::apply::applier::{DriftWatch, Settings};
+use crate::apply::applier::{DriftWatch, Output, Settings};
 use crate::apply::check::Check;
 use crate::apply::files::{Ownership, Place, Store};
 use crate::apply::guard::GuardLimits;
@@ -20,7 +20,7 @@ use crate::config::{self, Haproxy, Nginx, Template};
 use crate::edge::{Defaults, EdgePlan};
 use crate::haproxy::runtime::Socket;
 use crate::output::{Grammar, Rendered};
-use crate::render::OperatorTemplate;
+use crate::render::{OperatorTemplate, Waits};
 use crate::{haproxy, nginx};
 
 /// A runtime command is answered within a millisecond; a proxy that reloads answers later.
@@ -75,6 +75,15 @@ impl Renderer {
                 let date = jiff::Timestamp::now().as_second().to_string();
                 Ok((of_operator(template, file, plan, &date)?, Vec::new()))
             }
+        }
+    }
+
+    /// What a live output becomes with another plan, where servers alone differ and the proxy
+    /// follows without a reload.
+    pub fn update(&self, live: &Output, plan: &EdgePlan) -> Option<haproxy::Update> {
+        match self {
+            Self::Haproxy(options) => haproxy::update(&live.rendered, &live.plan, plan, options),
+            Self::Nginx(_) | Self::Operator { .. } => None,
         }
     }
 
@@ -161,7 +170,7 @@ fn of_operator(
     let plan = Arc::new(plan.clone());
     let output = template.render(&plan, date).map_err(|e| e.to_string())?;
     Ok(Rendered {
-        files: BTreeMap::from([(file.to_owned(), output.file)]),
+        files: BTreeMap::from([(file.to_owned(), Arc::new(output.file))]),
         main: file.to_owned(),
         generation: None,
     })
@@ -202,6 +211,15 @@ fn beside(path: &Path) -> String {
     path.parent().map(shown).unwrap_or_default()
 }
 
+fn waits(defaults: &Defaults) -> Waits {
+    Waits {
+        connect: defaults.connect_timeout,
+        client: defaults.client_timeout,
+        server: defaults.server_timeout,
+        ..Waits::default()
+    }
+}
+
 fn notifier(text: &str) -> Result<Notifier> {
     Notifier::parse(text).with_context(|| format!("notify {text:?}"))
 }
@@ -211,9 +229,7 @@ fn haproxy_renderer(of: &Haproxy, defaults: &Defaults) -> Renderer {
         admin_socket: shown(&of.socket),
         run_directory: beside(&of.socket),
         hard_stop_after: Some(of.hard_stop_after.0),
-        connect_timeout: defaults.connect_timeout,
-        client_timeout: defaults.client_timeout,
-        server_timeout: defaults.server_timeout,
+        waits: waits(defaults),
         ..haproxy::Options::default()
     })
 }
@@ -246,9 +262,7 @@ fn nginx_renderer(of: &Nginx, defaults: &Defaults) -> Renderer {
         temporary_directory: shown(&of.temporary_directory),
         pid_file: shown(&of.pid_file),
         user: of.user.clone(),
-        connect_timeout: defaults.connect_timeout,
-        client_timeout: defaults.client_timeout,
-        server_timeout: defaults.server_timeout,
+        waits: waits(defaults),
         ..own
     })
 }

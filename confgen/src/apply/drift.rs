@@ -53,8 +53,9 @@ pub fn differences(
         .collect();
     for server in live.servers.keys() {
         let is_known = expected.contains_key(server) || leaving.servers.contains_key(server);
-        let is_named = config.contains(&format!("server {} ", server.server));
-        if !is_known && !is_named && backends.contains(server.backend.as_str()) {
+        // Asked last: it reads the whole text.
+        let is_named = || config.contains(&format!("server {} ", server.server));
+        if !is_known && backends.contains(server.backend.as_str()) && !is_named() {
             found.push(format!("server {server} is not of the configuration"));
         }
     }

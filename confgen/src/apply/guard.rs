@@ -10,7 +10,8 @@ use model::{Kind, ObjectKey};
 use serde::Serialize;
 
 use super::files::Extent;
-use crate::edge::{EdgePlan, Listener};
+use crate::edge::value::Id;
+use crate::edge::{Backend, EdgePlan, Listener};
 
 /// What is too much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,15 +91,30 @@ pub fn judge(
         ("servers", servers),
     ] {
         let (before, after) = (things(live), things(next));
-        let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
-        let (removed, unseen) = gone.fold((0, 0), |(removed, unseen), (_, origin)| {
-            let is_seen = seen.objects.contains(origin);
-            (removed + 1, unseen + usize::from(!is_seen))
-        });
-        let unexplained = unseen.saturating_sub(seen.deletions);
-        limits.allow(what, before.len(), removed, unexplained)?;
+        limits.compare(what, before.len(), &before, &after, seen)?;
     }
     Ok(())
+}
+
+/// [`judge`], where nothing but the servers of these backends differs.
+///
+/// # Errors
+/// [`Refusal`] where too much would go unseen.
+pub fn judge_servers(
+    limits: &GuardLimits,
+    live: &EdgePlan,
+    next: &EdgePlan,
+    backends: &[Id],
+    seen: &Seen,
+) -> Result<(), Refusal> {
+    if seen.releases(limits) {
+        return Ok(());
+    }
+    let of = |plan: &EdgePlan| -> Things {
+        let known = backends.iter().filter_map(|id| plan.backends.get(id));
+        known.flat_map(|backend| servers_of(backend)).collect()
+    };
+    limits.compare("servers", count_servers(live), &of(live), &of(next), seen)
 }
 
 /// Compares by numbers alone: what was live before a restart is known by its extent.
@@ -134,6 +150,24 @@ impl Seen {
 }
 
 impl GuardLimits {
+    /// Compares things among which there is all that goes; `there` are all of them.
+    fn compare(
+        &self,
+        what: &'static str,
+        there: usize,
+        before: &Things,
+        after: &Things,
+        seen: &Seen,
+    ) -> Result<(), Refusal> {
+        let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
+        let (removed, unseen) = gone.fold((0, 0), |(removed, unseen), (_, origin)| {
+            let is_seen = seen.objects.contains(origin);
+            (removed + 1, unseen + usize::from(!is_seen))
+        });
+        let unexplained = unseen.saturating_sub(seen.deletions);
+        self.allow(what, there, removed, unexplained)
+    }
+
     fn allow(
         &self,
         what: &'static str,
@@ -162,11 +196,7 @@ impl Extent {
         Self {
             hosts: plan.listeners.values().map(hosts_at).sum(),
             backends: plan.backends.len(),
-            servers: plan
-                .backends
-                .values()
-                .map(|backend| backend.servers.len())
-                .sum(),
+            servers: count_servers(plan),
         }
     }
 }
@@ -226,19 +256,25 @@ fn backends(plan: &EdgePlan) -> Things {
 }
 
 fn servers(plan: &EdgePlan) -> Things {
-    let mut found = Things::new();
-    for (id, backend) in &plan.backends {
-        for server in &backend.servers {
-            // A server is of the Pod or node that it is, where that is known.
-            let origin = match &server.target {
-                Some(target) if target.namespace.is_empty() => (Kind::Node, target.clone()),
-                Some(target) => (Kind::Pod, target.clone()),
-                None => (backend.origin.kind, backend.origin.key.clone()),
-            };
-            found.insert(format!("{id}/{}", server.name), origin);
-        }
-    }
-    found
+    let backends = plan.backends.values();
+    backends.flat_map(|backend| servers_of(backend)).collect()
+}
+
+fn servers_of(backend: &Backend) -> impl Iterator<Item = (String, (Kind, ObjectKey))> {
+    backend.servers.iter().map(|server| {
+        // A server is of the Pod or node that it is, where that is known.
+        let origin = match &server.target {
+            Some(target) if target.namespace.is_empty() => (Kind::Node, target.clone()),
+            Some(target) => (Kind::Pod, target.clone()),
+            None => (backend.origin.kind, backend.origin.key.clone()),
+        };
+        (format!("{}/{}", backend.id, server.name), origin)
+    })
+}
+
+fn count_servers(plan: &EdgePlan) -> usize {
+    let backends = plan.backends.values();
+    backends.map(|backend| backend.servers.len()).sum()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub fn with_servers_of(live: &EdgePlan, next: &EdgePlan) -> Option<EdgePlan> {
         let Some(next) = next.backends.get(id) else {
             continue;
         };
-        if backend.servers == next.servers {
+        if Arc::ptr_eq(backend, next) || backend.servers == next.servers {
             continue;
         }
         let moved = Backend {

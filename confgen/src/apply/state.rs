@@ -8,8 +8,10 @@
 //! ```
 //!
 //! What commands can change is live before it is on disk: a check of ten thousand hosts takes half
-//! a second. The disk follows in a quiet moment; a run that is killed before finds at its next
-//! start that the process is ahead of the files, and reloads.
+//! a second. The disk follows in a quiet moment, beside whatever else changes meanwhile; only what
+//! needs files of its own waits for it, and so does a reload: one that does not take puts back what
+//! is on disk. A run that is killed before finds at its next start that the process is ahead of the
+//! files, and reloads.
 //!
 //! Whatever changes meanwhile is taken up from [`Phase::Idle`], or at once where a reload is still
 //! held back.
@@ -61,7 +63,6 @@ enum Phase {
     Commands {
         is_installed: bool,
     },
-    Save,
     Reload(Vec<Cause>),
     ReadBack {
         before: Seen,
@@ -86,6 +87,8 @@ pub struct Machine {
     since: Option<Instant>,
     /// First and last change that is live and not on disk.
     unsaved: Option<(Instant, Instant)>,
+    /// The state that is on its way to the disk.
+    saving: Option<u64>,
     /// What only a reload does, whatever else is found.
     forced: Option<Cause>,
     status: Status,
@@ -116,6 +119,7 @@ impl Machine {
             working: 0,
             since: None,
             unsaved: None,
+            saving: None,
             forced: None,
             status: Status::default(),
         }
@@ -133,8 +137,8 @@ impl Machine {
 
     /// What to do.
     pub fn next(&mut self, now: Instant) -> Step {
-        if self.phase == Phase::Idle && self.save_due().is_some_and(|due| due <= now) {
-            self.phase = Phase::Save;
+        if self.save_due().is_some_and(|due| due <= now) {
+            return Step::Save;
         }
         if self.may_begin(now)
             && self.is_synced
@@ -148,14 +152,22 @@ impl Machine {
         match &self.phase {
             Phase::Idle => {
                 let due = self.pace.debounce.due().filter(|_| self.is_synced);
-                Step::Wait([due, self.save_due()].into_iter().flatten().min())
+                self.or_save(due)
             }
             Phase::Render => Step::Render,
+            // Two versions are never on their way at once.
+            Phase::Check if self.saving.is_some() => Step::Wait(None),
             Phase::Check => Step::Check,
-            Phase::Install(How::Reload(_)) => self.cleared(Step::Install, now),
+            Phase::Install(How::Reload(_)) => match self.cleared(Step::Install, now) {
+                Step::Wait(until) => self.or_save(until),
+                // A reload that does not take puts back what is on disk: what is live goes there
+                // first.
+                Step::Install if self.saving.is_some() => Step::Wait(None),
+                Step::Install if self.unsaved.is_some() => Step::Save,
+                step => step,
+            },
             Phase::Install(How::Commands(_)) => Step::Install,
             Phase::Commands { .. } => Step::Commands,
-            Phase::Save => Step::Save,
             Phase::Reload(_) => self.cleared(Step::Reload, now),
             Phase::ReadBack { .. } => Step::ReadBack,
             Phase::RollBack(_) => Step::RollBack,
@@ -166,15 +178,23 @@ impl Machine {
             }
             Phase::Failed { until } => {
                 let until = *until;
-                Step::Wait(Some(
-                    self.pace.debounce.due().map_or(until, |due| due.min(until)),
-                ))
+                let until = self.pace.debounce.due().map_or(until, |due| due.min(until));
+                self.or_save(Some(until))
             }
         }
     }
 
+    fn or_save(&self, until: Option<Instant>) -> Step {
+        Step::Wait([until, self.save_due()].into_iter().flatten().min())
+    }
+
+    /// When what is live goes to the disk: not while something else is on its way there.
     fn save_due(&self) -> Option<Instant> {
-        let (first, last) = self.unsaved?;
+        let is_quiet = matches!(
+            &self.phase,
+            Phase::Idle | Phase::Install(How::Reload(_)) | Phase::Failed { .. }
+        );
+        let (first, last) = self.unsaved.filter(|_| is_quiet && self.saving.is_none())?;
         Some((last + SAVE_AFTER).min(first + SAVE_WITHIN))
     }
 
@@ -296,23 +316,30 @@ impl Machine {
             Event::Commanded { is_saved } => {
                 self.status.totals.runtime_changes += 1;
                 self.live(now);
-                let first = self.unsaved.map_or(now, |(first, _)| first);
-                self.unsaved = (!is_saved).then_some((first, now));
+                if is_saved {
+                    self.unsaved = None;
+                } else {
+                    self.not_saved(now);
+                }
             }
             Event::Partly(count) => {
                 self.status.totals.runtime_changes += 1;
                 self.count_commands(count);
+                self.not_saved(now);
+            }
+            Event::Saving => {
+                self.saving = Some(self.status.live);
                 self.unsaved = None;
             }
             Event::Saved => {
-                self.status.checked = self.status.live;
-                self.unsaved = None;
-                self.pace.backoff.succeeded();
-                self.phase = Phase::Idle;
+                // What waits to be reloaded is checked already, and newer.
+                let saved = self.saving.take().unwrap_or_default();
+                self.status.checked = self.status.checked.max(saved);
             }
             Event::Unsaved(why) => {
                 // What is rendered next is compared with what is live, and saved in its turn.
                 self.unsaved = None;
+                self.saving = None;
                 self.failed(why, now);
             }
             Event::CommandRefused(why) => {
@@ -344,13 +371,20 @@ impl Machine {
             Event::RolledBack(result) => self.rolled_back(result, now),
             Event::OldProcesses(count) => self.status.old_processes = count,
             Event::Drifted(what) => {
-                if self.phase == Phase::Idle {
+                let is_on_disk = self.unsaved.is_none() && self.saving.is_none();
+                if self.phase == Phase::Idle && is_on_disk {
                     self.status.totals.repairs += 1;
                     self.phase = Phase::Reload(vec![Cause::of(format!("drift: {what}"))]);
                 }
             }
             Event::Retry => self.pace.debounce.changed(now),
         }
+    }
+
+    /// What is live is not what is on disk.
+    fn not_saved(&mut self, now: Instant) {
+        let first = self.unsaved.map_or(now, |(first, _)| first);
+        self.unsaved = Some((first, now));
     }
 
     fn count_commands(&mut self, count: usize) {

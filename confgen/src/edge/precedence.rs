@@ -1,9 +1,12 @@
-//! Which of several hosts, and which of a host's rules, is asked first (Gateway API).
+//! Which of a host's rules is asked first (Gateway API). Of several hosts, [`HostMatch`]'s order
+//! tells.
+//!
+//! [`HostMatch`]: super::value::HostMatch
 
 use std::cmp::{Ordering, Reverse};
 
 use super::plan::HttpRule;
-use super::value::{HostMatch, PathMatch};
+use super::value::PathMatch;
 
 /// Exact paths, then the longest, then rules with a method, more headers, more parameters, and the
 /// oldest. An expression counts by its length, as in ingress-nginx.
@@ -31,20 +34,4 @@ fn path(path: &PathMatch) -> (bool, Reverse<usize>) {
         PathMatch::Regex(regex) => regex.anchored().len(),
     };
     (!is_exact, Reverse(length))
-}
-
-/// Which of two hosts that take one name is asked: exact, then the longest wildcard, then
-/// expressions in the order of their text, then any.
-pub(super) fn hosts(a: &HostMatch, b: &HostMatch) -> Ordering {
-    let length = |host: &HostMatch| match host {
-        HostMatch::Wildcard(suffix) => Reverse(suffix.as_str().len()),
-        HostMatch::Exact(_) | HostMatch::Regex(_) | HostMatch::Any => Reverse(0),
-    };
-    let rank = |host: &HostMatch| match host {
-        HostMatch::Exact(_) => 0,
-        HostMatch::Wildcard(_) => 1,
-        HostMatch::Regex(_) => 2,
-        HostMatch::Any => 3,
-    };
-    (rank(a), length(a), a).cmp(&(rank(b), length(b), b))
 }

@@ -13,7 +13,7 @@ use super::plan::{
     VirtualHost,
 };
 use super::precedence;
-use super::value::HostMatch;
+use super::value::{HostMatch, Hostname};
 use super::{EdgeConfig, host_claims};
 
 /// What is served, and who is not.
@@ -288,7 +288,8 @@ impl Resolved {
     }
 }
 
-/// A certificate of the owner for a wildcard that takes the host, the closest first.
+/// A certificate of the owner for the wildcard that takes the host. It is looked up, not looked for:
+/// every host without a certificate of its own asks.
 fn covering<'a>(
     hosts: &BTreeMap<&HostMatch, HostClaims<'a>>,
     host: &HostMatch,
@@ -297,14 +298,9 @@ fn covering<'a>(
     let HostMatch::Exact(name) = host else {
         return None;
     };
-    let wildcards = hosts.iter().filter(|(of, _)| match of {
-        // A certificate's wildcard stands for one label (RFC 6125 §6.4.3).
-        HostMatch::Wildcard(suffix) => name
-            .as_str()
-            .split_once('.')
-            .is_some_and(|(_, rest)| rest == suffix.as_str()),
-        HostMatch::Exact(_) | HostMatch::Regex(_) | HostMatch::Any => false,
-    });
-    let mut claims = wildcards.flat_map(|(_, claims)| &claims.tls);
-    claims.find(|claim| claim.owner == *owner).copied()
+    // A certificate's wildcard stands for one label (RFC 6125 §6.4.3).
+    let (_, rest) = name.as_str().split_once('.')?;
+    let wildcard = HostMatch::Wildcard(Hostname::parse(rest).ok()?);
+    let claims = &hosts.get(&&wildcard)?.tls;
+    claims.iter().find(|claim| claim.owner == *owner).copied()
 }

@@ -68,9 +68,7 @@ pub fn simulate<'a>(
                 .and_then(|host| closest(tls.http.hosts.iter(), host));
             match (passed, ended) {
                 // The closer of the two matches, as everywhere.
-                (Some((by, route)), ended)
-                    if ended.is_none_or(|(of, _)| super::precedence::hosts(by, of).is_lt()) =>
-                {
+                (Some((by, route)), ended) if ended.is_none_or(|(of, _)| by < of) => {
                     (Answer::PassedThrough(&route.forward), None)
                 }
                 _ => at(plan, &tls.http, request),
@@ -79,14 +77,13 @@ pub fn simulate<'a>(
     }
 }
 
-/// The host of a listener that takes a name: exact, then the longest wildcard, then expressions in
-/// order, then any.
+/// The host of a listener that takes a name.
 fn closest<'a, T>(
     hosts: impl Iterator<Item = (&'a HostMatch, T)>,
     name: &Hostname,
 ) -> Option<(&'a HostMatch, T)> {
     let takes = hosts.filter(|(host, _)| host.takes(name));
-    takes.min_by(|(a, _), (b, _)| super::precedence::hosts(a, b))
+    takes.min_by_key(|(host, _)| *host)
 }
 
 fn at<'a>(

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::render::{Waits, waits};
+
 /// HAProxy's own settings. Paths are words of letters, digits and `._:/-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -24,18 +26,8 @@ pub struct Options {
     pub group: Option<String>,
     /// Where requests are logged.
     pub log: Log,
-    /// Until a server accepts, and for a free place in its queue.
-    pub connect_timeout: Duration,
-    /// Between two bytes of a client.
-    pub client_timeout: Duration,
-    /// Between two bytes of a server.
-    pub server_timeout: Duration,
-    /// For a whole request's head.
-    pub request_head_timeout: Duration,
-    /// Between two requests of a connection.
-    pub keep_alive_timeout: Duration,
-    /// Between two bytes of an upgraded connection (WebSocket).
-    pub tunnel_timeout: Duration,
+    /// How long it waits.
+    pub waits: Waits,
 }
 
 /// Where requests are logged.
@@ -61,12 +53,7 @@ impl Default for Options {
             user: None,
             group: None,
             log: Log::Stdout,
-            connect_timeout: Duration::from_secs(5),
-            client_timeout: Duration::from_secs(60),
-            server_timeout: Duration::from_secs(60),
-            request_head_timeout: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(60),
-            tunnel_timeout: Duration::from_secs(60 * 60),
+            waits: Waits::default(),
         }
     }
 }
@@ -82,12 +69,8 @@ pub(super) struct View<'a> {
     group: Option<&'a str>,
     syslog: Option<String>,
     logs_to_stdout: bool,
-    connect_ms: u128,
-    client_ms: u128,
-    server_ms: u128,
-    request_head_ms: u128,
-    keep_alive_ms: u128,
-    tunnel_ms: u128,
+    #[serde(flatten)]
+    waits: waits::View,
 }
 
 impl<'a> View<'a> {
@@ -101,12 +84,7 @@ impl<'a> View<'a> {
             user,
             group,
             log,
-            connect_timeout,
-            client_timeout,
-            server_timeout,
-            request_head_timeout,
-            keep_alive_timeout,
-            tunnel_timeout,
+            waits,
         } = options;
         Self {
             admin_socket,
@@ -120,12 +98,7 @@ impl<'a> View<'a> {
                 Log::Off | Log::Stdout => None,
             },
             logs_to_stdout: *log == Log::Stdout,
-            connect_ms: connect_timeout.as_millis(),
-            client_ms: client_timeout.as_millis(),
-            server_ms: server_timeout.as_millis(),
-            request_head_ms: request_head_timeout.as_millis(),
-            keep_alive_ms: keep_alive_timeout.as_millis(),
-            tunnel_ms: tunnel_timeout.as_millis(),
+            waits: waits::View::of(waits),
         }
     }
 }

@@ -4,9 +4,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::edge::value::Id;
-use crate::edge::{EdgePlan, Server};
-use crate::render::{ShapeError, Statement};
+use crate::edge::EdgePlan;
+use crate::render::{ShapeError, Statement, check_listens};
 
 const SECTIONS: [&str; 14] = [
     "global",
@@ -30,21 +29,24 @@ const SECTIONS: [&str; 14] = [
 /// # Errors
 /// [`ShapeError`] at a quote that does not end.
 pub fn statements(text: &str) -> Result<Vec<Statement<'_>>, ShapeError> {
-    let mut statements = Vec::new();
-    for (index, line) in text.split('\n').enumerate() {
-        let words = words(line).map_err(|what| ShapeError::new(index + 1, what))?;
-        let Some(first) = words.first() else {
-            continue;
+    each(text).collect()
+}
+
+/// [`statements`], one at a time: those of ten thousand hosts take 30 MiB.
+fn each(text: &str) -> impl Iterator<Item = Result<Statement<'_>, ShapeError>> {
+    text.split('\n').enumerate().filter_map(|(index, line)| {
+        let words = match words(line) {
+            Ok(words) => words,
+            Err(what) => return Some(Err(ShapeError::new(index + 1, what))),
         };
-        let opens = SECTIONS.contains(&&**first);
-        statements.push(Statement {
+        let opens = SECTIONS.contains(&&**words.first()?);
+        Some(Ok(Statement {
             line: index + 1,
             depth: usize::from(!opens),
             opens,
             words,
-        });
-    }
-    Ok(statements)
+        }))
+    })
 }
 
 fn words(line: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
@@ -119,74 +121,68 @@ pub fn servers(configuration: &str) -> BTreeMap<&str, BTreeMap<&str, &str>> {
 /// are, and where.
 pub(super) fn check(plan: &EdgePlan, text: &str) -> Result<(), ShapeError> {
     let mut listens = BTreeSet::new();
-    let mut servers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let (mut kind, mut section, mut start) = ("", "", 0);
-    let statements = statements(text)?;
-    for statement in &statements {
-        let word = |index: usize| statement.words.get(index).map_or("", |word| &**word);
-        if statement.opens {
-            (kind, section, start) = (word(0), word(1), statement.line);
+    let mut servers = Servers::new();
+    let (mut kind, mut section) = (Cow::Borrowed(""), Cow::Borrowed(""));
+    for statement in each(text) {
+        let Statement {
+            line, opens, words, ..
+        } = statement?;
+        let mut words = words.into_iter();
+        let (first, second) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
+        if opens {
+            (kind, section) = (first.clone(), second.clone());
             let is_ours = matches!(
-                kind,
+                &*kind,
                 "global" | "defaults" | "frontend" | "backend" | "userlist"
             );
             if !is_ours {
                 let what = format!("a section {kind}, which no template of ours has");
-                return Err(ShapeError::new(start, what));
+                return Err(ShapeError::new(line, what));
             }
-            if kind == "backend" && servers.insert(section, Vec::new()).is_some() {
-                return Err(ShapeError::new(start, format!("two sections {section}")));
+            if kind == "backend" && servers.insert(section.clone(), Vec::new()).is_some() {
+                return Err(ShapeError::new(line, format!("two sections {section}")));
             }
         }
-        match (kind, word(0)) {
+        match (&*kind, &*first) {
             // Between frontends of our own.
-            ("frontend", "bind") if word(1).starts_with("unix@") => {}
+            ("frontend", "bind") if second.starts_with("unix@") => {}
             ("frontend", "bind") => {
-                listens.insert(word(1));
+                listens.insert(second);
             }
-            ("backend", "server") => servers.entry(section).or_default().push(word(1)),
+            ("backend", "server") => servers.entry(section.clone()).or_default().push(second),
             (_, "server" | "bind" | "server-template") => {
-                let what = format!("{} in a section {kind}", word(0));
-                return Err(ShapeError::new(statement.line, what));
+                let what = format!("{first} in a section {kind}");
+                return Err(ShapeError::new(line, what));
             }
             _ => {}
         }
     }
-    let expected: BTreeSet<String> = plan
-        .listeners
-        .keys()
-        .copied()
-        .map(super::lower::address)
-        .collect();
-    if !listens
-        .iter()
-        .copied()
-        .eq(expected.iter().map(String::as_str))
-    {
-        let what = format!(
-            "{} addresses are listened on in place of {}",
-            listens.len(),
-            expected.len()
-        );
-        return Err(ShapeError::new(0, what));
-    }
-    let names: BTreeMap<&str, &[Server]> = plan
-        .backends
-        .iter()
-        .map(|(id, backend)| (Id::as_str(id), &*backend.servers))
-        .collect();
-    for (section, found) in servers {
+    let expected = plan.listeners.keys();
+    let listens = listens.iter().map(|address| &**address).collect();
+    check_listens(&listens, expected.map(|listen| listen.to_string()))?;
+    check_servers(plan, &servers)
+}
+
+/// Names of servers, by section.
+pub(super) type Servers<'a> = BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>;
+
+/// Whether sections have their backends' servers.
+pub(super) fn check_servers(plan: &EdgePlan, sections: &Servers<'_>) -> Result<(), ShapeError> {
+    for (section, found) in sections {
         let backend = section.trim_end_matches("__tcp").trim_end_matches("__http");
-        let expected = names.get(backend).copied().unwrap_or_default();
-        let is_all = found
-            .iter()
-            .copied()
-            .eq(expected.iter().map(|server| server.name.as_str()));
+        let backend = plan.backends.get(backend);
+        let expected = backend.map_or(&[][..], |backend| &backend.servers);
+        let names = expected.iter().map(|server| server.name.as_str());
+        let is_all = found.iter().map(|name| &**name).eq(names);
         // Sections of our own have none, or the socket of another frontend.
-        let is_ours = found.is_empty() || (expected.is_empty() && found == ["loopback"]);
+        let is_ours =
+            found.is_empty() || (expected.is_empty() && found == &[Cow::Borrowed("loopback")]);
         if !is_all && !is_ours {
             let what = format!("servers of {section} are not the plan's");
-            return Err(ShapeError::new(start, what));
+            return Err(ShapeError::new(0, what));
         }
     }
     Ok(())

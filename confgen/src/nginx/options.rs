@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::render::{Waits, waits};
+
 /// nginx's own settings. Paths are words of letters, digits and `._:/-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -28,18 +30,8 @@ pub struct Options {
     pub access_log: Option<String>,
     /// When old workers must end after a reload; `None` waits for their last connection.
     pub worker_shutdown_timeout: Option<Duration>,
-    /// Until a server accepts.
-    pub connect_timeout: Duration,
-    /// Between two bytes of a client.
-    pub client_timeout: Duration,
-    /// Between two bytes of a server.
-    pub server_timeout: Duration,
-    /// For a whole request's head.
-    pub request_head_timeout: Duration,
-    /// Between two requests of a connection.
-    pub keep_alive_timeout: Duration,
-    /// Between two bytes of a connection that is passed on.
-    pub tunnel_timeout: Duration,
+    /// How long it waits.
+    pub waits: Waits,
 }
 
 impl Default for Options {
@@ -56,12 +48,7 @@ impl Default for Options {
             access_log: None,
             // Long sessions outlive a reload, but not for ever: old workers pile up otherwise.
             worker_shutdown_timeout: Some(Duration::from_secs(30 * 60)),
-            connect_timeout: Duration::from_secs(5),
-            client_timeout: Duration::from_secs(60),
-            server_timeout: Duration::from_secs(60),
-            request_head_timeout: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(60),
-            tunnel_timeout: Duration::from_secs(60 * 60),
+            waits: Waits::default(),
         }
     }
 }
@@ -80,12 +67,8 @@ pub(super) struct View<'a> {
     error_level: &'static str,
     access_log: Option<&'a str>,
     shutdown_ms: Option<u128>,
-    connect_ms: u128,
-    client_ms: u128,
-    server_ms: u128,
-    request_head_ms: u128,
-    keep_alive_ms: u128,
-    tunnel_ms: u128,
+    #[serde(flatten)]
+    waits: waits::View,
 }
 
 impl<'a> View<'a> {
@@ -101,12 +84,7 @@ impl<'a> View<'a> {
             error_log,
             access_log,
             worker_shutdown_timeout,
-            connect_timeout,
-            client_timeout,
-            server_timeout,
-            request_head_timeout,
-            keep_alive_timeout,
-            tunnel_timeout,
+            waits,
         } = options;
         Self {
             // An edge that passes nothing on runs without the module's package.
@@ -122,12 +100,7 @@ impl<'a> View<'a> {
             error_level: "warn",
             access_log: access_log.as_deref(),
             shutdown_ms: worker_shutdown_timeout.map(|limit| limit.as_millis()),
-            connect_ms: connect_timeout.as_millis(),
-            client_ms: client_timeout.as_millis(),
-            server_ms: server_timeout.as_millis(),
-            request_head_ms: request_head_timeout.as_millis(),
-            keep_alive_ms: keep_alive_timeout.as_millis(),
-            tunnel_ms: tunnel_timeout.as_millis(),
+            waits: waits::View::of(waits),
         }
     }
 }

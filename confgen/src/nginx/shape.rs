@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::edge::EdgePlan;
-use crate::render::{ShapeError, Statement};
+use crate::render::{ShapeError, Statement, check_listens};
 
 /// Blocks within blocks; ours are at most four deep.
 const MAX_DEPTH: usize = 64;
@@ -202,24 +202,8 @@ pub(super) fn check(plan: &EdgePlan, text: &str) -> Result<(), ShapeError> {
             _ => {}
         }
     }
-    let expected: BTreeSet<String> = plan
-        .listeners
-        .keys()
-        .copied()
-        .map(super::lower::address)
-        .collect();
-    if !listens
-        .iter()
-        .copied()
-        .eq(expected.iter().map(String::as_str))
-    {
-        let what = format!(
-            "{} addresses are listened on in place of {}",
-            listens.len(),
-            expected.len()
-        );
-        return Err(ShapeError::new(0, what));
-    }
+    let expected = plan.listeners.keys();
+    check_listens(&listens, expected.map(|listen| listen.to_string()))?;
     let names: BTreeMap<&str, usize> = plan
         .backends
         .iter()

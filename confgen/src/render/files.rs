@@ -1,6 +1,7 @@
 //! Files beside a configuration, named by their content.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::sha256_hex;
 use crate::edge::Certificate;
@@ -9,7 +10,7 @@ use crate::output::{File, Grammar};
 
 /// Files by name.
 #[derive(Debug, Default)]
-pub(crate) struct Files(pub(crate) BTreeMap<String, File>);
+pub(crate) struct Files(pub(crate) BTreeMap<String, Arc<File>>);
 
 impl Files {
     /// A list of lines.
@@ -61,6 +62,6 @@ impl Files {
             grammar,
             is_private,
         };
-        self.0.insert(name, file);
+        self.0.insert(name, Arc::new(file));
     }
 }

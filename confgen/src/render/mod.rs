@@ -9,6 +9,7 @@
 //! through `quote` (one word, as it is) or `literal` (one word, in which the proxy's own variables
 //! are off). There is no way to mark a text as safe. Nothing here touches files or proxies.
 
+mod built_in;
 mod environment;
 mod files;
 mod filters;
@@ -16,20 +17,23 @@ pub(crate) mod grammar;
 mod operator;
 pub mod shape;
 mod source_map;
+pub(crate) mod waits;
 
 use std::sync::Arc;
 
 use model::Problem;
 use ring::digest;
 
+pub(crate) use built_in::{BuiltIn, NO_GENERATION, check_listens, generation_of};
 pub use environment::{RenderError, Template};
 pub(crate) use files::Files;
 pub use grammar::Refusal;
 pub(crate) use grammar::bare;
 pub use operator::{OperatorOutput, OperatorTemplate};
 pub use shape::{ShapeError, Statement};
+pub use waits::Waits;
 
-use crate::edge::value::{Hostname, Id};
+use crate::edge::value::Hostname;
 use crate::output::Rendered;
 
 /// What rendering a plan gives.
@@ -71,10 +75,4 @@ pub(crate) fn sha256_hex(content: &[u8]) -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The name of a generation, of a hash over all of it.
-pub(crate) fn generation_of(hash: digest::Context) -> Id {
-    let text = hex(hash.finish().as_ref());
-    Id::of(&[text.get(..16).unwrap_or_default()])
 }

@@ -169,7 +169,7 @@ mod tests {
             .unwrap();
         let plan = compile(&cluster, &settings.edge);
         assert!(!plan.listeners.is_empty());
-        let world = World::first(cluster, plan, settings.edge.clone());
+        let world = Arc::new(World::first(cluster, plan, settings.edge.clone()));
         let (_worlds, known) = watch::channel(Some(world.input()));
         let held = Status {
             guard: Some("too much would go".to_owned()),

@@ -61,12 +61,12 @@ impl Following {
         }
         cluster.take_changes();
         let plan = world::with_kept(compiler.whole(&cluster).clone(), &source.last);
-        let mut world = World::first(cluster.clone(), plan, edge);
+        let mut world = Arc::new(World::first(cluster.clone(), plan, edge));
         if let Some((planned, renderers)) = &planned {
             planned.verify_cluster(&world.plan, renderers)?;
         }
-        world.tell(&statuses, &problems);
         worlds.send_replace(Some(world.input()));
+        world.tell(&statuses, &problems);
         if planned.is_some() {
             // What comes now is not of the plan.
             cancel.cancelled().await;
@@ -75,7 +75,7 @@ impl Following {
         loop {
             let deletions = tokio::select! {
                 Some(count) = agreements.recv() => {
-                    world = world.confirmed(count);
+                    world = Arc::new(world.confirmed(count));
                     worlds.send_replace(Some(world.input()));
                     continue;
                 }
@@ -90,9 +90,10 @@ impl Following {
             }
             let plan = compiler.update(&cluster, &changes).clone();
             let plan = world::with_kept(plan, &source.last);
-            world = world.next(cluster.clone(), plan, deletions);
-            world.tell(&statuses, &problems);
+            world = Arc::new(world.next(cluster.clone(), plan, deletions));
+            // Proxies first: telling the objects looks at all of them.
             worlds.send_replace(Some(world.input()));
+            world.tell(&statuses, &problems);
         }
     }
 }

@@ -293,7 +293,9 @@ impl Edge {
     pub(crate) fn start(settings: Settings) -> Self {
         let sources = Sources {
             compile: Box::new(|shop: &Shop, without| Ok(shop.output(without))),
-            partly: Box::new(|shop: &Shop, live, without| shop.partly(live, without)),
+            // The shop's configuration is its own, of which nothing renders a part.
+            update: Box::new(|_, _| None),
+            partly: Box::new(|shop: &Shop, live, without| shop.partly(&live.plan, without)),
             version: Box::new(|shop: &Shop, suspect| shop.version(suspect)),
             seen: Box::new(|shop: &Shop, _| Seen {
                 deletions: shop.deletions,

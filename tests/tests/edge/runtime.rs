@@ -172,8 +172,13 @@ async fn endpoints_do_not_wait_for_a_reload_that_the_budget_holds() {
     assert_eq!(request(lab.port, "other.example").unwrap().0, 404);
 
     // Who starts the proxy anew meanwhile starts it with the endpoints of now.
-    let text = read(&lab.path("files/current/main.cfg"));
-    assert!(text.contains(&format!("server s2 127.0.0.1:{a}")), "{text}");
+    let is_saved = || {
+        let text = read(&lab.path("files/current/main.cfg"));
+        text.contains(&format!("server s2 127.0.0.1:{a}"))
+            .then_some(text)
+    };
+    let text = poll(PATIENCE, is_saved).unwrap();
+    assert_eq!(edge.status().totals.reloads(), 1);
     assert!(!text.contains(id("other").as_str()), "{text}");
     edge.stop().await;
 

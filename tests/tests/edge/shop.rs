@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use confgen::apply::applier::Output;
+use confgen::apply::applier::{Output, Successor};
 use confgen::apply::bisect::Suspect;
 use confgen::edge::value::Id;
 use confgen::edge::{
@@ -71,11 +71,11 @@ impl Shop {
     }
 
     /// The Services that a plan has, with the servers of now.
-    pub(crate) fn partly(&self, live: &EdgePlan, without: &BTreeSet<Suspect>) -> Option<Output> {
+    pub(crate) fn partly(&self, live: &EdgePlan, without: &BTreeSet<Suspect>) -> Option<Successor> {
         let mut shop = self.clone();
         shop.services
             .retain(|name, _| live.backends.contains_key(&id(name)));
-        Some(shop.output(without))
+        Some(Successor::whole(shop.output(without)))
     }
 
     pub(crate) fn output(&self, without: &BTreeSet<Suspect>) -> Output {
@@ -93,7 +93,7 @@ impl Shop {
                 grammar,
                 is_private,
             };
-            files.insert(name.to_owned(), file);
+            files.insert(name.to_owned(), Arc::new(file));
         };
         for (name, pem) in &self.certificates {
             add(name, Grammar::Pem, pem.clone(), true);

@@ -1,6 +1,6 @@
 //! Which objects a failed check is the fault of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::{Applier, Output};
@@ -13,9 +13,13 @@ use crate::edge::{EdgePlan, Listener, Origin};
 impl<C> Applier<C> {
     /// Finds the guilty and leaves them out.
     pub(super) async fn blame(&mut self, output: &Output, message: String) -> Result<(), String> {
+        let good = self.good.as_ref();
+        let known: BTreeSet<Suspect> = good
+            .map(|(_, plan)| suspects(plan).into_iter().collect())
+            .unwrap_or_default();
         let is_steady = |suspect: &Suspect| {
-            let version = self.version(suspect);
-            version.is_some() && version.as_ref() == self.good_versions.get(suspect)
+            let before = good.and_then(|(cluster, _)| (self.sources.version)(cluster, suspect));
+            known.contains(suspect) && before.is_some() && before == self.version(suspect)
         };
         let (steady, changed) = suspects(&output.plan).into_iter().partition(is_steady);
         let mut search = Search::new(steady, changed, message, self.settings.max_checks);
@@ -76,7 +80,7 @@ impl<C> Applier<C> {
 }
 
 /// Every object that asked for something, the oldest first.
-pub(super) fn suspects(plan: &EdgePlan) -> Vec<Suspect> {
+fn suspects(plan: &EdgePlan) -> Vec<Suspect> {
     let mut found: BTreeMap<Suspect, i64> = BTreeMap::new();
     let mut note = |origin: &Origin| {
         let created = origin.created_unix_seconds;

@@ -5,16 +5,17 @@ mod partly;
 mod steps;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch as channel;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::bisect::Suspect;
-use super::check::Check;
+use super::check::{Check, Verdict};
 use super::files::{Candidate, Extent, FilesError, Restored, Store, Stored};
 use super::guard::{self, GuardLimits};
 use super::pace;
@@ -23,6 +24,7 @@ use super::reload::Proxy;
 use super::state::{Event, Machine, Pace, Step};
 use super::status::Status;
 use crate::edge::EdgePlan;
+use crate::haproxy;
 use crate::haproxy::runtime::{Change, Leaving};
 use crate::output::Rendered;
 
@@ -33,6 +35,40 @@ pub struct Output {
     pub plan: EdgePlan,
     /// Its files.
     pub rendered: Rendered,
+}
+
+/// What is to follow a live output.
+#[derive(Debug)]
+pub struct Successor {
+    /// All of it.
+    pub output: Output,
+    /// The sections that differ, where the others are known to be the same.
+    pub sections: Option<haproxy::Moved>,
+}
+
+impl Successor {
+    /// Rendered in full.
+    pub fn whole(output: Output) -> Self {
+        let sections = None;
+        Self { output, sections }
+    }
+
+    /// Of a plan of which servers alone differ.
+    pub fn of(plan: EdgePlan, update: haproxy::Update) -> Self {
+        let haproxy::Update { rendered, moved } = update;
+        Self {
+            output: Output { plan, rendered },
+            sections: Some(moved),
+        }
+    }
+
+    /// Whether its files are those that are live.
+    fn is_as(&self, live: &Output) -> bool {
+        match &self.sections {
+            Some(moved) => moved.before == moved.after,
+            None => live.rendered == self.output.rendered,
+        }
+    }
 }
 
 /// A state of the cluster.
@@ -50,6 +86,8 @@ pub struct Input<C> {
 pub struct Sources<C> {
     /// Compiles and renders without some objects.
     pub compile: Compile<C>,
+    /// What a live output becomes where servers alone changed.
+    pub update: UpdateOf<C>,
     /// What is live with the endpoints of now, for a reload that waits; `None` where that is the
     /// same.
     pub partly: Partly<C>,
@@ -61,8 +99,11 @@ pub struct Sources<C> {
 
 /// See [`Sources::compile`].
 pub type Compile<C> = Box<dyn Fn(&C, &BTreeSet<Suspect>) -> Result<Output, String> + Send + Sync>;
+/// See [`Sources::update`]. `None` where it takes [`Sources::compile`].
+pub type UpdateOf<C> = Box<dyn Fn(&C, &Output) -> Option<Successor> + Send + Sync>;
 /// See [`Sources::partly`].
-pub type Partly<C> = Box<dyn Fn(&C, &EdgePlan, &BTreeSet<Suspect>) -> Option<Output> + Send + Sync>;
+pub type Partly<C> =
+    Box<dyn Fn(&C, &Output, &BTreeSet<Suspect>) -> Option<Successor> + Send + Sync>;
 /// See [`Sources::version`].
 pub type Version<C> = Box<dyn Fn(&C, &Suspect) -> Option<Arc<str>> + Send + Sync>;
 /// See [`Sources::seen`].
@@ -119,9 +160,11 @@ pub struct Applier<C> {
     live_extent: Option<Extent>,
     /// What is being made live.
     next: Option<Prepared>,
+    /// What is on its way to the disk.
+    saving: Option<Saving<C>>,
     leaving: Leaving,
-    /// Objects as they were when the check last passed.
-    good_versions: BTreeMap<Suspect, Arc<str>>,
+    /// What passed the check last: the cluster, and its plan.
+    good: Option<(Arc<C>, EdgePlan)>,
     input: Option<Input<C>>,
     housekeeping: Instant,
     drift_at: Instant,
@@ -133,10 +176,22 @@ pub struct Applier<C> {
 /// What is being made live.
 #[derive(Debug)]
 struct Prepared {
-    output: Output,
+    successor: Successor,
     candidate: Option<Candidate>,
     change: Change,
 }
+
+/// What is being written and checked beside everything else.
+#[derive(Debug)]
+struct Saving<C> {
+    /// The cluster it was made of; `None` where that has changed, and a part of it is not live.
+    cluster: Option<Arc<C>>,
+    output: Arc<Output>,
+    asked: JoinHandle<Asked>,
+}
+
+/// What the check says of what was written, where it was written.
+type Asked = Result<(Candidate, Verdict), String>;
 
 /// Between two looks at servers that leave and at old processes.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -172,8 +227,9 @@ impl<C> Applier<C> {
             live: None,
             live_extent: None,
             next: None,
+            saving: None,
             leaving: Leaving::default(),
-            good_versions: BTreeMap::new(),
+            good: None,
             input: None,
             housekeeping: now,
             drift_at: now,
@@ -206,6 +262,7 @@ impl<C> Applier<C> {
             let sleep = tokio::time::sleep_until(wake.into());
             tokio::select! {
                 () = cancelled.cancelled() => {}
+                asked = steps::written(&mut self.saving) => self.saved(asked).await,
                 changed = inputs.changed() => if changed.is_err() { break },
                 () = sleep => self.keep_house().await,
             }

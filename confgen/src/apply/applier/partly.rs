@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Applier, Output};
-use crate::apply::check::Verdict;
-use crate::apply::files::Candidate;
+use super::{Applier, Successor};
 use crate::apply::reload::Proxy;
 use crate::apply::state::{Event, How};
 use crate::haproxy::runtime::Change;
@@ -19,8 +17,10 @@ impl<C> Applier<C> {
         let Proxy::Haproxy(haproxy) = &self.settings.proxy else {
             return;
         };
-        let Some(output) = self.partly() else { return };
-        let Change::Runtime(commands) = self.change(&output) else {
+        let Some(successor) = self.partly() else {
+            return;
+        };
+        let Change::Runtime(commands) = self.change(&successor) else {
             return;
         };
         if let Err(error) = haproxy.runtime.execute(&commands).await {
@@ -28,47 +28,19 @@ impl<C> Applier<C> {
             tracing::warn!(%error, "endpoints wait for the reload too");
             return;
         }
-        self.note_leaving(&commands, &output);
+        self.note_leaving(&commands, &successor);
         let count = commands.len();
         tracing::info!(
             commands = count,
             "endpoints went before the reload that waits"
         );
-        self.live = Some(output);
+        self.live = Some(successor.output);
         self.tell_live();
         self.machine.on(Event::Partly(count), Instant::now());
-        self.save_partly().await;
     }
 
-    fn partly(&self) -> Option<Output> {
+    fn partly(&self) -> Option<Successor> {
         let (input, live) = (self.input.as_ref()?, self.live.as_ref()?);
-        (self.sources.partly)(&input.cluster, &live.plan, &self.quarantine.without())
-    }
-
-    /// A proxy that is started anew meanwhile has the endpoints of now.
-    async fn save_partly(&mut self) {
-        let Some(live) = self.live.clone() else {
-            return;
-        };
-        let store = &self.settings.store;
-        let saved = match self.ask(&live).await {
-            Ok((candidate, Verdict::Passed(_))) => {
-                let Candidate { manifest, .. } = &candidate;
-                let switched = store.switch(&candidate);
-                let confirmed = switched.and_then(|()| store.confirm(manifest));
-                confirmed
-                    .map(|()| manifest.digest.clone())
-                    .map_err(|error| error.to_string())
-            }
-            Ok((candidate, Verdict::Failed(message))) => {
-                store.discard(&candidate);
-                Err(message)
-            }
-            Err(error) => Err(error),
-        };
-        match saved {
-            Ok(digest) => self.tell_good(&digest),
-            Err(why) => tracing::warn!(%why, "endpoints that went live are not on disk"),
-        }
+        (self.sources.partly)(&input.cluster, live, &self.quarantine.without())
     }
 }

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::blame::suspects;
-use super::{Applier, Output, Prepared};
+use super::{Applier, Asked, Output, Prepared, Saving, Settings, Successor};
 use crate::apply::bisect::Suspect;
 use crate::apply::check::Verdict;
-use crate::apply::files::{Candidate, Extent};
+use crate::apply::files::Extent;
 use crate::apply::guard::{self, Refusal};
 use crate::apply::reload::{Proxy, Seen};
 use crate::apply::state::{Event, How, Step};
 use crate::edge::EdgePlan;
-use crate::haproxy::runtime::{Cause, Change, Command, Image, ServerStatus, changes, options_of};
+use crate::haproxy::runtime::{
+    Cause, Change, Command, Image, ServerStatus, changes, options_of, server_changes,
+};
 
 impl<C> Applier<C> {
     /// Does a step.
@@ -28,7 +29,7 @@ impl<C> Applier<C> {
             Step::Check => self.check().await.unwrap_or_else(Event::Failed),
             Step::Install => self.install(),
             Step::Commands => self.commands().await,
-            Step::Save => self.save().await.unwrap_or_else(Event::Unsaved),
+            Step::Save => self.save(),
             Step::Reload => self.reload().await,
             Step::ReadBack => self.read_back().await,
             Step::RollBack => self.roll_back().await,
@@ -54,117 +55,160 @@ impl<C> Applier<C> {
             tracing::info!("objects that changed are let in again");
         }
         self.quarantine = quarantine;
-        let output = match self.compile(&self.quarantine.without()) {
-            Ok(output) => output,
-            Err(why) => return Event::Failed(why),
+        let successor = match self.update() {
+            Some(successor) => successor,
+            None => match self.compile(&self.quarantine.without()) {
+                Ok(output) => Successor::whole(output),
+                Err(why) => return Event::Failed(why),
+            },
         };
         self.tell_quarantine();
         if let Some(live) = &mut self.live
-            && live.rendered == output.rendered
+            && successor.is_as(live)
         {
-            live.plan = output.plan;
+            live.plan = successor.output.plan;
             self.tell_live();
             return Event::Unchanged;
         }
-        if let Err(refusal) = self.judge(&output) {
+        if let Err(refusal) = self.judge(&successor) {
             tracing::warn!(%refusal, "the shrink guard keeps what is live");
             return Event::Refused(refusal);
         }
-        let change = self.change(&output);
+        let change = self.change(&successor);
         let how = how(&change);
         self.next = Some(Prepared {
-            output,
+            successor,
             candidate: None,
             change,
         });
         Event::Rendered(how)
     }
 
-    fn judge(&self, output: &Output) -> Result<(), Refusal> {
+    /// The way of most changes: servers alone, so nothing is rendered or compared but theirs.
+    fn update(&self) -> Option<Successor> {
+        if !self.quarantine.proofs().is_empty() {
+            return None;
+        }
+        let (input, live) = (self.input.as_ref()?, self.live.as_ref()?);
+        (self.sources.update)(&input.cluster, live)
+    }
+
+    fn judge(&self, successor: &Successor) -> Result<(), Refusal> {
         let live = self.machine.status().live;
         let input = self.input.as_ref();
         let seen = input.map(|input| (self.sources.seen)(&input.cluster, live));
         let seen = seen.unwrap_or_default();
         let limits = &self.settings.guard;
-        match (&self.live, self.live_extent) {
-            // A plan that was taken over from disk is empty; its extent is known.
-            (Some(live), _) if live.plan != EdgePlan::default() => {
-                guard::judge(limits, &live.plan, &output.plan, &seen)
+        let next = &successor.output.plan;
+        match (&self.live, &successor.sections, self.live_extent) {
+            (Some(live), Some(moved), _) => {
+                guard::judge_servers(limits, &live.plan, next, &moved.backends, &seen)
             }
-            (_, Some(extent)) => guard::judge_extent(limits, extent, &output.plan, &seen),
-            (_, None) => Ok(()),
+            // A plan that was taken over from disk is empty; its extent is known.
+            (Some(live), None, _) if live.plan != EdgePlan::default() => {
+                guard::judge(limits, &live.plan, next, &seen)
+            }
+            (_, _, Some(extent)) => guard::judge_extent(limits, extent, next, &seen),
+            (_, _, None) => Ok(()),
         }
     }
 
     async fn check(&mut self) -> Result<Event, String> {
-        let Some(Prepared { mut output, .. }) = self.next.take() else {
+        let Some(Prepared { mut successor, .. }) = self.next.take() else {
             return Err("there is nothing to check".to_owned());
         };
-        let (mut candidate, verdict) = self.ask(&output).await?;
+        let (mut candidate, verdict) = self.ask(&successor.output).await?;
         if let Verdict::Failed(message) = verdict {
             self.machine.status_mut().totals.failed_checks += 1;
             tracing::warn!(%message, "the check fails; looking for the objects to blame");
             self.settings.store.discard(&candidate);
-            self.blame(&output, message).await?;
-            output = self.compile(&self.quarantine.without())?;
+            self.blame(&successor.output, message).await?;
+            successor = Successor::whole(self.compile(&self.quarantine.without())?);
             // A quarantine must not become what the guard is there for.
-            self.judge(&output).map_err(|refusal| refusal.to_string())?;
-            candidate = match self.ask(&output).await? {
+            self.judge(&successor)
+                .map_err(|refusal| refusal.to_string())?;
+            candidate = match self.ask(&successor.output).await? {
                 (candidate, Verdict::Passed(_)) => candidate,
                 (_, Verdict::Failed(message)) => return Err(message),
             };
         }
-        self.passed(&output);
-        let change = self.change(&output);
+        self.passed(&successor.output);
+        // Endpoints may have gone before it meanwhile.
+        successor.sections = None;
+        let change = self.change(&successor);
         let how = how(&change);
         let candidate = Some(candidate);
         self.next = Some(Prepared {
-            output,
+            successor,
             candidate,
             change,
         });
         Ok(Event::Checked(how))
     }
 
-    /// Writes what commands made live. Where the check finds fault with it, the guilty are left out
-    /// of the next render.
-    async fn save(&mut self) -> Result<Event, String> {
-        let Some(live) = self.live.clone() else {
-            return Ok(Event::Saved);
+    /// Begins to write what commands made live.
+    fn save(&mut self) -> Event {
+        if let (Some(live), Some(input)) = (&self.live, &self.input) {
+            let output = Arc::new(live.clone());
+            let (settings, of_task) = (self.settings.clone(), Arc::clone(&output));
+            let is_of_it = input.number == self.machine.status().live;
+            self.saving = Some(Saving {
+                cluster: is_of_it.then(|| Arc::clone(&input.cluster)),
+                output,
+                asked: tokio::spawn(async move { ask(&settings, &of_task).await }),
+            });
+        }
+        Event::Saving
+    }
+
+    /// What was written is switched to. Where the check finds fault with it, the guilty are left
+    /// out of the next render.
+    pub(super) async fn saved(&mut self, asked: Asked) {
+        let Some(saving) = self.saving.take() else {
+            return;
         };
-        match self.ask(&live).await? {
-            (candidate, Verdict::Passed(_)) => {
+        let event = match asked {
+            Ok((candidate, Verdict::Passed(_))) => {
                 let store = &self.settings.store;
                 let switched = store.switch(&candidate);
-                let confirmed = switched.and_then(|()| store.confirm(&candidate.manifest));
-                confirmed.map_err(|error| error.to_string())?;
-                self.tell_good(&candidate.manifest.digest);
-                self.passed(&live);
-                Ok(Event::Saved)
+                match switched.and_then(|()| store.confirm(&candidate.manifest)) {
+                    Ok(()) => {
+                        self.tell_good(&candidate.manifest.digest);
+                        if let Some(cluster) = saving.cluster {
+                            self.good = Some((cluster, saving.output.plan.clone()));
+                        }
+                        Event::Saved
+                    }
+                    Err(error) => Event::Unsaved(error.to_string()),
+                }
             }
-            (candidate, Verdict::Failed(message)) => {
+            Ok((candidate, Verdict::Failed(message))) => {
                 self.machine.status_mut().totals.failed_checks += 1;
                 self.settings.store.discard(&candidate);
-                self.blame(&live, message.clone()).await?;
-                Ok(Event::Unsaved(message))
+                let blamed = self.blame(&saving.output, message.clone()).await;
+                Event::Unsaved(blamed.err().unwrap_or(message))
             }
-        }
+            Err(why) => Event::Unsaved(why),
+        };
+        self.machine.on(event, Instant::now());
     }
 
     /// What passed once is looked at last when something else does not.
     fn passed(&mut self, output: &Output) {
-        self.good_versions = suspects(&output.plan)
-            .into_iter()
-            .filter_map(|suspect| Some((suspect.clone(), self.version(&suspect)?)))
-            .collect();
+        let cluster = self.input.as_ref().map(|input| Arc::clone(&input.cluster));
+        self.good = cluster.map(|cluster| (cluster, output.plan.clone()));
     }
 
-    pub(super) fn change(&self, output: &Output) -> Change {
+    pub(super) fn change(&self, next: &Successor) -> Change {
+        let Successor { output, sections } = next;
         let start = |what: &str| Change::Reload {
             causes: vec![Cause::of(what)],
         };
         match (&self.live, &self.settings.proxy) {
             (None, _) => start("start"),
+            (Some(_), Proxy::Haproxy(_)) if let Some(moved) = sections => {
+                server_changes(moved, &output.plan, &self.leaving)
+            }
             (Some(live), Proxy::Haproxy(_)) => {
                 let old = Image {
                     plan: &live.plan,
@@ -180,24 +224,8 @@ impl<C> Applier<C> {
         }
     }
 
-    pub(super) async fn ask(&self, output: &Output) -> Result<(Candidate, Verdict), String> {
-        let extent = Extent::of(&output.plan);
-        let candidate = self
-            .settings
-            .store
-            .write(&output.rendered, Some(extent))
-            .map_err(|error| error.to_string())?;
-        let check = &self.settings.check;
-        match check
-            .ask(&candidate.main, self.settings.check_timeout)
-            .await
-        {
-            Ok(verdict) => Ok((candidate, verdict)),
-            Err(error) => {
-                self.settings.store.discard(&candidate);
-                Err(format!("the check gave no answer: {error}"))
-            }
-        }
+    pub(super) async fn ask(&self, output: &Output) -> Asked {
+        ask(&self.settings, &Arc::new(output.clone())).await
     }
 
     fn install(&mut self) -> Event {
@@ -229,7 +257,7 @@ impl<C> Applier<C> {
         }
         let commands = commands.to_vec();
         if let Some(next) = self.next.take() {
-            self.note_leaving(&commands, &next.output);
+            self.note_leaving(&commands, &next.successor);
             self.next = Some(next);
         }
         let is_saved = self
@@ -241,11 +269,17 @@ impl<C> Applier<C> {
     }
 
     /// Servers that were put into maintenance leave; those that are wanted again do not.
-    pub(super) fn note_leaving(&mut self, commands: &[Command], next: &Output) {
-        let before = self.live.as_ref().map(text);
-        let options = before.as_deref().map(options_of).unwrap_or_default();
-        let after = text(next);
-        let wanted = options_of(&after);
+    pub(super) fn note_leaving(&mut self, commands: &[Command], next: &Successor) {
+        let (options, wanted) = match &next.sections {
+            Some(moved) => (options_of(&moved.before), options_of(&moved.after)),
+            None => {
+                let before = self.live.as_ref().map(text);
+                (
+                    before.as_deref().map(options_of).unwrap_or_default(),
+                    options_of(&text(&next.output)),
+                )
+            }
+        };
         for command in commands {
             if let Command::SetStatus {
                 server,
@@ -285,7 +319,7 @@ impl<C> Applier<C> {
         let meant = self
             .next
             .as_ref()
-            .map(|next| &next.output)
+            .map(|next| &next.successor.output)
             .or(self.live.as_ref())
             .and_then(|output| output.rendered.generation.as_ref())
             .map(ToString::to_string);
@@ -311,7 +345,9 @@ impl<C> Applier<C> {
     /// The candidate is what the proxy runs.
     fn went_live(&mut self) {
         let Some(Prepared {
-            output, candidate, ..
+            successor,
+            candidate,
+            ..
         }) = self.next.take()
         else {
             return;
@@ -326,7 +362,7 @@ impl<C> Applier<C> {
                 }
             }
         }
-        self.live = Some(output);
+        self.live = Some(successor.output);
         self.tell_live();
     }
 
@@ -339,6 +375,36 @@ impl<C> Applier<C> {
         let status = self.machine.status_mut();
         status.digest = Some(digest.to_owned());
         status.last_good = Some(digest.to_owned());
+    }
+}
+
+/// Writes an output beside what is live, and has it checked.
+async fn ask(settings: &Settings, output: &Arc<Output>) -> Asked {
+    let (store, of_task) = (settings.store.clone(), Arc::clone(output));
+    // It waits for the disk, several times.
+    let written = tokio::task::spawn_blocking(move || {
+        store.write(&of_task.rendered, Some(Extent::of(&of_task.plan)))
+    });
+    let written = written.await.map_err(|error| error.to_string())?;
+    let candidate = written.map_err(|error| error.to_string())?;
+    let checked = settings.check.ask(&candidate.main, settings.check_timeout);
+    match checked.await {
+        Ok(verdict) => Ok((candidate, verdict)),
+        Err(error) => {
+            settings.store.discard(&candidate);
+            Err(format!("the check gave no answer: {error}"))
+        }
+    }
+}
+
+/// What the check says of what is being saved, if anything is.
+pub(super) async fn written<C>(saving: &mut Option<Saving<C>>) -> Asked {
+    match saving {
+        Some(saving) => match (&mut saving.asked).await {
+            Ok(asked) => asked,
+            Err(error) => Err(format!("what is live could not be saved: {error}")),
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is looked after between changes: servers that leave, old processes, drift.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::{Applier, HOUSEKEEPING};
@@ -12,6 +12,9 @@ use crate::haproxy::runtime::{
     Command, entries_of_map, expected_entries, servers_of_state, sessions_of_stat,
 };
 use crate::output::Rendered;
+
+/// Backends that are asked for one by one; all of ten thousand tell 10 MiB.
+const MAX_ASKED: usize = 32;
 
 /// Each is a question on the socket: ten thousand certificates are looked at in turn.
 const CERTIFICATES_A_LOOK: usize = 100;
@@ -31,7 +34,8 @@ impl<C> Applier<C> {
         let Some(watch) = self.settings.drift else {
             return;
         };
-        if now < self.drift_at + watch.interval {
+        // While something is on its way, the disk is behind as it should be.
+        if now < self.drift_at + watch.interval || self.saving.is_some() {
             return;
         }
         self.drift_at = now;
@@ -162,15 +166,20 @@ impl<C> Applier<C> {
         if self.leaving.servers.is_empty() {
             return;
         }
-        // Servers of every proxy, and nothing else.
-        let Ok(answer) = haproxy
-            .runtime
-            .ask(&["show", "stat", "-1", "4", "-1"])
-            .await
-        else {
-            return;
-        };
-        let sessions = sessions_of_stat(&answer);
+        let servers = self.leaving.servers.keys();
+        let mut backends: BTreeSet<&str> = servers.map(|server| server.backend.as_str()).collect();
+        if backends.len() > MAX_ASKED {
+            backends = ["-1"].into();
+        }
+        let mut sessions = BTreeMap::new();
+        for backend in backends {
+            // Servers, and nothing else.
+            let words = ["show", "stat", backend, "4", "-1"];
+            match haproxy.runtime.ask(&words).await {
+                Ok(answer) => sessions.extend(sessions_of_stat(&answer)),
+                Err(_) => return,
+            }
+        }
         let commands = self.leaving.due(&sessions, self.settings.drain, now);
         let refusals = match haproxy.runtime.execute(&commands).await {
             Ok(refusals) => refusals,

@@ -62,16 +62,19 @@ pub fn difference(name: &str, answer: &str, rendered: &Rendered) -> Option<Strin
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::{difference, names, served};
     use crate::output::{File, Grammar, Rendered};
 
     #[test]
     fn served_certificates_are_those_of_lists() {
-        let file = |content: &str, grammar| File {
-            content: content.as_bytes().to_vec(),
-            grammar,
-            is_private: false,
+        let file = |content: &str, grammar| {
+            Arc::new(File {
+                content: content.as_bytes().to_vec(),
+                grammar,
+                is_private: false,
+            })
         };
         let files = BTreeMap::from([
             (

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,7 @@ impl Manifest {
                 grammar: known?.0,
                 is_private: entry.is_private,
             };
-            Some((name.clone(), file))
+            Some((name.clone(), Arc::new(file)))
         };
         let generation = match &self.generation {
             Some(generation) => Some(Id::generated(generation)?),

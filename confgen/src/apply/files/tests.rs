@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -8,10 +9,12 @@ use super::{Manifest, Ownership, Place, Restored, Store, Stored, write};
 use crate::output::{File, Grammar, Rendered};
 
 fn set(files: &[(&str, &str)]) -> Rendered {
-    let file = |content: &str| File {
-        content: content.as_bytes().to_vec(),
-        grammar: Grammar::Plain,
-        is_private: content.contains("KEY"),
+    let file = |content: &str| {
+        Arc::new(File {
+            content: content.as_bytes().to_vec(),
+            grammar: Grammar::Plain,
+            is_private: content.contains("KEY"),
+        })
     };
     Rendered {
         files: files

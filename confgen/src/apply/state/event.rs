@@ -19,7 +19,7 @@ pub enum Step {
     Install,
     /// Say the commands.
     Commands,
-    /// Write what commands made live, check it, and switch to it.
+    /// Begin to write what commands made live, to check it and to switch to it.
     Save,
     /// Tell the proxy to read its files.
     Reload,
@@ -67,7 +67,9 @@ pub enum Event {
     },
     /// So many commands made endpoints live, while a reload waits.
     Partly(usize),
-    /// What is live is on disk.
+    /// What is live is on its way to the disk.
+    Saving,
+    /// What was live when that began is on disk.
     Saved,
     /// It could not be saved, or must not be: some objects are left out from here on.
     Unsaved(String),

@@ -1,5 +1,6 @@
 //! Host names and what they are matched by.
 
+use std::cmp::{Ordering, Reverse};
 use std::fmt;
 use std::sync::Arc;
 
@@ -94,8 +95,8 @@ impl HostRegex {
     }
 }
 
-/// Which hosts a claim is about. The order is that of precedence.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Which hosts a claim is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostMatch {
     /// One host.
     Exact(Hostname),
@@ -105,6 +106,33 @@ pub enum HostMatch {
     Regex(HostRegex),
     /// Every host that nothing else matches.
     Any,
+}
+
+impl Ord for HostMatch {
+    /// That of precedence: of two that take one name, the lesser is asked. Exact, then the longest
+    /// wildcard (Gateway API), then expressions in the order of their text, then any.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |host: &Self| match host {
+            Self::Exact(_) => (0, Reverse(0)),
+            Self::Wildcard(suffix) => (1, Reverse(suffix.as_str().len())),
+            Self::Regex(_) => (2, Reverse(0)),
+            Self::Any => (3, Reverse(0)),
+        };
+        key(self)
+            .cmp(&key(other))
+            .then_with(|| match (self, other) {
+                (Self::Exact(one), Self::Exact(other))
+                | (Self::Wildcard(one), Self::Wildcard(other)) => one.cmp(other),
+                (Self::Regex(one), Self::Regex(other)) => one.cmp(other),
+                _ => Ordering::Equal,
+            })
+    }
+}
+
+impl PartialOrd for HostMatch {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl HostMatch {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use ring::digest;
 
+use crate::edge::Listen;
+
 /// A generated name: a readable part of letters, digits and `_`, and a hash of everything that
 /// tells it from others. Safe in every grammar, as a file's name too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +24,12 @@ impl Id {
     /// A name made of `parts`; `a` and `b/c` differ from `a/b` and `c`.
     pub fn of(parts: &[&str]) -> Self {
         Self::made(&parts.join("_"), parts.iter().map(|part| part.as_bytes()))
+    }
+
+    /// The name of what listens somewhere.
+    pub fn of_listener(kind: &str, listen: Listen) -> String {
+        let (address, port) = (listen.address.to_string(), listen.port.to_string());
+        Self::of(&[kind, &address, &port]).to_string()
     }
 
     /// The name of a content: equal contents have equal names.

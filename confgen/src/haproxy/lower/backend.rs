@@ -23,7 +23,12 @@ impl Lowering<'_> {
         sections.into_values().collect()
     }
 
-    fn section(&mut self, backend: &Backend, mode: Mode, rules: Vec<Processing>) -> Section {
+    pub(super) fn section(
+        &mut self,
+        backend: &Backend,
+        mode: Mode,
+        rules: Vec<Processing>,
+    ) -> Section {
         let is_tcp = mode == Mode::Tcp;
         let options = match self.server_options(backend, is_tcp) {
             Ok(options) => options,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lowering, address, listener_name};
+use super::Lowering;
 use crate::edge::value::{HeaderName, HeaderValue, HostMatch, Id, PathMatch};
 use crate::edge::{Action, HttpListener, HttpRule, Listen, ValueMatch, VirtualHost};
 use crate::haproxy::view::{
@@ -18,7 +18,7 @@ impl<'a> Lowering<'a> {
         tls: Option<Termination>,
     ) -> HttpFrontend {
         let kind = if tls.is_some() { "https" } else { "http" };
-        let name = listener_name(kind, listen);
+        let name = Id::of_listener(kind, listen);
         let maps = format!("maps/{name}");
         let mut choices = Vec::new();
         let mut targets = BTreeSet::new();
@@ -33,7 +33,7 @@ impl<'a> Lowering<'a> {
         let wildcard_labels = self.add_host_maps(&maps, &sites);
         let unknown = self.unknown(&listener.unknown_host);
         let mut frontend = HttpFrontend {
-            address: address(listen),
+            address: listen.to_string(),
             is_v6_only: listen.address.is_ipv6(),
             accepts_proxy: listener.accepts_proxy_protocol,
             loopback: None,

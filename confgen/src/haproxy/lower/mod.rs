@@ -22,7 +22,7 @@ use model::Problem;
 use super::options::{self, Options};
 use super::view::{Processing, Section, Split, Userlist, View};
 use crate::edge::value::{HostMatch, Id};
-use crate::edge::{EdgePlan, Listen, Listener, Origin};
+use crate::edge::{Backend, EdgePlan, Listener, Origin};
 use crate::render::Files;
 
 /// Labels of wildcards that are always looked for, so that most new ones need no reload.
@@ -60,22 +60,15 @@ struct Lowering<'a> {
     rest: BTreeMap<String, String>,
 }
 
+/// The sections that a backend may have, with its servers and without what its rules do there.
+pub(super) fn sections_of(plan: &EdgePlan, options: &Options, backend: &Backend) -> [Section; 2] {
+    let mut lowering = Lowering::new(plan, options);
+    [Mode::Http, Mode::Tcp].map(|mode| lowering.section(backend, mode, Vec::new()))
+}
+
 /// Lowers a plan.
 pub(super) fn lower<'a>(plan: &'a EdgePlan, options: &'a Options) -> Lowered<'a> {
-    let mut lowering = Lowering {
-        plan,
-        options,
-        files: Files::default(),
-        problems: Vec::new(),
-        userlists: Vec::new(),
-        used: BTreeMap::new(),
-        answers: BTreeMap::new(),
-        splits: BTreeMap::new(),
-        paths: BTreeMap::new(),
-        prefixes: BTreeMap::new(),
-        rules: BTreeMap::new(),
-        rest: BTreeMap::new(),
-    };
+    let mut lowering = Lowering::new(plan, options);
     let mut view = View {
         options: options::View::of(options),
         generation: String::new(),
@@ -121,15 +114,26 @@ pub(super) fn lower<'a>(plan: &'a EdgePlan, options: &'a Options) -> Lowered<'a>
     }
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(plan: &'a EdgePlan, options: &'a Options) -> Self {
+        Self {
+            plan,
+            options,
+            files: Files::default(),
+            problems: Vec::new(),
+            userlists: Vec::new(),
+            used: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            splits: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            rest: BTreeMap::new(),
+        }
+    }
+
     fn problem(&mut self, origin: &Origin, message: impl Into<String>, effect: &str) {
-        self.problems.push(Problem::new(
-            origin.kind,
-            origin.key.clone(),
-            &*origin.field,
-            message,
-            effect,
-        ));
+        self.problems.push(origin.problem(message, effect));
     }
 
     /// Maps of what hosts lead to, in order of precedence; also the numbers of labels that
@@ -168,15 +172,6 @@ impl Lowering<'_> {
     }
 }
 
-/// An address as `bind` and `server` read it.
-pub(super) fn address(listen: Listen) -> String {
-    socket(listen.address, listen.port.get())
-}
-
 fn socket(address: std::net::IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(address, port).to_string()
-}
-
-fn listener_name(kind: &str, listen: Listen) -> String {
-    Id::of(&[kind, &listen.address.to_string(), &listen.port.to_string()]).to_string()
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lowering, Mode, address, listener_name};
-use crate::edge::value::{HostMatch, Hostname};
+use super::{Lowering, Mode};
+use crate::edge::value::{HostMatch, Hostname, Id};
 use crate::edge::{HostTls, Listen, TcpListener, TlsListener};
 use crate::haproxy::files::CertificateLine;
 use crate::haproxy::view::{Processing, Section, TcpFrontend, Termination, TlsFrontend, View};
@@ -16,9 +16,9 @@ impl<'a> Lowering<'a> {
             view.http.push(http);
             return;
         }
-        let name = listener_name("tls", listen);
+        let name = Id::of_listener("tls", listen);
         let socket = format!("{}/{name}.sock", self.options.run_directory);
-        let terminate = listener_name("terminate", listen);
+        let terminate = Id::of_listener("terminate", listen);
         self.answers.insert(
             terminate.clone(),
             Section {
@@ -48,25 +48,22 @@ impl<'a> Lowering<'a> {
         let maps = format!("maps/{name}");
         let mut targets = BTreeSet::new();
         let mut hosts = Vec::new();
-        for (host, route) in &listener.passthrough {
-            let target = self.forward(&route.forward, Mode::Tcp, &Processing::default());
-            targets.insert(target.clone());
+        for (host, route) in listener.hosts() {
+            let target = match route {
+                Some(route) => {
+                    let target = self.forward(&route.forward, Mode::Tcp, &Processing::default());
+                    targets.insert(target.clone());
+                    target
+                }
+                None => terminate.clone(),
+            };
             hosts.push((host, target));
         }
-        hosts.extend(
-            listener
-                .http
-                .hosts
-                .keys()
-                .map(|host| (host, terminate.clone())),
-        );
-        // Both kinds of hosts in one order: an exact name goes before another's wildcard.
-        hosts.sort_by_key(|(host, _)| *host);
         let wildcard_labels = self.add_host_maps(&maps, &hosts);
         let any = hosts.iter().find(|(host, _)| **host == HostMatch::Any);
         TlsFrontend {
             name,
-            address: address(listen),
+            address: listen.to_string(),
             is_v6_only: listen.address.is_ipv6(),
             accepts_proxy: false,
             maps,
@@ -100,7 +97,7 @@ impl<'a> Lowering<'a> {
                 }
             }
         }
-        let list = format!("certificates/{}.list", listener_name("https", listen));
+        let list = format!("certificates/{}.list", Id::of_listener("https", listen));
         self.files.add_certificate_list(&list, &lines);
         Termination {
             list,
@@ -151,8 +148,8 @@ impl<'a> Lowering<'a> {
         let target = self.forward(&listener.forward, Mode::Tcp, &Processing::default());
         let splits = self.splits_among(&BTreeSet::from([target.clone()]));
         TcpFrontend {
-            name: listener_name("tcp", listen),
-            address: address(listen),
+            name: Id::of_listener("tcp", listen),
+            address: listen.to_string(),
             is_v6_only: listen.address.is_ipv6(),
             accepts_proxy: listener.accepts_proxy_protocol,
             // The last part of a split takes every roll that is left.

@@ -11,6 +11,7 @@ use super::leaving::Leaving;
 use super::lists;
 use super::maps::{self, Uses};
 use crate::edge::{EdgePlan, Listener, Origin, VirtualHost};
+use crate::haproxy::Moved;
 use crate::output::{Grammar, Rendered};
 
 /// What is to be live: the files, and the plan they were rendered of.
@@ -135,6 +136,32 @@ pub fn changes(old: Image<'_>, new: Image<'_>, leaving: &Leaving) -> Change {
     }
 }
 
+/// Compares sections of which only servers may differ, as [`changes`] does with all of them.
+pub fn server_changes(moved: &Moved, new: &EdgePlan, leaving: &Leaving) -> Change {
+    let Moved { before, after, .. } = moved;
+    if before == after {
+        return Change::Nothing;
+    }
+    let (was, is) = (Config::parse(before), Config::parse(after));
+    let (mut commands, mut removals, mut causes) = (Vec::new(), Vec::new(), Vec::new());
+    servers(
+        &was,
+        &is,
+        new,
+        leaving,
+        &mut commands,
+        &mut removals,
+        &mut causes,
+    );
+    if causes.is_empty() {
+        commands.extend(removals);
+        Change::Runtime(commands)
+    } else {
+        causes.truncate(MAX_CAUSES);
+        Change::Reload { causes }
+    }
+}
+
 fn main(rendered: &Rendered) -> Option<&str> {
     str::from_utf8(&rendered.files.get(&rendered.main)?.content).ok()
 }
@@ -227,9 +254,7 @@ fn differing_words(was: &[&str], is: &[&str]) -> String {
 }
 
 fn origin_of<'a>(plan: &'a EdgePlan, name: &str) -> Option<&'a Origin> {
-    let mut backends = plan.backends.iter();
-    let (_, backend) = backends.find(|(id, _)| id.as_str() == name)?;
-    Some(&backend.origin)
+    Some(&plan.backends.get(name)?.origin)
 }
 
 /// Hosts whose rules differ, with the object of the first rule that does.

@@ -1,6 +1,7 @@
 //! How the certificates became others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::command::Command;
 use super::maps::Uses;
@@ -16,7 +17,7 @@ pub(super) struct Certificates {
     pub(super) reloads: Vec<String>,
 }
 
-type Files = BTreeMap<String, File>;
+type Files = BTreeMap<String, Arc<File>>;
 
 /// What makes the certificates of `old` those of `new`.
 pub(super) fn changes(old: &Files, new: &Files, uses: &Uses) -> Certificates {
@@ -98,7 +99,7 @@ fn list_changes(list: &str, old: &[&str], new: &[&str], found: &mut Certificates
         }));
 }
 
-fn pems(files: &Files) -> impl Iterator<Item = (&String, &File)> {
+fn pems(files: &Files) -> impl Iterator<Item = (&String, &Arc<File>)> {
     files
         .iter()
         .filter(|(_, file)| file.grammar == Grammar::Pem)

@@ -1,6 +1,7 @@
 //! How a map's file became another one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::command::Command;
 
@@ -78,7 +79,7 @@ pub(super) fn entries(text: &str) -> Vec<(&str, &str)> {
 /// comparing with [`super::entries_of_map`].
 pub fn expected_entries(
     config: &str,
-    files: &BTreeMap<String, crate::output::File>,
+    files: &BTreeMap<String, Arc<crate::output::File>>,
 ) -> BTreeMap<String, Vec<(String, String)>> {
     let uses = Uses::of(config);
     let maps = uses.maps.into_keys().filter_map(|map| {

@@ -24,7 +24,7 @@ mod tests;
 pub use answer::{LiveServer, entries_of_map, servers_of_state, sessions_of_stat};
 pub(crate) use answer::{info, processes};
 pub(crate) use changes::options_of;
-pub use changes::{Cause, Change, Image, changes};
+pub use changes::{Cause, Change, Image, changes, server_changes};
 pub use command::{Command, ServerRef, ServerStatus, Unsafe};
 pub use config::expected_servers;
 pub use leaving::{Leaving, Left};

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Cause, Change, Command, Image, Leaving, ServerRef, ServerStatus, changes};
@@ -5,10 +6,12 @@ use crate::edge::EdgePlan;
 use crate::output::{File, Grammar, Rendered};
 
 fn rendered(main: &str, others: &[(&str, Grammar, &str)]) -> Rendered {
-    let file = |grammar, content: &str| File {
-        content: content.as_bytes().to_vec(),
-        grammar,
-        is_private: false,
+    let file = |grammar, content: &str| {
+        Arc::new(File {
+            content: content.as_bytes().to_vec(),
+            grammar,
+            is_private: false,
+        })
     };
     let mut files: std::collections::BTreeMap<_, _> = others
         .iter()

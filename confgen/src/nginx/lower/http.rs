@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lowering, address};
+use super::Lowering;
 use crate::edge::value::HostMatch;
 use crate::edge::{HostTls, HttpListener, HttpRule, Listen, VirtualHost};
 use crate::nginx::view::{Body, Location, LocationChoice, Named, ServerBlock};
@@ -27,7 +27,7 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn open(listen: Listen, is_tls: bool, listener: &HttpListener) -> Self {
         Self {
-            listen: address(listen),
+            listen: listen.to_string(),
             is_unix: false,
             is_tls,
             accepts_proxy: listener.accepts_proxy_protocol,

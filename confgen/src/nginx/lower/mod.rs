@@ -18,7 +18,7 @@ use super::view::{
     Addition, Choice, Condition, RedirectPath, ServerBlock, Sources, Split, Stream, Upstream, View,
 };
 use crate::edge::value::Id;
-use crate::edge::{EdgePlan, Listen, Listener, Origin};
+use crate::edge::{EdgePlan, Listener, Origin};
 use crate::render::Files;
 
 /// Bytes of shared memory that a server of an upstream takes, and those of the upstream itself.
@@ -140,13 +140,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn problem(&mut self, origin: &Origin, message: impl Into<String>, effect: &str) {
-        self.problems.push(Problem::new(
-            origin.kind,
-            origin.key.clone(),
-            &*origin.field,
-            message,
-            effect,
-        ));
+        self.problems.push(origin.problem(message, effect));
     }
 
     /// The same of a backend, once.
@@ -161,12 +155,4 @@ impl<'a> Lowering<'a> {
             self.problem(origin, message, effect);
         }
     }
-}
-
-pub(super) fn address(listen: Listen) -> String {
-    std::net::SocketAddr::new(listen.address, listen.port.get()).to_string()
-}
-
-fn listener_name(kind: &str, listen: Listen) -> String {
-    Id::of(&[kind, &listen.address.to_string(), &listen.port.to_string()]).to_string()
 }

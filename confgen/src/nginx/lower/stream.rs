@@ -4,9 +4,9 @@
 //! want it and others do not. So every destination has a socket of its own, which is spoken to
 //! with it, and behind it a server that knows what its destination wants.
 
+use super::Lowering;
 use super::http::{Place, port};
 use super::upstream::FAILED;
-use super::{Lowering, address, listener_name};
 use crate::edge::value::{HostMatch, Id};
 use crate::edge::{Backend, Forward, Listen, TcpListener, TlsListener};
 use crate::nginx::view::{SniHost, SniMap, Split, StreamServer};
@@ -14,21 +14,16 @@ use crate::nginx::view::{SniHost, SniMap, Split, StreamServer};
 impl Lowering<'_> {
     /// Passes hosts on by SNI; what is left ends in the servers at the place that is returned.
     pub(super) fn sni(&mut self, listen: Listen, listener: &TlsListener) -> Place {
-        let name = listener_name("tls", listen);
+        let name = Id::of_listener("tls", listen);
         let terminate = format!("{}/{name}.sock", self.options.run_directory);
         let mut default = terminate.clone();
-        let mut hosts = Vec::new();
-        for host in listener.http.hosts.keys() {
-            hosts.push((host, terminate.clone()));
-        }
-        for (host, route) in &listener.passthrough {
-            let socket = self.pass_by_socket(&route.forward);
-            hosts.push((host, socket));
-        }
-        // In order of precedence, of which nginx keeps that of expressions.
-        hosts.sort_by_key(|(host, _)| *host);
         let mut entries = Vec::new();
-        for (host, socket) in hosts {
+        // In order of precedence, of which nginx keeps that of expressions.
+        for (host, route) in listener.hosts() {
+            let socket = match route {
+                Some(route) => self.pass_by_socket(&route.forward),
+                None => terminate.clone(),
+            };
             let (host, is_pattern) = match host {
                 // The backslash is none of the name: it keeps `map` from reading a word of its own.
                 HostMatch::Exact(name) => (format!("\\{name}"), false),
@@ -52,7 +47,7 @@ impl Lowering<'_> {
             hosts: entries,
         });
         self.stream.servers.push(StreamServer {
-            listen: address(listen),
+            listen: listen.to_string(),
             is_unix: false,
             accepts_proxy: listener.http.accepts_proxy_protocol,
             reads_sni: true,
@@ -76,7 +71,7 @@ impl Lowering<'_> {
         };
         let is_one = shares.iter().all(wishes) || !shares.iter().any(wishes);
         let server = StreamServer {
-            listen: address(listen),
+            listen: listen.to_string(),
             accepts_proxy: listener.accepts_proxy_protocol,
             ..StreamServer::default()
         };

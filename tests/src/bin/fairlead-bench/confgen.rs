@@ -28,6 +28,9 @@ use crate::figure::{Figure, Figures};
 
 /// The debounce, which is taken off.
 const QUIET: Duration = Duration::from_millis(100);
+/// Long enough that the disk follows the last change (after 500 ms), and short enough that the next
+/// one comes while that is checked.
+const PAUSE: Duration = Duration::from_millis(550);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `confgen`.
@@ -237,7 +240,7 @@ fn live(size: u32, rounds: u32, figures: &mut Figures) -> Result<()> {
         fs::rename(&next, &changed)?;
         wait(&socket, &wanted)?;
         times.push((began.elapsed().saturating_sub(QUIET)).as_secs_f64() * 1000.0);
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(PAUSE);
     }
     let name = |what: &str| format!("{size} hosts, {what}");
     figures.push(
