@@ -9,6 +9,7 @@ mod caddy;
 mod churn;
 #[cfg(test)]
 mod cluster;
+#[cfg(test)]
 mod conversations;
 #[cfg(test)]
 mod faults;
