@@ -89,6 +89,8 @@ pub struct Machine {
     unsaved: Option<(Instant, Instant)>,
     /// The state that is on its way to the disk.
     saving: Option<u64>,
+    /// Whether what is live could not be saved.
+    behind: bool,
     /// What only a reload does, whatever else is found.
     forced: Option<Cause>,
     status: Status,
@@ -120,6 +122,7 @@ impl Machine {
             since: None,
             unsaved: None,
             saving: None,
+            behind: false,
             forced: None,
             status: Status::default(),
         }
@@ -270,6 +273,10 @@ impl Machine {
                 self.status.checked = self.working;
                 self.status.guard = None;
                 self.live(now);
+                if self.behind {
+                    // Nothing differs, so nothing else would have it saved.
+                    self.not_saved(now);
+                }
             }
             Event::Refused(refusal) => {
                 self.status.rendered = self.working;
@@ -334,12 +341,14 @@ impl Machine {
             Event::Saved => {
                 // What waits to be reloaded is checked already, and newer.
                 let saved = self.saving.take().unwrap_or_default();
+                self.behind = false;
                 self.status.checked = self.status.checked.max(saved);
             }
             Event::Unsaved(why) => {
                 // What is rendered next is compared with what is live, and saved in its turn.
                 self.unsaved = None;
                 self.saving = None;
+                self.behind = true;
                 self.failed(why, now);
             }
             Event::CommandRefused(why) => {
@@ -394,6 +403,7 @@ impl Machine {
     fn reloaded(&mut self, now: Instant) {
         // The process reads what is on disk.
         self.unsaved = None;
+        self.behind = false;
         self.budget.reloaded(now);
         if let Phase::Reload(causes) = &self.phase {
             self.status.totals.reloaded(causes);

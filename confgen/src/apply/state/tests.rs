@@ -161,6 +161,18 @@ fn what_cannot_be_saved_is_rendered_again() {
     machine.on(Event::Unsaved("the check fails".to_owned()), now);
     assert!(machine.status().gap.is_some());
     assert_eq!(machine.next(now + S), Step::Render);
+    // The disk was full, say: nothing else has changed since.
+    let now = now + S;
+    machine.on(Event::Unchanged, now);
+    let now = now + S;
+    assert_eq!(machine.next(now), Step::Save);
+    machine.on(Event::Saving, now);
+    machine.on(Event::Saved, now);
+    machine.on(world(2), now);
+    let now = now + S;
+    assert_eq!(machine.next(now), Step::Render);
+    machine.on(Event::Unchanged, now);
+    assert_eq!(machine.next(now + S), Step::Wait(None));
 }
 
 #[test]
