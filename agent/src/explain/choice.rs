@@ -130,12 +130,7 @@ fn alike(lot: Lot, found: &Found<'_>, members: &Members, steps: &mut Vec<Step>) 
         Lot::Of(number) => number.checked_rem(members.pool.slots),
         Lot::Random | Lot::OfSomePort => None,
     };
-    let backends: Vec<BackendV2> = members
-        .backends
-        .iter()
-        .filter(|(slot, _, _)| chosen.is_none_or(|chosen| *slot == chosen))
-        .map(|(_, _, value)| *value)
-        .collect();
+    let backends = members.at(chosen);
     let (what, follows) = match (members.backends.as_slice(), backends.as_slice()) {
         ([(_, _, only)], _) => ("one endpoint", socket(&only.address, only.port).to_string()),
         (_, [one]) => {
@@ -239,11 +234,7 @@ fn by_weight(
         },
         Lot::Random | Lot::OfSomePort => None,
     };
-    let left: Vec<BackendV2> = backends
-        .iter()
-        .filter(|(slot, _, _)| chosen.is_none_or(|chosen| *slot == chosen))
-        .map(|(_, _, value)| *value)
-        .collect();
+    let left = members.at(chosen);
     let follows = match left.as_slice() {
         [one] => format!(
             "{}: {}",

@@ -26,6 +26,17 @@ pub(super) struct Members {
     pub(super) at_connect: bool,
 }
 
+impl Members {
+    /// Those of a slot; all where none is chosen.
+    pub(super) fn at(&self, chosen: Option<u32>) -> Vec<BackendV2> {
+        let backends = self.backends.iter();
+        backends
+            .filter(|(slot, _, _)| chosen.is_none_or(|chosen| *slot == chosen))
+            .map(|(_, _, value)| *value)
+            .collect()
+    }
+}
+
 /// What comes of looking for a pool.
 pub(super) enum Pooled {
     /// There is somebody.
