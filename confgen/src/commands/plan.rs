@@ -2,19 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
+use super::diff;
 use super::model::{Output, print};
 use super::run::rendered;
 use super::settings::Common;
 use crate::apply::files::Stored;
 use crate::edge::EdgePlan;
 use crate::haproxy::runtime::{Change, Image, Leaving, changes};
-use crate::output::Rendered;
+use crate::output::{File, Grammar, Rendered};
 use crate::serve::saved::{Planned, SavedPlan};
 use crate::targets::{Target, targets};
+
+/// Lines of a file's difference that people are shown.
+const MOST_LINES: usize = 60;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
@@ -43,16 +48,21 @@ impl Plan {
             let known = known.unwrap_or_default();
             let what = changed(target, &known, &next, &plan);
             let files = files(&known, &next);
+            let lines: BTreeMap<&str, String> = files
+                .keys()
+                .map(|name| (name.as_str(), differing(&known, &next, name)))
+                .collect();
             let text = match self.output {
                 Output::Json => format!(
                     "{}\n",
-                    json!({"output": target.name, "files": files, "change": what})
+                    json!({"output": target.name, "files": files, "lines": lines, "change": what})
                 ),
                 Output::Table => {
-                    let lines = files.iter();
-                    let lines = lines
-                        .map(|(name, (less, more))| format!("  {name}  -{less} +{more} lines\n"));
-                    format!("{}: {what}\n{}", target.name, lines.collect::<String>())
+                    let each = files.iter().map(|(name, (less, more))| {
+                        let lines = beginning(lines.get(name.as_str()).map_or("", |l| l));
+                        format!("  {name}  -{less} +{more} lines\n{lines}")
+                    });
+                    format!("{}: {what}\n{}", target.name, each.collect::<String>())
                 }
             };
             saved.note(
@@ -106,6 +116,42 @@ fn changed(target: &Target, known: &Rendered, next: &Rendered, plan: &EdgePlan) 
     }
 }
 
+/// The lines of a file that differ, as [`diff::lines`]; none of one that only its owner may read, but for
+/// HAProxy's configuration: keys are in lists of their own, and hashes of passwords are left out.
+fn differing(known: &Rendered, next: &Rendered, name: &str) -> String {
+    let both = [known, next].map(|rendered| rendered.files.get(name));
+    let is_secret = |file: &&Arc<File>| file.is_private && file.grammar != Grammar::Haproxy;
+    if both.iter().flatten().any(is_secret) {
+        return String::new();
+    }
+    let [old, new] = both.map(|file| {
+        let content = file.map(|file| file.content.as_slice());
+        String::from_utf8_lossy(content.unwrap_or_default())
+    });
+    let lines = diff::lines(&old, &new);
+    let shown = lines
+        .lines()
+        .map(|line| match line.split_once(" password ") {
+            Some((user, _)) => format!("{user} password …\n"),
+            None => format!("{line}\n"),
+        });
+    shown.collect()
+}
+
+/// The first lines of a difference, indented.
+fn beginning(lines: &str) -> String {
+    let mut text: String = lines
+        .lines()
+        .take(MOST_LINES)
+        .map(|line| format!("    {line}\n"))
+        .collect();
+    let more = lines.lines().count().saturating_sub(MOST_LINES);
+    if more > 0 {
+        text += &format!("    … and {more} lines more: --output json has them all\n");
+    }
+    text
+}
+
 /// Lines that go and lines that come, by file.
 fn files(known: &Rendered, next: &Rendered) -> BTreeMap<String, (usize, usize)> {
     let lines = |rendered: &Rendered, name: &str| -> BTreeSet<Vec<u8>> {
@@ -129,7 +175,11 @@ mod tests {
 
     use clap::Parser as _;
 
+    use std::sync::Arc;
+
+    use super::{beginning, differing};
     use crate::commands::{Arguments, run, status_of};
+    use crate::output::{File, Grammar, Rendered};
 
     const SERVICE: &str = "apiVersion: v1\nkind: Endpoints\nmetadata:\n  name: web\n  \
         namespace: shop\n  annotations: {domain: shop.example, proto: http}\n\
@@ -162,6 +212,32 @@ mod tests {
         let all = all.chain(["--config".to_owned(), config]);
         let done = run(Arguments::try_parse_from(all).unwrap()).await;
         done.map_err(|error| (status_of(&error), format!("{error:#}")))
+    }
+
+    #[test]
+    fn lines_are_shown_but_no_secrets_and_not_thousands() {
+        let of = |text: &str| {
+            let kinds = [("haproxy.cfg", Grammar::Haproxy), ("keys", Grammar::Map)];
+            let files = kinds.map(|(name, grammar)| {
+                let file = File {
+                    content: text.into(),
+                    grammar,
+                    is_private: true,
+                };
+                (name.to_owned(), Arc::new(file))
+            });
+            Rendered {
+                files: files.into(),
+                ..Rendered::default()
+            }
+        };
+        let (old, new) = (of("a\nb\n"), of("a\nuser u password h\n"));
+        let shown = "  a\n- b\n+ user u password …\n";
+        assert_eq!(differing(&old, &new, "haproxy.cfg"), shown);
+        assert_eq!(differing(&old, &new, "keys"), "");
+        let shown = beginning(&"+ x\n".repeat(1000));
+        assert_eq!(shown.lines().count(), 61);
+        assert!(shown.ends_with("and 940 lines more: --output json has them all\n"));
     }
 
     #[tokio::test]
