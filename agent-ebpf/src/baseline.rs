@@ -33,7 +33,7 @@ pub(crate) fn baseline(context: TcContext) -> i32 {
 }
 
 /// tc ingress: the same with the connections' own table, which does not fit the processor's cache: of a
-/// packet that nobody has seen before, the look-up waits for memory.
+/// packet that nobody has seen before, the look-up waits for memory, as it does in the programs.
 #[classifier]
 pub(crate) fn baseline_in_memory(context: TcContext) -> i32 {
     if let Some(tuple) = parse(&context) {

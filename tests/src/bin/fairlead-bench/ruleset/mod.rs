@@ -1,6 +1,6 @@
 //! The comparators: the same Services as rulesets, as kube-proxy writes them.
 //!
-//! [`iptables`] and [`nftables`] make the text, [`load`] gives it to the kernel in one transaction.
+//! [`iptables`] and [`nftables`] make the text, [`load`] gives it to the kernel.
 
 pub(crate) mod iptables;
 pub(crate) mod kube_router;
