@@ -12,6 +12,7 @@ mod address;
 mod agent;
 mod cgroup;
 mod cni;
+pub mod driver;
 mod edge_node;
 mod flow;
 mod kernel;

@@ -4,11 +4,8 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use agent::lb::ebpf::attach::{Side, Target};
-use agent::lb::ebpf::programs::{Limits, Programs};
-use agent::lb::ebpf::xdp::Edge;
 use serde_json::json;
-use tests::harness::{Agent, AgentOptions, Lab, Traffic, poll};
+use tests::harness::{Agent, AgentOptions, Traffic, driver, poll};
 
 use crate::cluster::Cluster;
 use crate::cluster::From::Covered;
@@ -21,50 +18,6 @@ const FLAGS: [&str; 4] = [
     "--xdp-devices",
     "eth0,extra,missing",
 ];
-
-/// A veth gives a packet that its other end's driver sends back to nobody, unless it has an XDP
-/// program itself. This one, without Services, passes everything. It stays until the router goes.
-fn make_ready(lab: &Lab) {
-    let pins = lab.bpf_root("node2").join("router");
-    lab.router()
-        .run(|| {
-            let limits = Limits {
-                services: 1,
-                backends: 1,
-                connections: 1,
-                policy: None,
-            };
-            let object = agent::lb::ebpf::OBJECT.unwrap();
-            let mut programs = Programs::load(object, &pins.join("maps"), limits)?;
-            let links = pins.join("links");
-            std::fs::create_dir(&links)?;
-            let socket = rustix::net::socket(
-                rustix::net::AddressFamily::INET,
-                rustix::net::SocketType::DGRAM,
-                None,
-            )?;
-            let target = Target {
-                index: rustix::net::netdevice::name_to_index(socket, "node1")?,
-                name: "node1".into(),
-                side: Side::Uplink,
-            };
-            let mut edge = Edge::new(links);
-            let refused = edge.follow(&mut programs, &[target]);
-            assert!(refused.is_empty(), "{refused:?}");
-            Ok(())
-        })
-        .unwrap();
-}
-
-/// Makes the client compute its checksums. A veth leaves that to the receiver, and what XDP sends
-/// on has lost the note of it; cards have no such notes.
-fn complete_checksums(lab: &Lab) {
-    for program in ["iptables", "ip6tables"] {
-        let rule = "-t mangle -A POSTROUTING -j CHECKSUM --checksum-fill".split(' ');
-        let mut command = lab.place("client").command(program);
-        assert!(command.args(rule).status().unwrap().success(), "{program}");
-    }
-}
 
 /// `eth0` as `ip` shows it.
 fn uplink(cluster: &Cluster) -> String {
@@ -88,8 +41,8 @@ fn sent(cluster: &mut Cluster) -> u64 {
 fn the_driver_sends_packets_on_across_a_restart_and_cleanup_takes_it_back() {
     let service = web().endpoints(&["b1"]);
     let cluster = Cluster::without_agents(AgentOptions::flags(&FLAGS), &[&service]);
-    make_ready(&cluster.lab);
-    complete_checksums(&cluster.lab);
+    driver::let_the_router_receive(&cluster.lab, "node1").unwrap();
+    driver::complete_checksums(&cluster.lab).unwrap();
     let manifests = cluster.lab.manifests();
     manifests
         .edit(&service.file(), |documents| {

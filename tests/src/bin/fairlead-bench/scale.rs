@@ -137,7 +137,7 @@ fn agent((count, endpoints): (u32, u32), starts: u32, rounds: u32) -> Result<See
     let mut running = None;
     for _ in 0..starts {
         drop(running.take());
-        let (agent, took) = cold_start(&lab, &AgentOptions::default())?;
+        let (agent, took) = cold_start(&lab, "node1", &AgentOptions::default())?;
         seen.starts_seconds.push(took.as_secs_f64());
         seen.resident_mebibytes.push(memory(agent.id(), "VmRSS:")?);
         seen.peak_mebibytes.push(memory(agent.id(), "VmHWM:")?);
@@ -176,18 +176,22 @@ fn resident() -> Result<(f64, f64)> {
         source: Some(vec!["--master".to_owned(), server.url()]),
         ..AgentOptions::default()
     };
-    let (agent, _) = cold_start(&lab, &options)?;
+    let (agent, _) = cold_start(&lab, "node1", &options)?;
     // Nothing is left to do.
     settled_operations(&agent)?;
     Ok((memory(agent.id(), "VmRSS:")?, memory(agent.id(), "VmHWM:")?))
 }
 
 /// Starts the agent of the first node with empty tables; how long it took to be ready.
-pub(crate) fn cold_start(lab: &Lab, options: &AgentOptions) -> Result<(Agent, Duration)> {
-    let cleaned = Agent::cleanup(lab, "node1", &[])?;
+pub(crate) fn cold_start(
+    lab: &Lab,
+    node: &str,
+    options: &AgentOptions,
+) -> Result<(Agent, Duration)> {
+    let cleaned = Agent::cleanup(lab, node, &[])?;
     anyhow::ensure!(cleaned.code == Some(0), "cleanup: {}", cleaned.error);
     let begun = Instant::now();
-    let mut agent = Agent::start(lab, "node1", options)?;
+    let mut agent = Agent::start(lab, node, options)?;
     loop {
         match agent.wait_ready() {
             Ok(()) => return Ok((agent, begun.elapsed())),

@@ -28,6 +28,8 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) frontend: SocketAddrV4,
     pub(crate) node_port: Option<u16>,
+    /// An external address, whose clients the backends' nodes answer themselves.
+    pub(crate) direct_return: Option<Ipv4Addr>,
     pub(crate) endpoints: Vec<SocketAddrV4>,
 }
 
@@ -40,6 +42,7 @@ impl Service {
             name: format!("service-{number}"),
             frontend: SocketAddrV4::new(Ipv4Addr::from_bits(0x0a60_0000 + 1 + number), 80),
             node_port: None,
+            direct_return: None,
             endpoints: (0..endpoints)
                 .map(|index| SocketAddrV4::new(endpoint(index), 8080))
                 .collect(),
@@ -91,6 +94,7 @@ fn text(service: &Service) -> String {
         name,
         frontend,
         node_port,
+        direct_return,
         endpoints,
     } = service;
     let target = endpoints
@@ -115,7 +119,7 @@ fn text(service: &Service) -> String {
             })
         })
         .collect();
-    let service = json!({
+    let mut service = json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": "bench"},
@@ -126,6 +130,10 @@ fn text(service: &Service) -> String {
             "ports": [port],
         },
     });
+    if let Some(external) = direct_return {
+        service["spec"]["externalIPs"] = json!([external]);
+        service["metadata"]["annotations"] = json!({"fairlead.io/dsr": "true"});
+    }
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use tests::harness::{Agent, AgentOptions, Builder, Lab, Process};
+use tests::harness::{Agent, AgentOptions, Builder, Lab, Process, driver};
 
 use super::turns::Contender;
 use crate::ruleset::iptables::{self, Variant};
@@ -21,6 +21,8 @@ const STARTS: u32 = 3;
 const INSIDE: u16 = 7000;
 const OUTSIDE: u16 = 7001;
 const NODE_PORT: u16 = 31_000;
+/// Documentation's (RFC 5737).
+const EXTERNAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const CLUSTER_PORT: u16 = 80;
 
 /// What carries a connection to its backend.
@@ -30,6 +32,10 @@ pub(crate) enum Kind {
     Direct,
     /// The agent.
     Fairlead,
+    /// Agents on both nodes, from outside to an external address with direct return.
+    FairleadDsr,
+    /// The same, and the driver sends the packets on.
+    FairleadXdp,
     /// As kube-proxy's mode of that name writes it.
     Iptables,
     /// As kube-proxy's mode of that name writes it.
@@ -37,13 +43,28 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Direct, Self::Fairlead, Self::Iptables, Self::Nftables];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Direct,
+        Self::Fairlead,
+        Self::FairleadDsr,
+        Self::FairleadXdp,
+        Self::Iptables,
+        Self::Nftables,
+    ];
+    /// Those with an agent.
+    pub(crate) const FAIRLEAD: [Self; 3] = [Self::Fairlead, Self::FairleadDsr, Self::FairleadXdp];
+
+    /// Whether it is for clients outside alone.
+    pub(crate) fn is_for_outside(self) -> bool {
+        matches!(self, Self::FairleadDsr | Self::FairleadXdp)
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Fairlead => "fairlead",
+            Self::FairleadDsr => "fairlead-dsr",
+            Self::FairleadXdp => "fairlead-xdp",
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
         }
@@ -61,7 +82,7 @@ pub(crate) struct Engine {
     pub(crate) kind: Kind,
     pub(crate) loads_seconds: Vec<f64>,
     _echo: Process,
-    _agent: Option<Agent>,
+    _agents: Vec<Agent>,
     pub(crate) lab: Lab,
 }
 
@@ -79,9 +100,10 @@ impl Engine {
             echo.args(["--port", &port.to_string()]);
         }
         let echo = Process::listening("echo", &mut echo)?;
-        let services = all(count, v4(&lab, "far")?);
+        let external = kind.is_for_outside().then_some(EXTERNAL);
+        let services = all(count, v4(&lab, "far")?, external);
         let node = lab.place("node1");
-        let mut agent = None;
+        let mut agents = Vec::new();
         let loads_seconds = match kind {
             Kind::Direct => {
                 route_clients_through_the_node(&lab)?;
@@ -89,8 +111,12 @@ impl Engine {
             }
             Kind::Fairlead => {
                 let (running, starts) = start_agent(&lab, &services)?;
-                agent = Some(running);
+                agents.push(running);
                 starts
+            }
+            Kind::FairleadDsr | Kind::FairleadXdp => {
+                agents = start_agents_of_the_edge(&lab, &services, kind)?;
+                Vec::new()
             }
             Kind::Iptables => {
                 vec![iptables::load_all(node, variant, &services)?.as_secs_f64()]
@@ -104,7 +130,7 @@ impl Engine {
             kind,
             loads_seconds,
             _echo: echo,
-            _agent: agent,
+            _agents: agents,
             lab,
         })
     }
@@ -137,7 +163,11 @@ impl Engine {
     pub(crate) fn inside(&self) -> Result<SocketAddr> {
         Ok(match self.kind {
             Kind::Direct => SocketAddr::new(v4(&self.lab, "far")?.into(), INSIDE),
-            Kind::Fairlead | Kind::Iptables | Kind::Nftables => cluster_ip(1).into(),
+            Kind::Fairlead
+            | Kind::FairleadDsr
+            | Kind::FairleadXdp
+            | Kind::Iptables
+            | Kind::Nftables => cluster_ip(1).into(),
         })
     }
 
@@ -145,6 +175,7 @@ impl Engine {
     pub(crate) fn outside(&self) -> Result<SocketAddr> {
         Ok(match self.kind {
             Kind::Direct => SocketAddr::new(v4(&self.lab, "far")?.into(), OUTSIDE),
+            Kind::FairleadDsr | Kind::FairleadXdp => SocketAddr::new(EXTERNAL.into(), CLUSTER_PORT),
             Kind::Fairlead | Kind::Iptables | Kind::Nftables => {
                 SocketAddr::new(v4(&self.lab, "node1")?.into(), NODE_PORT)
             }
@@ -159,11 +190,12 @@ fn cluster_ip(last: u8) -> SocketAddrV4 {
 
 /// `count` Services; the two that are measured are in their middle, where a rule is that is found
 /// after as many others as the average one.
-fn all(count: u32, far: Ipv4Addr) -> Vec<Service> {
-    let measured = |name: &str, last, port, node_port| Service {
+fn all(count: u32, far: Ipv4Addr, external: Option<Ipv4Addr>) -> Vec<Service> {
+    let measured = |name: &str, last, port, node_port: Option<u16>| Service {
         name: name.to_owned(),
         frontend: cluster_ip(last),
         node_port,
+        direct_return: external.filter(|_| node_port.is_some()),
         endpoints: vec![SocketAddrV4::new(far, port)],
     };
     let mut services = services(count.saturating_sub(2), ENDPOINTS);
@@ -186,11 +218,37 @@ fn start_agent(lab: &Lab, services: &[Service]) -> Result<(Agent, Vec<f64>)> {
     let mut running = None;
     for _ in 0..STARTS {
         drop(running.take());
-        let (agent, took) = cold_start(lab, &options)?;
+        let (agent, took) = cold_start(lab, "node1", &options)?;
         starts.push(took.as_secs_f64());
         running = Some(agent);
     }
     Ok((running.context("invariant: it is started")?, starts))
+}
+
+/// Agents on both nodes: the backend's node takes packets out of the tunnel, and answers.
+fn start_agents_of_the_edge(lab: &Lab, services: &[Service], kind: Kind) -> Result<Vec<Agent>> {
+    lab.apply_nodes()?;
+    workload::write(lab.manifests(), services)?;
+    let route = format!("route add {EXTERNAL} via {}\n", v4(lab, "node1")?);
+    lab.router().ip(&route)?;
+    let range = format!("{EXTERNAL}/32");
+    let mut flags = vec![
+        "--run-firewall=false",
+        "--cluster-cidr",
+        POD_NETWORK,
+        "--service-external-ip-range",
+        &range,
+    ];
+    if kind == Kind::FairleadXdp {
+        driver::let_the_router_receive(lab, "node1")?;
+        driver::complete_checksums(lab)?;
+        flags.extend(["--xdp-devices", "eth0"]);
+    }
+    let options = AgentOptions::flags(&flags);
+    ["node1", "node2"]
+        .into_iter()
+        .map(|node| Ok(cold_start(lab, node, &options)?.0))
+        .collect()
 }
 
 /// The direct way from outside, with as many hops as the node port's and the node on it both ways.

@@ -52,6 +52,9 @@ impl fmt::Display for Matrix {
 
 impl fmt::Display for Cell {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.value.is_nan() {
+            return formatter.write_str("-");
+        }
         let decimals = match self.value {
             value if value >= 1000.0 => 0,
             value if value >= 10.0 => 1,

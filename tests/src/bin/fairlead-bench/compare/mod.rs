@@ -2,7 +2,8 @@
 //!
 //! Each engine has a lab of its own with the same wiring, since rules and agent must not share a
 //! node. Only the first node, where the packets meet Services, has an engine: the second one, which
-//! a cluster would make walk its rules as well, speaks for no side.
+//! a cluster would make walk its rules as well, speaks for no side. Direct return is the exception: there
+//! the second node answers, so it has an agent too.
 
 pub(crate) mod engine;
 mod matrix;
@@ -30,7 +31,7 @@ struct Size {
     services: u32,
     /// In the order in which they take turns.
     kinds: Vec<Kind>,
-    /// For each kind but the direct connection.
+    /// For each kind that starts or loads something alone.
     loads: Vec<(Kind, Vec<f64>)>,
     /// For each of [`WAYS`] and each kind a value a round, in nanoseconds.
     ways: Vec<Vec<Vec<f64>>>,
@@ -77,15 +78,27 @@ fn measure_size(services: u32, comparison: &Comparison<'_>) -> Result<Size> {
     let mut ways = Vec::new();
     for way in &WAYS {
         anstream::eprintln!("  {}", way.name);
+        let takes_part = |engine: &Engine| way.is_outside || !engine.kind.is_for_outside();
         let contenders = engines
             .iter()
+            .filter(|engine| takes_part(engine))
             .map(|engine| engine.contender(way.is_outside))
             .collect::<Result<Vec<_>>>()?;
-        ways.push(turns::take(&contenders, way, *rounds).context(way.name)?);
+        let mut taken = turns::take(&contenders, way, *rounds)
+            .context(way.name)?
+            .into_iter();
+        let values = |engine| takes_part(engine).then(|| taken.next()).flatten();
+        ways.push(
+            engines
+                .iter()
+                .map(values)
+                .map(Option::unwrap_or_default)
+                .collect(),
+        );
     }
     let loads = engines
         .iter()
-        .filter(|engine| engine.kind != Kind::Direct)
+        .filter(|engine| !engine.loads_seconds.is_empty())
         .map(|engine| (engine.kind, engine.loads_seconds.clone()))
         .collect();
     Ok(Size {
@@ -102,9 +115,11 @@ fn push_loads(size: &Size, figures: &mut Figures) {
     for (kind, loads) in &size.loads {
         let name = match kind {
             Kind::Fairlead => format!("{services} Services: agent, cold start to ready"),
-            Kind::Direct | Kind::Iptables | Kind::Nftables => {
-                format!("{services} Services: {kind} ruleset loaded")
-            }
+            Kind::Direct
+            | Kind::FairleadDsr
+            | Kind::FairleadXdp
+            | Kind::Iptables
+            | Kind::Nftables => format!("{services} Services: {kind} ruleset loaded"),
         };
         let figure = Figure::less(name, "s", loads.clone());
         let is_bound = *kind == Kind::Fairlead && services == MOST;
@@ -133,6 +148,9 @@ fn push_ways(size: &Size, figures: &mut Figures) {
         let name = |what: &str| format!("{} Services, {}: {what}", size.services, way.name);
         for kind in &size.kinds {
             let values = size.values(index, *kind);
+            if values.is_empty() {
+                continue;
+            }
             let shown = values.iter().map(|value| way.shown(*value)).collect();
             let figure = match way.is_rate() {
                 true => Figure::more(name(kind.name()), way.unit(), shown),
@@ -140,16 +158,21 @@ fn push_ways(size: &Size, figures: &mut Figures) {
             };
             figures.push(figure.detail());
         }
-        for other in [Kind::Direct, Kind::Iptables, Kind::Nftables] {
-            let ratios = size.ratios(index, Kind::Fairlead, other);
+        let others = [Kind::Direct, Kind::Iptables, Kind::Nftables];
+        for (kind, other) in Kind::FAIRLEAD
+            .into_iter()
+            .flat_map(|kind| others.map(|other| (kind, other)))
+        {
+            let ratios = size.ratios(index, kind, other);
             if ratios.is_empty() {
                 continue;
             }
-            let name = name(&format!("time, fairlead / {other}"));
+            let name = name(&format!("time, {kind} / {other}"));
             let ratio = Figure::less(name, "ratio", ratios);
-            figures.push(match other {
-                Kind::Direct => ratio,
-                Kind::Fairlead | Kind::Iptables | Kind::Nftables => ratio.at_most(1.0),
+            figures.push(if other == Kind::Direct {
+                ratio
+            } else {
+                ratio.at_most(1.0)
             });
         }
     }
@@ -167,9 +190,9 @@ fn push_flatness(sizes: &[Size], figures: &mut Figures) {
         return;
     }
     for (index, way) in WAYS.iter().enumerate() {
-        for kind in [Kind::Fairlead, Kind::Iptables, Kind::Nftables] {
+        for kind in Kind::ALL {
             let of = |size: &Size| median(&size.ratios(index, kind, Kind::Direct));
-            if !of(many).is_finite() {
+            if kind == Kind::Direct || !of(many).is_finite() {
                 continue;
             }
             let figure = Figure::less(
@@ -180,9 +203,10 @@ fn push_flatness(sizes: &[Size], figures: &mut Figures) {
                 "ratio",
                 vec![of(many) / of(few)],
             );
-            figures.push(match kind {
-                Kind::Fairlead => figure.at_most(FLAT),
-                Kind::Direct | Kind::Iptables | Kind::Nftables => figure.detail(),
+            figures.push(if Kind::FAIRLEAD.contains(&kind) {
+                figure.at_most(FLAT)
+            } else {
+                figure.detail()
             });
         }
     }
@@ -208,7 +232,7 @@ fn show(kinds: &[Kind], sizes: &[Size]) -> String {
     }
     let kinds: Vec<_> = kinds
         .iter()
-        .filter(|kind| **kind != Kind::Direct)
+        .filter(|kind| **kind != Kind::Direct && !kind.is_for_outside())
         .copied()
         .collect();
     let title = "start or load, s (× fairlead)".to_owned();

@@ -27,7 +27,7 @@ enum Kind {
     Stream,
 }
 
-pub(super) const WAYS: [Way; 4] = [
+pub(super) const WAYS: [Way; 6] = [
     Way {
         name: "connect/request/close, pod to ClusterIP",
         kind: Kind::Connect,
@@ -55,6 +55,20 @@ pub(super) const WAYS: [Way; 4] = [
         is_outside: true,
         turns: 50,
         exchanges: 20,
+    },
+    Way {
+        name: "request/response, outside to NodePort",
+        kind: Kind::Request,
+        is_outside: true,
+        turns: 50,
+        exchanges: 80,
+    },
+    Way {
+        name: "one stream, outside to NodePort",
+        kind: Kind::Stream,
+        is_outside: true,
+        turns: 10,
+        exchanges: 32,
     },
 ];
 

@@ -38,7 +38,7 @@ pub(super) fn measure(
         lab.manifests().write_text(FILE, &text)
     };
     write(0)?;
-    let (_agent, took) = cold_start(&lab, &AgentOptions::flags(&["--run-firewall"]))?;
+    let (_agent, took) = cold_start(&lab, "node1", &AgentOptions::flags(&["--run-firewall"]))?;
     let epoch = epoch(&lab)?;
     let mut milliseconds = Vec::new();
     for round in 0..rounds {

@@ -47,7 +47,7 @@ pub(super) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
     lab.apply_nodes()?;
     let workload = Workload::new(POLICIES, PODS, &[("near", near), ("beside", beside)]);
     workload.write(lab.manifests())?;
-    let (_agent, _) = cold_start(&lab, &AgentOptions::flags(&["--run-firewall"]))?;
+    let (_agent, _) = cold_start(&lab, "node1", &AgentOptions::flags(&["--run-firewall"]))?;
     let mut ebpf = programs::load(&lab)?;
     let place = lab.place("node1");
     let frame = |opens: bool| -> Result<Vec<u8>> {

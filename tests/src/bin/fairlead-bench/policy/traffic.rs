@@ -133,7 +133,7 @@ impl Engine {
         match kind {
             Kind::Bare => {}
             Kind::Open | Kind::Fairlead => {
-                let (running, took) = cold_start(&lab, &AgentOptions::flags(flags))?;
+                let (running, took) = cold_start(&lab, "node1", &AgentOptions::flags(flags))?;
                 load_seconds = took.as_secs_f64();
                 agent = Some(running);
             }
