@@ -218,7 +218,8 @@ pub fn take_back(item: &Item) -> io::Result<Taken> {
 /// # Errors
 /// Where an agent runs, or something cannot be read.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let (rehearsal, paths) = (arguments.dry_run, Paths::from(arguments.paths));
+    let rehearsal = arguments.removal.dry_run;
+    let paths = Paths::from(arguments.operation.paths);
     let interfaces = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

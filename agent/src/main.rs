@@ -22,10 +22,11 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(command) = &arguments.command {
         return Ok(view::show(command)?);
-    } else if arguments.cleanup_config {
+    } else if arguments.removal.cleanup_config {
         return agent::cleanup::run(arguments);
     } else {
-        log(arguments.log_format, arguments.verbosity);
+        let operation = &arguments.operation;
+        log(operation.log_format, operation.verbosity);
         let config = Config::new(arguments)?;
         agent::sys::memory::tighten_heap();
         tokio::runtime::Builder::new_multi_thread()

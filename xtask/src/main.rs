@@ -44,13 +44,13 @@ enum Task {
     },
     /// Set up, build and run the tests: all lanes but chaos, or those named
     Test {
-        /// unit, bpf, netns, chaos
+        /// unit, bpf, netns, edge, chaos
         #[arg(value_name = "LANE")]
         lanes: Vec<String>,
     },
     /// Set up, build optimised, measure, and draw target/bench/NAME.svg
     Bench {
-        /// What to measure, for example `services`
+        /// services, policy, pods, confgen
         name: String,
         /// Further arguments of fairlead-bench
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

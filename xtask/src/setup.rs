@@ -5,12 +5,14 @@
 
 mod distribution;
 mod facts;
+mod packages;
 mod plan;
+mod step;
 
 use anyhow::{Result, bail};
 
 use crate::run;
-use plan::Step;
+use step::Step;
 
 /// Makes this machine able to build and test, or says what it lacks.
 pub(crate) fn setup() -> Result<()> {

@@ -75,6 +75,17 @@ fn breaches(files: &[files::File]) -> Result<Vec<Breach>> {
     allow::read()?.filter(breaches)
 }
 
+/// Compares what was found in a file with the lines and rules that are expected.
+#[cfg(test)]
+#[track_caller]
+fn expect_breaches(found: &[Breach], path: &str, text: &str, expected: &[(usize, &str)]) {
+    let shown: Vec<(usize, &str)> = found
+        .iter()
+        .map(|breach| (breach.line, breach.rule))
+        .collect();
+    assert_eq!(shown, expected, "{path}: {text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Breach, breaches, files};

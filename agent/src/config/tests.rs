@@ -52,7 +52,8 @@ fn the_switches_of_cleanup_are_taken_alone_and_with_a_value() {
         ),
     ] {
         let arguments = Arguments::try_parse_from(["fairlead-agent"].iter().chain(flags)).unwrap();
-        let found = (arguments.cleanup_config, arguments.dry_run);
+        let removal = arguments.removal;
+        let found = (removal.cleanup_config, removal.dry_run);
         assert_eq!(found, expected, "{flags:?}");
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use agent_abi::connection::{
     CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, FragmentKeyV1, FragmentV2, OPENING_MAP, TupleV1,
@@ -19,11 +18,7 @@ use agent_abi::service::{
     SERVICES_MAP, SOURCES_MAP, ServiceV2, SourceKeyV1,
 };
 use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
-use super::collect::Watched;
-use super::policy;
 use super::report::{CounterRow, MapRow};
 use crate::applier::Usage;
 use crate::desired::{Desired, LbServiceKey, Scope};
@@ -159,30 +154,6 @@ pub(super) fn passed(pins: &Path) -> Result<Vec<(u32, TrafficV1)>, TableError> {
     Ok(sums.into_iter().map(named).collect())
 }
 
-/// Forgets what is counted of Services and policies that are gone, again and again until `cancel`;
-/// the tables would fill up, and new ones would not be counted.
-pub async fn sweep_traffic(watched: Watched, period: Duration, cancel: CancellationToken) {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let watched = watched.clone();
-        match tokio::task::spawn_blocking(move || sweep(&watched)).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(count)) => tracing::debug!(count, "counters of what is gone forgotten"),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "counters of what is gone are not forgotten; it is tried again");
-            }
-            Err(error) => {
-                tracing::error!(%error, "the sweep of counters panicked; it is tried again")
-            }
-        }
-    }
-}
-
 /// What policy knows of connections, and how long it does.
 ///
 /// # Errors
@@ -195,20 +166,8 @@ pub fn policy_connections(
     Ok((connections, settings))
 }
 
-fn sweep(watched: &Watched) -> Result<usize, TableError> {
-    let forgotten = forget_departed(&watched.pins)?;
-    let Some(policy) = &watched.policy else {
-        return Ok(forgotten);
-    };
-    let (rules, view) = (policy.borrow().rules.clone(), watched.view.borrow().clone());
-    // Before all is known, everything seems to be gone.
-    let Some(rules) = rules.filter(|_| view.synced) else {
-        return Ok(forgotten);
-    };
-    Ok(forgotten + policy::forget_departed(&watched.pins, &rules, &view.cluster)?)
-}
-
-fn forget_departed(pins: &Path) -> Result<usize, TableError> {
+/// Forgets what is counted of units that are gone; the answer says of how many.
+pub(super) fn forget_departed(pins: &Path) -> Result<usize, TableError> {
     // In this order: an id is used once, so one that had traffic and has no service now is done
     // with for good.
     let counted = passed(pins)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::{Problem, Protocol, Reason};
 use rpds::RedBlackTreeMapSync;
 
-use super::service::Compiled;
+use super::compiled::Compiled;
 use super::{Frontend, LbServiceKey};
 
 /// What is claimed: two frontends of different scope may not share it either.

@@ -10,6 +10,7 @@ use model::{
     TrafficDistribution, WeightedPeer,
 };
 
+use super::frontends::is_direct;
 use super::{Backend, NodeContext, Pools, node};
 
 /// What is known of one address and port; while the controller moves an endpoint it is in two
@@ -202,7 +203,7 @@ fn node_address(
     endpoint: &Endpoint,
     family: IpFamily,
 ) -> Option<IpAddr> {
-    if !super::service::is_direct(service) {
+    if !is_direct(service) {
         return None;
     }
     let key = ObjectKey::cluster_scoped(endpoint.placement.node_name.as_ref()?);

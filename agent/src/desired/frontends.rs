@@ -47,7 +47,7 @@ pub(super) fn frontends(
         inside: Pool::Cluster,
         outside: pool_of(service.external_policy),
         direct_return: matches!(scope, Scope::ExternalIp | Scope::LoadBalancer)
-            && super::service::is_direct(service),
+            && is_direct(service),
     };
     let on_nodes = matches!(
         service.service_type,
@@ -107,4 +107,12 @@ fn refusal(address: IpAddr, node: &NodeContext) -> Option<String> {
     } else {
         "is outside of --service-external-ip-range".to_owned()
     })
+}
+
+/// Whether replies of its external addresses are to go to clients directly.
+pub(super) fn is_direct(service: &Service) -> bool {
+    service
+        .tuning
+        .as_ref()
+        .is_some_and(|tuning| tuning.direct_return)
 }

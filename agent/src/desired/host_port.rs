@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{IpFamily, Pod, PortName, SessionAffinity, SourceRanges};
 
-use super::service::Compiled;
+use super::compiled::Compiled;
 use super::{
     Backend, Choice, Frontend, LbService, LbServiceKey, NodeContext, Owner, Pool, Pools, Scope,
 };

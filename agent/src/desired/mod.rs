@@ -5,256 +5,39 @@
 //! heard in one piece or in a thousand, the result is the same.
 
 mod claims;
+mod compiled;
 pub mod egress;
 mod endpoints;
 mod frontends;
+mod history;
 mod host_port;
 pub mod node;
 pub mod policy;
 pub mod route;
-pub mod service;
+mod service;
+mod unit;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use model::{
-    ChangeSet, Cluster, IpFamily, Kind, ObjectKey, PortName, Problem, Protocol, SessionAffinity,
-    SourceRanges, in_parallel,
-};
+use model::{ChangeSet, Cluster, Kind, Problem, in_parallel};
 use rpds::RedBlackTreeMapSync;
 
 use claims::Claims;
+use compiled::Compiled;
+pub use compiled::HealthCheck;
 use egress::Egress;
+pub use history::Changed;
+use history::History;
 pub use node::NodeContext;
 use policy::PolicyTables;
 use route::Routes;
-
-/// Generations whose changes are remembered: an applier that skipped more compares everything.
-const REMEMBERED: usize = 64;
-
-/// Who asks for a unit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owner {
-    /// A Service.
-    Service(ObjectKey),
-    /// A pod with host ports.
-    Pod(ObjectKey),
-}
-
-impl Owner {
-    /// Namespace and name.
-    pub fn key(&self) -> &ObjectKey {
-        match self {
-            Self::Service(key) | Self::Pod(key) => key,
-        }
-    }
-
-    /// Kind of the object.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Service(_) => Kind::Service,
-            Self::Pod(_) => Kind::Pod,
-        }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind(), self.key())
-    }
-}
-
-/// One port of one Service or pod in one family: what is balanced as a unit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LbServiceKey {
-    /// Whose it is.
-    pub owner: Owner,
-    /// Name of the port.
-    pub port: PortName,
-    /// Protocol of the port.
-    pub protocol: Protocol,
-    /// Family of frontends and backends.
-    pub family: IpFamily,
-}
-
-impl fmt::Display for LbServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} port `{}`/{}", self.owner, self.port, self.protocol)
-    }
-}
-
-/// Where clients of a unit find it, what is behind, and how that is chosen from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LbService {
-    /// Addresses and ports in order, without those that an older owner has.
-    pub frontends: Arc<[Frontend]>,
-    /// Targets in order, those that only finish what they have begun among them.
-    pub backends: Arc<[Backend]>,
-    /// How a new connection's backend is chosen.
-    pub choice: Choice,
-    /// Whether a client stays with its backend.
-    pub affinity: SessionAffinity,
-    /// Who may use a load balancer's addresses.
-    pub sources: SourceRanges,
-}
-
-impl LbService {
-    /// The members of a pool, in order.
-    pub fn pool(&self, pool: Pool) -> impl Iterator<Item = &Backend> {
-        self.backends
-            .iter()
-            .filter(move |backend| backend.pools.contains(pool))
-    }
-
-    /// Whether some client's connections go to this node's endpoints alone.
-    pub fn uses_local_pool(&self) -> bool {
-        let mut frontends = self.frontends.iter();
-        frontends.any(|frontend| frontend.inside == Pool::Local || frontend.outside == Pool::Local)
-    }
-}
-
-/// How a new connection's backend is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// At random, by weight.
-    Random,
-    /// By consistent hashing of parts of the packet.
-    Hash {
-        /// The client's address.
-        source: bool,
-        /// The client's port.
-        port: bool,
-        /// The Service's address and port.
-        destination: bool,
-    },
-}
-
-/// Which endpoints a frontend leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Pool {
-    /// Traffic policy Cluster.
-    Cluster,
-    /// Traffic policy Local.
-    Local,
-}
-
-/// One address, port and protocol that clients use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Frontend {
-    /// Address.
-    pub address: IpAddr,
-    /// Port.
-    pub port: NonZeroU16,
-    /// Protocol.
-    pub protocol: Protocol,
-    /// What kind of address it is.
-    pub scope: Scope,
-    /// For clients on this node and its pods.
-    pub inside: Pool,
-    /// For clients on other machines.
-    pub outside: Pool,
-    /// Whether replies to other machines leave from the backend's node.
-    pub direct_return: bool,
-}
-
-impl fmt::Display for Frontend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}",
-            SocketAddr::new(self.address, self.port.get()),
-            self.protocol
-        )
-    }
-}
-
-/// Kind of a frontend's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Known within the cluster.
-    ClusterIp,
-    /// An address of this node.
-    NodePort,
-    /// A loopback address, on a node port.
-    Loopback,
-    /// An address of this node, on a pod's host port.
-    HostPort,
-    /// One of `spec.externalIPs`.
-    ExternalIp,
-    /// An address of a load balancer.
-    LoadBalancer,
-}
-
-impl Scope {
-    /// As people know it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterIp => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::Loopback => "NodePort (loopback)",
-            Self::HostPort => "hostPort",
-            Self::ExternalIp => "externalIP",
-            Self::LoadBalancer => "LoadBalancer",
-        }
-    }
-}
-
-/// One target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Backend {
-    /// Address.
-    pub address: IpAddr,
-    /// Port.
-    pub port: NonZeroU16,
-    /// Whether it runs on this node.
-    pub local: bool,
-    /// Where new connections find it.
-    pub pools: Pools,
-    /// Its share of new connections, against the others'.
-    pub weight: u16,
-    /// Address of its node, where clients' packets are sent as they are.
-    pub node: Option<IpAddr>,
-}
-
-/// Pools a backend is in. In none, it only finishes what it has begun.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pools {
-    /// [`Pool::Cluster`].
-    pub cluster: bool,
-    /// [`Pool::Local`].
-    pub local: bool,
-}
-
-impl Pools {
-    /// Whether `pool` is one of them.
-    pub fn contains(self, pool: Pool) -> bool {
-        match pool {
-            Pool::Cluster => self.cluster,
-            Pool::Local => self.local,
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.address, self.port.get()).fmt(f)
-    }
-}
-
-/// Which units differ between two generations.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// These.
-    Keys(BTreeSet<LbServiceKey>),
-    /// It is not known any more: compare all.
-    All,
-}
+pub use unit::{Backend, Choice, Frontend, LbService, LbServiceKey, Owner, Pool, Pools, Scope};
 
 /// Everything the node should balance. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -273,10 +56,10 @@ pub struct Desired {
     pub routes: Option<Arc<Routes>>,
     /// What of the pods' traffic leaves the cluster, where that is translated.
     pub egress: Option<Arc<Egress>>,
-    units: RedBlackTreeMapSync<Owner, Arc<service::Compiled>>,
+    units: RedBlackTreeMapSync<Owner, Arc<Compiled>>,
     claims: Claims,
     conflicts: RedBlackTreeMapSync<LbServiceKey, Arc<[Problem]>>,
-    recent: VecDeque<(u64, Arc<BTreeSet<LbServiceKey>>)>,
+    history: History,
 }
 
 impl Desired {
@@ -293,7 +76,7 @@ impl Desired {
             units: RedBlackTreeMapSync::new_sync(),
             claims: Claims::default(),
             conflicts: RedBlackTreeMapSync::new_sync(),
-            recent: VecDeque::new(),
+            history: History::default(),
         }
     }
 
@@ -330,7 +113,7 @@ impl Desired {
             // Where packets are sent to the backend's node, its address counts.
             let direct = cluster
                 .services()
-                .filter(|(_, service)| service::is_direct(service));
+                .filter(|(_, service)| frontends::is_direct(service));
             touched.extend(direct.map(|(key, _)| Owner::Service(key.clone())));
         }
         if changes.get(&Kind::Node).is_some() {
@@ -399,18 +182,7 @@ impl Desired {
 
     /// The units that differ from those of an earlier generation.
     pub fn changed_since(&self, generation: u64) -> Changed {
-        let remembered = self
-            .recent
-            .front()
-            .is_some_and(|(oldest, _)| *oldest <= generation.saturating_add(1));
-        if generation == self.generation {
-            return Changed::Keys(BTreeSet::new());
-        }
-        if !remembered || generation > self.generation {
-            return Changed::All;
-        }
-        let since = self.recent.iter().filter(|(at, _)| *at > generation);
-        Changed::Keys(since.flat_map(|(_, keys)| keys.iter().cloned()).collect())
+        self.history.since(generation, self.generation)
     }
 
     /// Compiles every unit, where there is none yet. Tens of thousands are some tenths of a second,
@@ -458,11 +230,7 @@ impl Desired {
 
     fn advance(&mut self, differing: BTreeSet<LbServiceKey>) {
         self.generation += 1;
-        self.recent
-            .push_back((self.generation, Arc::new(differing)));
-        if self.recent.len() > REMEMBERED {
-            self.recent.pop_front();
-        }
+        self.history.remember(self.generation, differing);
     }
 
     /// Brings one unit up to date with its Service and the claims; answers whether it differs.
@@ -503,7 +271,7 @@ impl Desired {
     }
 }
 
-fn compile_one(owner: &Owner, cluster: &Cluster, node: &NodeContext) -> Option<service::Compiled> {
+fn compile_one(owner: &Owner, cluster: &Cluster, node: &NodeContext) -> Option<Compiled> {
     match owner {
         Owner::Service(key) => {
             let service = cluster.service(key)?;
@@ -520,15 +288,4 @@ fn every_owner(cluster: &Cluster) -> impl Iterator<Item = Owner> {
         .map(|(key, _)| Owner::Service(key.clone()));
     let pods = cluster.pods().map(|(key, _)| Owner::Pod(key.clone()));
     services.chain(pods)
-}
-
-/// What a load balancer is told that asks a `healthCheckNodePort`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// The port.
-    pub port: NonZeroU16,
-    /// The Service.
-    pub service: ObjectKey,
-    /// Endpoints on this node that get new connections and are not terminating.
-    pub local_endpoints: usize,
 }

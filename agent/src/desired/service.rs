@@ -3,48 +3,19 @@
 use std::sync::Arc;
 
 use model::{
-    Cluster, ClusterIps, IpFamily, Problem, Scheduler, Service, ServiceType, SessionAffinity,
-    SourceRanges, TrafficPolicy,
+    Cluster, ClusterIps, IpFamily, Scheduler, Service, ServiceType, SessionAffinity, SourceRanges,
+    TrafficPolicy,
 };
 
+use super::compiled::Compiled;
 use super::endpoints::{backends, ready_here};
-use super::frontends::{frontends, refused};
+use super::frontends::{frontends, is_direct, refused};
 use super::route::mtu;
 use super::{Choice, HealthCheck, LbService, LbServiceKey, NodeContext, Owner};
 
-/// What one Service or pod asks for, before others' claims are considered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compiled {
-    /// Age of the object, which decides conflicts.
-    pub created_unix_seconds: i64,
-    /// Its units, in order. A list, since most have one: a map's node has room for eleven.
-    pub units: Vec<(LbServiceKey, Arc<LbService>)>,
-    /// Health that load balancers ask for.
-    pub health_check: Option<HealthCheck>,
-    /// Findings about it.
-    pub problems: Vec<Problem>,
-    /// How something that was asked for is done.
-    pub notes: Vec<String>,
-}
-
-impl Compiled {
-    /// One of its units.
-    pub fn unit(&self, key: &LbServiceKey) -> Option<&Arc<LbService>> {
-        let found = self.units.binary_search_by(|(own, _)| own.cmp(key)).ok()?;
-        self.units.get(found).map(|(_, unit)| unit)
-    }
-
-    /// Puts the units in order, in no more room than they need.
-    pub(super) fn settle(&mut self) {
-        self.units.sort_by(|(a, _), (b, _)| a.cmp(b));
-        self.units.dedup_by(|(a, _), (b, _)| a == b);
-        self.units.shrink_to_fit();
-    }
-}
-
 /// Compiles one Service. Headless and ExternalName Services, those without an address yet, and
 /// those that a label gives to another proxy ask for nothing.
-pub fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) -> Compiled {
+pub(super) fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) -> Compiled {
     let mut compiled = Compiled {
         created_unix_seconds: service.created_unix_seconds,
         ..Compiled::default()
@@ -102,14 +73,6 @@ pub fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) -> Comp
             local_endpoints: ready_here(service, cluster, node),
         });
     compiled
-}
-
-/// Whether replies of its external addresses are to go to clients directly.
-pub(super) fn is_direct(service: &Service) -> bool {
-    service
-        .tuning
-        .as_ref()
-        .is_some_and(|tuning| tuning.direct_return)
 }
 
 /// How backends are chosen, and what to say where that is only the nearest to what was asked for.

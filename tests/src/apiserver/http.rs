@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request as HttpRequest, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use model::{Kind, ObjectKey};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use super::Shared;
 use super::behaviour::{Behaviour, GoneForm, Request, Verb};
 use super::events;
 use super::objects::{self, Named};
+use super::rbac::Access;
 use super::resource::{Collection, api_version, plural};
 use super::store::Store;
 use super::stream;
@@ -40,7 +42,16 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
             axum::routing::get(objects::lease).patch(objects::lease),
         )
         .fallback(serve)
+        .layer(from_fn_with_state(Arc::clone(&shared), note))
         .with_state(shared)
+}
+
+/// Notes what a request asks for, and passes it on.
+async fn note(State(shared): State<Arc<Shared>>, request: HttpRequest, next: Next) -> Response {
+    if let Some(access) = Access::of(request.method(), request.uri()) {
+        shared.state().accesses.insert(access);
+    }
+    next.run(request).await
 }
 
 async fn serve(

@@ -10,14 +10,15 @@ mod behaviour;
 mod events;
 mod http;
 mod objects;
+mod rbac;
 mod resource;
 mod store;
 mod stream;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use model::{Kind, ObjectKey};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, watch};
 
@@ -33,6 +34,8 @@ pub use behaviour::{
     Behaviour, EventRequest, EventVerb, GoneForm, Injection, ObjectRequest, ObjectVerb, Request,
     Verb,
 };
+
+pub use rbac::{Access, Grant, grants};
 
 use store::Store;
 use tls::Tls;
@@ -64,6 +67,7 @@ struct State {
     event_requests: Vec<EventRequest>,
     leases: BTreeMap<ObjectKey, Value>,
     object_requests: Vec<ObjectRequest>,
+    accesses: BTreeSet<Access>,
 }
 
 impl Shared {
@@ -246,6 +250,11 @@ impl ApiServer {
         self.shared.state().object_requests.clone()
     }
 
+    /// What every request so far asked for, once each.
+    pub fn accesses(&self) -> BTreeSet<Access> {
+        self.shared.state().accesses.clone()
+    }
+
     /// How many watches of `kind` are open.
     pub fn open_watches(&self, kind: Kind) -> usize {
         let state = self.shared.state();
@@ -296,6 +305,26 @@ impl ApiServer {
         let version = self.version();
         self.shared.changed.send_replace(version);
     }
+}
+
+/// The EndpointSlice `default/kubernetes`, by which clients learn where API servers are.
+pub fn kubernetes_slice(addresses: &[IpAddr], port: u16) -> Value {
+    let endpoints: Vec<_> = addresses
+        .iter()
+        .map(|address| json!({ "addresses": [address] }))
+        .collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "default",
+            "name": "kubernetes",
+            "labels": { "kubernetes.io/service-name": "kubernetes" },
+        },
+        "addressType": "IPv4",
+        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
+        "endpoints": endpoints,
+    })
 }
 
 impl Drop for ApiServer {

@@ -10,6 +10,7 @@
 
 mod address;
 mod agent;
+mod builder;
 mod cgroup;
 mod cni;
 pub mod driver;
@@ -30,11 +31,12 @@ mod wait;
 mod wiring;
 
 pub use agent::{Agent, AgentOptions, Answer, agent_program, confgen_program};
+pub use builder::{Builder, NodeSpec, PodNetwork, PodSpec};
 pub use cgroup::unified_mount as cgroup_mount;
 pub use cni::{Call, CniNode, Outcome, cni_program, ip, plugin_inventory, reference_plugin};
 pub use flow::{Flow, Traffic};
 pub use kernel::{attachments, inventory, program_ids, tc};
-pub use lab::{Builder, Lab, NodeSpec, PodNetwork, PodSpec};
+pub use lab::Lab;
 pub use manifests::{Manifests, documents};
 pub use namespace::{Namespace, enter as enter_network};
 pub use place::Place;

@@ -2,36 +2,13 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::time::Instant;
 
 use super::hold::{answer_of, ask};
 use super::pace::Pace;
-use super::{Client, Report, http, report};
+use super::{Client, Report, http};
 
 pub(super) fn exchange(options: &Client, pace: &Pace) -> Report {
-    let mut report = Report::default();
-    let mut flows = false;
-    let mut begun = Instant::now();
-    while pace.next(begun, report.attempts) {
-        begun = Instant::now();
-        report.attempts += 1;
-        match one(options) {
-            Ok((backend, seen_as)) => {
-                report.answer(&backend, &seen_as, begun.elapsed());
-                if !flows {
-                    flows = true;
-                    pace.flows();
-                }
-            }
-            Err(error) => {
-                report.error(report::word(&error), begun.elapsed());
-                if options.stop_on_error {
-                    break;
-                }
-            }
-        }
-    }
-    report
+    pace.one_by_one(options, |_, _| one(options))
 }
 
 fn one(options: &Client) -> io::Result<(String, String)> {

@@ -18,11 +18,12 @@ mod report;
 mod serve;
 mod udp;
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -129,8 +130,28 @@ struct Exec {
     command: Vec<String>,
 }
 
+/// `main` of a program whose labs' processes are the program as well: after the argument `traffic` it
+/// is `fairlead-traffic`, else `own`, which says whether all went well.
+pub fn main_beside(name: &str, own: impl FnOnce() -> Result<bool>) -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let result = if arguments.nth(1).as_deref() == Some("traffic".as_ref()) {
+        let program = [OsString::from("fairlead-traffic")];
+        run(program.into_iter().chain(arguments)).map(|()| true)
+    } else {
+        own()
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            anstream::eprintln!("{name}: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 /// Runs the program with its arguments, the program's own name first.
-pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<()> {
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
     match Arguments::parse_from(arguments).command {
         Task::Serve(options) => serve::run(&options.name, &options.ports),
         Task::Connect(options) => client(&options, connect::exchange),

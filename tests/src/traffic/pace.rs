@@ -1,11 +1,11 @@
 //! When a client's next exchange is due, and when it stops.
 
-use std::io::{Read, Write, stdin, stdout};
+use std::io::{self, Read, Write, stdin, stdout};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Client, FLOWING};
+use super::{Client, FLOWING, Report, report};
 
 /// Shared by the workers of one client.
 #[derive(Debug)]
@@ -61,6 +61,39 @@ impl Pace {
             && self
                 .deadline
                 .is_none_or(|deadline| Instant::now() < deadline)
+    }
+
+    /// One exchange after the other, each told how many were tried before and when it begins; a good
+    /// one answers with the backend and the address it was seen as.
+    pub(super) fn one_by_one(
+        &self,
+        options: &Client,
+        mut exchange: impl FnMut(u64, Instant) -> io::Result<(String, String)>,
+    ) -> Report {
+        let mut report = Report::default();
+        let mut flows = false;
+        let mut begun = Instant::now();
+        while self.next(begun, report.attempts) {
+            begun = Instant::now();
+            let before = report.attempts;
+            report.attempts += 1;
+            match exchange(before, begun) {
+                Ok((backend, seen_as)) => {
+                    report.answer(&backend, &seen_as, begun.elapsed());
+                    if !flows {
+                        flows = true;
+                        self.flows();
+                    }
+                }
+                Err(error) => {
+                    report.error(report::word(&error), begun.elapsed());
+                    if options.stop_on_error {
+                        break;
+                    }
+                }
+            }
+        }
+        report
     }
 
     /// Notes that a worker's first exchange has worked.

@@ -6,34 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::hold::answer_of;
 use super::pace::Pace;
-use super::{Client, Report, report};
+use super::{Client, Report};
 
 pub(super) fn exchange(options: &Client, pace: &Pace) -> Report {
-    let mut report = Report::default();
     let mut kept = None;
-    let mut flows = false;
-    let mut begun = Instant::now();
-    while pace.next(begun, report.attempts) {
-        begun = Instant::now();
-        let sequence = format!("{}\n", report.attempts);
-        report.attempts += 1;
-        match one(options, &mut kept, &sequence, begun) {
-            Ok((backend, seen_as)) => {
-                report.answer(&backend, &seen_as, begun.elapsed());
-                if !flows {
-                    flows = true;
-                    pace.flows();
-                }
-            }
-            Err(error) => {
-                report.error(report::word(&error), begun.elapsed());
-                if options.stop_on_error {
-                    break;
-                }
-            }
-        }
-    }
-    report
+    pace.one_by_one(options, |before, begun| {
+        one(options, &mut kept, &format!("{before}\n"), begun)
+    })
 }
 
 fn one(

@@ -1,6 +1,6 @@
 //! An API server whose configured address leads nowhere, since nobody balances its Service yet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use agent::bootstrap;
@@ -8,8 +8,8 @@ use agent::reconcile::{self, ClusterView, Debounce, Published};
 use model::{Kind, KindSet, ObjectKey};
 use model_watch::Source;
 use model_watch::kube_source::Options;
-use serde_json::{Value, json};
-use tests::apiserver::ApiServer;
+use serde_json::Value;
+use tests::apiserver::{ApiServer, kubernetes_slice};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -89,22 +89,8 @@ async fn a_learned_address_of_another_cluster_is_not_believed() {
 
 /// The slice of `default/kubernetes`.
 fn api_servers(addresses: &[&str]) -> Value {
-    let endpoints: Vec<_> = addresses
-        .iter()
-        .map(|address| json!({ "addresses": [address] }))
-        .collect();
-    json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "namespace": "default",
-            "name": "kubernetes",
-            "labels": { "kubernetes.io/service-name": "kubernetes" },
-        },
-        "addressType": "IPv4",
-        "ports": [{ "name": "https", "port": 6443, "protocol": "TCP" }],
-        "endpoints": endpoints,
-    })
+    let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    kubernetes_slice(&addresses, 6443)
 }
 
 #[tokio::test]

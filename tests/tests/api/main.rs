@@ -15,6 +15,8 @@ mod missing;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
+mod rbac;
+#[cfg(test)]
 mod refused;
 #[cfg(test)]
 mod resume;

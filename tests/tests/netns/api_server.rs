@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
-use tests::apiserver::ApiServer;
+use tests::apiserver::{ApiServer, kubernetes_slice};
 use tests::harness::{AgentOptions, Lab, ServiceSpec, Traffic, eventually};
 
 use crate::cluster::From::{Covered, Uncovered};
@@ -128,18 +128,7 @@ fn an_agent_finds_its_api_server_by_what_it_has_learned() {
     let service = web().endpoints(&["a1", "b1"]);
     let mut fed = Fed::start(&[&service]);
     let address = fed.server.address();
-    let slice = json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "namespace": "default",
-            "name": "kubernetes",
-            "labels": { "kubernetes.io/service-name": "kubernetes" },
-        },
-        "addressType": "IPv4",
-        "ports": [{ "name": "https", "port": address.port() }],
-        "endpoints": [{ "addresses": [address.ip()] }],
-    });
+    let slice = kubernetes_slice(&[address.ip()], address.port());
     fed.server.apply(slice).unwrap();
     let file = fed
         .cluster

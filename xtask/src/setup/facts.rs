@@ -1,9 +1,30 @@
 //! What this machine has.
 
 use super::distribution::Distribution;
-use super::plan::{Facts, PACKAGES};
+use super::packages::PACKAGES;
 use crate::build::ebpf::Compiler;
 use crate::run;
+
+/// What the machine has, as far as the plan depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) distribution: Distribution,
+    pub(super) is_root: bool,
+    /// Tools of [`PACKAGES`] that are not there.
+    pub(super) missing_tools: Vec<&'static str>,
+    /// Whether apt's lists were updated in this run. Images come without lists, or with old ones,
+    /// which offer a compiler that no known linker fits.
+    pub(super) has_fresh_lists: bool,
+    pub(super) has_rustup: bool,
+    /// Whether apt knows rust-web-src, the sources of Debian's newer compiler.
+    pub(super) offers_rustc_web: bool,
+    /// Whether a compiler has the sources of `core`.
+    pub(super) has_core_sources: bool,
+    /// Major version of that compiler's LLVM.
+    pub(super) llvm: Option<u32>,
+    /// What `bpf-linker --version` prints.
+    pub(super) bpf_linker: Option<String>,
+}
 
 /// Looks at the machine; only the caller knows whether apt's lists are new.
 pub(super) fn facts(has_fresh_lists: bool) -> Facts {
@@ -38,7 +59,6 @@ pub(super) fn facts(has_fresh_lists: bool) -> Facts {
     }
 }
 
-/// Whether the programs search path, or where Debian keeps administrators' programs, has it.
 /// Where distributions keep programs that are not in everybody's PATH; after administrators'
 /// programs, CNI plugins and modules of nginx.
 const FURTHER: [&str; 8] = [
@@ -52,6 +72,7 @@ const FURTHER: [&str; 8] = [
     "/usr/share/nginx/modules",
 ];
 
+/// Whether the programs search path, or a directory of [`FURTHER`], has it.
 fn is_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

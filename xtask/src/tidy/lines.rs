@@ -214,15 +214,11 @@ fn silent_skips(path: &str, text: &str) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::check as found;
+    use crate::tidy::expect_breaches;
 
     #[track_caller]
     fn check(path: &str, text: &str, expected: &[(usize, &str)]) {
-        let breaches = found(path, text);
-        let shown: Vec<(usize, &str)> = breaches
-            .iter()
-            .map(|breach| (breach.line, breach.rule))
-            .collect();
-        assert_eq!(shown, expected, "{text}");
+        expect_breaches(&found(path, text), path, text, expected);
     }
 
     #[test]

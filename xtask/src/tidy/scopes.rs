@@ -164,15 +164,11 @@ fn names(line: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::check as found;
+    use crate::tidy::expect_breaches;
 
     #[track_caller]
     fn check(path: &str, text: &str, expected: &[(usize, &str)]) {
-        let breaches = found(path, text);
-        let shown: Vec<(usize, &str)> = breaches
-            .iter()
-            .map(|breach| (breach.line, breach.rule))
-            .collect();
-        assert_eq!(shown, expected, "{path}: {text}");
+        expect_breaches(&found(path, text), path, text, expected);
     }
 
     #[test]

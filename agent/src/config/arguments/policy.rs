@@ -5,33 +5,25 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Subcommand};
 
 use super::View;
-use crate::lb::ebpf::programs::PolicyLimits;
 
 /// Network policy.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Network policy")]
 pub struct PolicyArguments {
     /// Enforce network policies
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
-        require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
+        require_equals = true, action = ArgAction::Set)]
     pub run_firewall: bool,
     /// Let pods neither send nor receive, but to and from the node, until their policies are known;
     /// which addresses are pods' is said by the Node's podCIDRs
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
-        require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
+        require_equals = true, action = ArgAction::Set)]
     pub netpol_default_deny: bool,
     /// Let connections go on that were allowed when they began and that policies forbid by now; a
     /// ping is judged anew each time
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
-        require_equals = true, action = ArgAction::Set, help_heading = "Network policy")]
+        require_equals = true, action = ArgAction::Set)]
     pub netpol_keep_connections: bool,
-    /// Most verdicts of network policies, and prefixes of peers; fixed when the tables are made
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = PolicyLimits::default().entries,
-        help_heading = "Network policy"
-    )]
-    pub max_policy_entries: u32,
 }
 
 /// What may be asked of network policy.

@@ -1,4 +1,4 @@
-//! Flags of the pod network.
+//! Flags of the pod network: its routes, the CNI plugin, masquerade.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,6 +45,17 @@ pub struct RouterArguments {
     /// How often the routes are read back though nobody was heard to change them
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = period)]
     pub routes_sync_period: Duration,
+    /// Hand packets between pods straight to the pod or to the wire, past the host's stack: its
+    /// netfilter rules (FORWARD, and what translates pods' connections) do not see them
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub fast_path: bool,
+}
+
+/// What container runtimes find.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "CNI plugin")]
+pub struct CniArguments {
     /// With --run-router: install the CNI plugin and its configuration, or keep the subnet of
     /// kube-router's 10-kuberouter.conf current where that is there
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
@@ -65,11 +76,12 @@ pub struct RouterArguments {
     /// Directory in which the plugin keeps who has which address
     #[arg(long, value_name = "DIR", default_value = "/run/fairlead/cni")]
     pub cni_state_dir: PathBuf,
-    /// Hand packets between pods straight to the pod or to the wire, past the host's stack: its
-    /// netfilter rules (FORWARD, and what translates pods' connections) do not see them
-    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
-        require_equals = true, action = ArgAction::Set)]
-    pub fast_path: bool,
+}
+
+/// What of the pods' traffic leaves the cluster, and how.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Masquerade")]
+pub struct EgressArguments {
     /// Masquerade: what pods of this node send out of the cluster leaves under the node's address.
     /// Part of --run-router: on with it unless turned off here, and off without it
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
@@ -85,10 +97,10 @@ pub struct RouterArguments {
     pub egress_excluded_cidrs_file: Option<PathBuf>,
 }
 
-impl RouterArguments {
+impl EgressArguments {
     /// Flags that were given and change nothing, since nothing is masqueraded.
-    pub fn without_effect(&self) -> Vec<String> {
-        if self.run_router && self.enable_pod_egress {
+    pub fn without_effect(&self, run_router: bool) -> Vec<String> {
+        if run_router && self.enable_pod_egress {
             return Vec::new();
         }
         let flags = [

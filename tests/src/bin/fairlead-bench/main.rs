@@ -14,7 +14,6 @@ mod ruleset;
 mod scale;
 mod workload;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -100,26 +99,7 @@ impl std::fmt::Display for Part {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    // The lab's processes are this program as well, see `tests::traffic`.
-    let result = if arguments.nth(1).as_deref() == Some("traffic".as_ref()) {
-        tests::traffic::run(
-            [OsString::from("fairlead-traffic")]
-                .into_iter()
-                .chain(arguments),
-        )
-        .map(|()| true)
-    } else {
-        bench(&Arguments::parse())
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            anstream::eprintln!("fairlead-bench: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    tests::traffic::main_beside("fairlead-bench", || bench(&Arguments::parse()))
 }
 
 /// Whether every target is met.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use tests::harness::{Agent, eventually, inventory, program_ids, remains};
+use tests::harness::{Agent, Answer, Lab, eventually, inventory, program_ids, remains};
 
 use crate::LAB;
 use crate::facts::Facts;
@@ -32,13 +32,7 @@ pub(crate) fn of_agents(facts: &mut Facts, shop: &mut Shop) {
         let shop = &*shop;
         facts.check(&format!("{node}: --dry-run lists what is there"), || {
             let there = inventory(&shop.lab, &node)?.len();
-            let answer = Agent::cleanup(&shop.lab, &node, &["--dry-run"])?;
-            ensure!(
-                answer.code == Some(0),
-                "exit {:?}: {}",
-                answer.code,
-                answer.error.trim()
-            );
+            let answer = cleanup(&shop.lab, &node, &["--dry-run"])?;
             ensure!(
                 inventory(&shop.lab, &node)?.len() == there,
                 "the rehearsal changed something"
@@ -50,28 +44,28 @@ pub(crate) fn of_agents(facts: &mut Facts, shop: &mut Shop) {
             ))
         });
         facts.check(&format!("{node}: it removes everything"), || {
-            let answer = Agent::cleanup(&shop.lab, &node, &[])?;
-            ensure!(
-                answer.code == Some(0),
-                "exit {:?}: {}",
-                answer.code,
-                answer.error.trim()
-            );
+            cleanup(&shop.lab, &node, &[])?;
             let left = inventory(&shop.lab, &node)?;
             ensure!(left.is_empty(), "left: {}", left.join(", "));
             Ok("no pin, no attachment, no file left".to_owned())
         });
         facts.check(&format!("{node}: a second run finds nothing"), || {
-            let answer = Agent::cleanup(&shop.lab, &node, &[])?;
-            ensure!(
-                answer.code == Some(0),
-                "exit {:?}: {}",
-                answer.code,
-                answer.error.trim()
-            );
+            let answer = cleanup(&shop.lab, &node, &[])?;
             Ok(answer.output.trim().to_owned())
         });
     }
+}
+
+/// Runs `--cleanup-config` on a node, which has to succeed.
+fn cleanup(lab: &Lab, node: &str, more: &[&str]) -> Result<Answer> {
+    let answer = Agent::cleanup(lab, node, more)?;
+    ensure!(
+        answer.code == Some(0),
+        "exit {:?}: {}",
+        answer.code,
+        answer.error.trim()
+    );
+    Ok(answer)
 }
 
 /// Looks for anything of the lab once it is gone.

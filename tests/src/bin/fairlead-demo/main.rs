@@ -19,7 +19,6 @@ mod scenes;
 mod shop;
 mod told;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,26 +56,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    // The lab's processes are this program as well, see `tests::traffic`.
-    let result = if arguments.nth(1).as_deref() == Some("traffic".as_ref()) {
-        tests::traffic::run(
-            [OsString::from("fairlead-traffic")]
-                .into_iter()
-                .chain(arguments),
-        )
-        .map(|()| true)
-    } else {
-        demo(&Arguments::parse())
-    };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            anstream::eprintln!("fairlead-demo: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    tests::traffic::main_beside("fairlead-demo", || demo(&Arguments::parse()))
 }
 
 /// Whether every fact held.
