@@ -187,7 +187,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             }
             return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
         }
-        // TCP that began past every Service goes on so, whatever Services there are by now.
+        // Of TCP that began past every Service, which is most, no frontend need be asked for.
         let is_past_services = POLICED
             && hook == Hook::WorkloadIngress
             && scratch.packet.tuple.protocol == IPPROTO_TCP
