@@ -64,7 +64,7 @@ impl Lane {
             Self::Netns => "agents, the CNI plugin and real traffic between network namespaces",
             Self::Edge => "HAProxy and nginx with confgen's configurations, under load",
             Self::Chaos => {
-                "2,000 flows while agents are killed and upgraded 100 times; policy against its reference with millions of comparisons, with 20 million packets and 10,000 policies; 500 pods while CNI plugins are killed"
+                "2,000 flows while agents are killed and upgraded 100 times; policy against its reference with a million comparisons, with 20 million packets and 10,000 policies; 500 pods while CNI plugins are killed"
             }
         }
     }
@@ -89,10 +89,8 @@ impl Lane {
                 ("FAIRLEAD_CHAOS_FLOWS", "2000"),
                 ("FAIRLEAD_POLICY_PACKETS", "20000000"),
                 ("FAIRLEAD_POLICY_SCALE", "10000"),
-                // A case is of 3,000 comparisons and more.
-                ("FAIRLEAD_POLICY_CASES", "1000"),
-                ("FAIRLEAD_POLICY_ORDERS", "1000"),
-                ("FAIRLEAD_POLICY_PLANS", "200"),
+                // A case is of some 850 comparisons.
+                ("FAIRLEAD_POLICY_CASES", "1500"),
                 ("FAIRLEAD_CNI_STORM", "500"),
             ],
             Self::Unit | Self::Bpf | Self::Netns | Self::Edge => &[],
@@ -127,7 +125,7 @@ impl Lane {
                     "-p",
                     "agent",
                     "--lib",
-                    "policy",
+                    "desired::policy",
                     "--",
                     "--nocapture",
                 ]),
