@@ -14,7 +14,10 @@
 use agent_abi::connection::TupleV1;
 use agent_abi::counters::Counter;
 use agent_abi::fast_path::{FAST_POD, FAST_POLICED_POD, FAST_WIRE, FastDeviceV1};
-use agent_abi::policy::{POLICY_CONNECTION_DIRECT, POLICY_CONNECTION_FROM_POD, PolicyAddressV1};
+use agent_abi::policy::{
+    EPOCH_BEFORE, POLICY_CONNECTION_DIRECT, POLICY_CONNECTION_FROM_POD, POLICY_CONNECTION_PEER,
+    POLICY_CONNECTION_PLAIN, PolicyAddressV1,
+};
 use agent_abi::{Address, IPPROTO_TCP, checksum};
 use aya_ebpf::bindings::{
     __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT, TC_ACT_UNSPEC,
@@ -34,6 +37,8 @@ use crate::packet::{
 use crate::police::{self, police};
 use crate::route::{LIFETIME, ask, slot};
 
+const PLAIN: u32 = POLICY_CONNECTION_PLAIN as u32;
+const PEER: u32 = POLICY_CONNECTION_PEER as u32;
 /// Answer of [`find`] beside the `FAST_*` of the interface that it goes to.
 const STACK: i32 = 0;
 const WHOLE_ADDRESS_BITS: u32 = 128;
@@ -85,20 +90,49 @@ pub(crate) fn or_stack<const POLICED: bool>(
     if kind == STACK {
         return TC_ACT_UNSPEC;
     }
-    if kind == FAST_POLICED_POD as i32 {
+    let known = if POLICED { scratch.policy_flags } else { 0 };
+    let mut learnt = 0;
+    let epoch = maps::policy_epoch();
+    if kind == FAST_POLICED_POD as i32 && known & PEER == 0 {
         scratch.interface = scratch.fast_out;
-        let is_settled =
-            police::is_settled(skb, scratch, Hook::Egress, police::AS_IT_IS, scratch.now);
-        if !is_settled && police(skb, Hook::Egress as u32, police::DIRECT) != TC_ACT_UNSPEC {
-            // The program's entry tells of it.
-            scratch.stopped = 1;
-            return TC_ACT_SHOT;
+        scratch.sender_epoch = if POLICED {
+            scratch.policy.epoch
+        } else {
+            EPOCH_BEFORE
+        };
+        if police::is_received_as_judged(scratch, police::AS_IT_IS) {
+            learnt = PEER;
+        } else {
+            if police(skb, Hook::Egress as u32, police::DIRECT) != TC_ACT_UNSPEC {
+                // The program's entry tells of it.
+                scratch.stopped = 1;
+                return TC_ACT_SHOT;
+            }
+            let begins = scratch.packet.tuple.protocol == IPPROTO_TCP && scratch.packet.opens();
+            if begins && scratch.policy.epoch == epoch {
+                learnt = PEER;
+            }
         }
         if !is_direct(scratch) {
             return TC_ACT_UNSPEC;
         }
     }
+    if POLICED {
+        // Of UDP a client may use one port for a Service and for its backend.
+        if scratch.packet.tuple.protocol == IPPROTO_TCP {
+            learnt |= PLAIN;
+        }
+        if learnt & !known != 0 {
+            police::remember(scratch, learnt as u8, epoch);
+        }
+    }
     send(skb)
+}
+
+/// Whether what policy knows of a packet from a pod is all that there is to ask about it.
+#[inline(always)]
+pub(crate) fn is_plain(scratch: &Scratch) -> bool {
+    scratch.policy_flags & PLAIN != 0
 }
 
 /// Whether the connection that policy was asked about last began with the pod, or by the fast path.
@@ -127,7 +161,7 @@ global! {
 #[inline(always)]
 fn way(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Option<i32> {
     let packet = &scratch.packet;
-    if !is_plain(packet) || !kernel::is_for_this_host(skb) || maps::is_taken_over() {
+    if !has_plain_headers(packet) || !kernel::is_for_this_host(skb) || maps::is_taken_over() {
         return None;
     }
     if hops_left(skb, packet.family)? <= 1 {
@@ -160,7 +194,7 @@ fn way(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Option<i32> {
 
 /// Whether the headers are those that most packets have.
 #[inline(always)]
-fn is_plain(packet: &Packet) -> bool {
+fn has_plain_headers(packet: &Packet) -> bool {
     let header = match packet.family {
         Family::V4 => V4_HEADER,
         Family::V6 => V6_HEADER,

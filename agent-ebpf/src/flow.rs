@@ -189,9 +189,16 @@ fn passed(scratch: &mut Scratch, place: u32, audited: bool) {
             ..event
         };
         tell_limited(scratch, event);
-    } else if kernel::now() < maps::flows_asked_until() {
+    } else if is_asked(scratch) {
         tell(scratch, &event);
     }
+}
+
+/// Whether connections that pass are told of. Nobody asks, mostly, and then no clock is read.
+#[inline(always)]
+fn is_asked(scratch: &Scratch) -> bool {
+    let until = maps::flows_asked_until();
+    scratch.now < until && kernel::now() < until
 }
 
 /// Tells of a process that is refused as it connects to a Service. Who it is, is not known: it has no

@@ -29,6 +29,7 @@ use crate::fast_path::FastRoute;
 use crate::fragment::{Held, HeldKey};
 use crate::kernel;
 use crate::packet::{Packet, QUOTED_V4, QUOTED_V6};
+use crate::policy::{KEPT_DECISIONS, KeptDecision};
 use crate::route::{self, Route};
 
 #[map]
@@ -181,6 +182,11 @@ pub(crate) static ROUTES: PerCpuArray<Route> = PerCpuArray::with_max_entries(rou
 pub(crate) static FAST_ROUTES: PerCpuArray<FastRoute> =
     PerCpuArray::with_max_entries(route::SLOTS, 0);
 
+/// What policy has decided of late. Not pinned: other programs may decide otherwise.
+#[map]
+pub(crate) static DECISIONS: PerCpuArray<KeptDecision> =
+    PerCpuArray::with_max_entries(KEPT_DECISIONS, 0);
+
 /// See [`SCRATCH`]. A program run owns it from its start to its verdict.
 #[repr(C)]
 pub(crate) struct Scratch {
@@ -226,6 +232,8 @@ pub(crate) struct Scratch {
     /// `POLICY_CONNECTION_*` of the connection that policy was asked about last; 0 where nothing is
     /// known of it.
     pub(crate) policy_flags: u32,
+    /// Epoch of policy when the packet's sender was judged, while the receiver is.
+    pub(crate) sender_epoch: u32,
     /// Where the packet's way by the fast path is in `FAST_ROUTES`.
     pub(crate) fast_slot: u32,
     /// Interface that it leads to.

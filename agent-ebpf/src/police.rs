@@ -12,7 +12,8 @@ use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::policy::{
     EPOCH_BEFORE, EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_DIRECT,
-    POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
+    POLICY_CONNECTION_FROM_POD, POLICY_CONNECTION_PEER, POLICY_CONNECTION_PLAIN,
+    PolicyConnectionV1,
 };
 use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
 use agent_abi::{Address, IPPROTO_ICMPV6, IPPROTO_TCP};
@@ -25,7 +26,7 @@ use crate::global::{global, verdict};
 use crate::kernel;
 use crate::maps::{self, Decided, POLICY_CONNECTIONS_V1, Scratch, count};
 use crate::packet::{Family, Hook, Packet, UNREADABLE, is_icmp, parse_at, same_address};
-use crate::policy::{Decision, decide, traffic};
+use crate::policy::{Decision, decide_as_before, traffic};
 use crate::source_check::source_may_come;
 
 const SECOND: u64 = 1_000_000_000;
@@ -75,62 +76,88 @@ global! {
     }
 }
 
-/// Whether the packet is of a connection that was judged, and all is as it was then: most packets
-/// are. Asks what [`judge`] asks, in the caller's own frame, and writes nothing but a key; once a
+/// The connection of a packet from the pod, where it was judged, and all is as it was then: for most
+/// packets it is, see [`is_sent_as_judged`]. Asks what [`judge`] asks, in the caller's own frame; once a
 /// second a packet goes to [`judge`] all the same, which notes that it has come.
 #[inline(always)]
-pub(crate) fn is_settled(
+pub(crate) fn sent(
     skb: *mut __sk_buff,
     scratch: &mut Scratch,
-    hook: Hook,
+) -> Option<&'static PolicyConnectionV1> {
+    scratch.policy_flags = 0;
+    let found = POLICY_CONNECTIONS_V1.get_ptr_mut(&scratch.packet.tuple);
+    let known = found.map(kernel::policy)?;
+    if !is_current(known, scratch.now) || known.interface != kernel::interface(skb) {
+        return None;
+    }
+    scratch.policy_flags = u32::from(known.flags);
+    Some(known)
+}
+
+/// Whether a packet of a connection that [`sent`] has found goes to whom it was judged for.
+#[inline(always)]
+pub(crate) fn is_sent_as_judged(
+    known: Option<&PolicyConnectionV1>,
+    scratch: &Scratch,
     state: u32,
-    now: u64,
 ) -> bool {
-    let from_pod = hook == Hook::WorkloadIngress;
+    let Some(known) = known else {
+        return false;
+    };
+    // One reference to either would be to bytes that nobody knows to be aligned.
+    known.flags & POLICY_CONNECTION_FROM_POD == 0
+        || if state == TRANSLATED {
+            goes_to(known, &scratch.forward.rewrite)
+        } else {
+            goes_to(known, &scratch.packet.tuple)
+        }
+}
+
+/// Whether the packet is for the pod, and of a connection that was judged, and all is as it was then.
+#[inline(always)]
+pub(crate) fn is_received_as_judged(scratch: &mut Scratch, state: u32) -> bool {
     let Scratch {
         packet,
         forward,
         policy_key,
         policy_flags,
+        now,
         ..
     } = scratch;
     if packet.tuple.protocol == IPPROTO_TCP && packet.opens() {
         return false;
     }
-    let is_translated = state == TRANSLATED;
-    let known = if from_pod {
-        POLICY_CONNECTIONS_V1.get_ptr_mut(&packet.tuple)
+    if state == TRANSLATED {
+        connections::reverse(&forward.rewrite, policy_key);
     } else {
-        if is_translated {
-            connections::reverse(&forward.rewrite, policy_key);
-        } else {
-            connections::reverse(&packet.tuple, policy_key);
-        }
-        POLICY_CONNECTIONS_V1.get_ptr_mut(&*policy_key)
-    };
-    let Some(known) = known.map(kernel::policy) else {
-        return false;
-    };
-    if known.epoch != maps::policy_epoch()
-        || known.flags & POLICY_CONNECTION_CUT != 0
-        || now >= known.last_seen.wrapping_add(SECOND)
-    {
-        return false;
+        connections::reverse(&packet.tuple, policy_key);
     }
+    let found = POLICY_CONNECTIONS_V1.get_ptr_mut(&*policy_key);
+    let Some(known) = found.map(kernel::policy) else {
+        return false;
+    };
     *policy_flags = u32::from(known.flags);
-    if !from_pod {
-        return true;
+    is_current(known, *now)
+}
+
+#[inline(always)]
+fn is_current(known: &PolicyConnectionV1, now: u64) -> bool {
+    known.epoch == maps::policy_epoch()
+        && known.flags & POLICY_CONNECTION_CUT == 0
+        && now < known.last_seen.wrapping_add(SECOND)
+}
+
+/// Notes on the connection of a packet from a pod what else its packets need not ask for, `flags` of
+/// `POLICY_CONNECTION_*`, unless the tables have changed since `epoch`.
+#[inline(always)]
+pub(crate) fn remember(scratch: &Scratch, flags: u8, epoch: u32) {
+    let found = POLICY_CONNECTIONS_V1.get_ptr_mut(&scratch.packet.tuple);
+    if let Some(known) = found.map(kernel::policy)
+        && known.epoch == epoch
+        && known.flags & POLICY_CONNECTION_CUT == 0
+    {
+        known.flags |= flags;
     }
-    if known.interface != kernel::interface(skb) {
-        return false;
-    }
-    // One reference to either would be to bytes that nobody knows to be aligned.
-    known.flags & POLICY_CONNECTION_FROM_POD == 0
-        || if is_translated {
-            goes_to(known, &forward.rewrite)
-        } else {
-            goes_to(known, &packet.tuple)
-        }
 }
 
 #[inline(always)]
@@ -155,6 +182,8 @@ fn judge(
         policy: entry,
         decided,
         policy_flags,
+        fast_out,
+        sender_epoch,
         ..
     } = scratch;
     *policy_flags = 0;
@@ -173,8 +202,14 @@ fn judge(
         entry.peer = forward.rewrite.destination;
         entry.peer_port = forward.rewrite.destination_port;
     }
-    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy);
-    entry.interface = 0;
+    // Of what begins here, what was known does not count.
+    let known = if begins && (from_pod || state != AS_IT_IS) {
+        None
+    } else {
+        POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy)
+    };
+    // The fast path knows that the pod's address is behind the interface that it leads to.
+    entry.interface = if state == DIRECT { *fast_out } else { 0 };
     if from_pod {
         entry.interface = kernel::interface(skb);
         // What a connection's packets come by is looked up once.
@@ -225,6 +260,8 @@ fn judge(
             if known.interface == 0 {
                 known.interface = entry.interface;
             }
+            // What it need not ask for is to be found anew.
+            known.flags &= !(POLICY_CONNECTION_PLAIN | POLICY_CONNECTION_PEER);
             *policy_flags = u32::from(known.flags);
             return Ok(TC_ACT_UNSPEC);
         }
@@ -243,9 +280,16 @@ fn judge(
     };
     decided.begun_by_pod = begun_by_pod;
     let is_answer = begun_by_pod != from_pod;
-    if !from_pod && !is_answer && real_peer(key, &mut entry.peer, &mut decided.service) {
-        // Another client may come by the same port of the node, and look alike.
-        entry.epoch = EPOCH_NEVER;
+    if !from_pod && !is_answer {
+        match real_peer(key, &mut entry.peer, &mut decided.service) {
+            // The sender's policy lets it pass as well: so does it the answers.
+            Peer::Itself if begins && state == DIRECT && *sender_epoch == epoch => {
+                entry.flags |= POLICY_CONNECTION_PLAIN | POLICY_CONNECTION_PEER;
+            }
+            Peer::Itself | Peer::Translated => {}
+            // Another client may come by the same port of the node, and look alike.
+            Peer::Behind => entry.epoch = EPOCH_NEVER,
+        }
     }
     // A pod reaches itself, by a Service's address too.
     if same_address(&entry.peer, &key.source) {
@@ -256,7 +300,8 @@ fn judge(
     } else {
         key.source_port
     };
-    let (decision, rule) = decide(begun_by_pod, &key.source, &entry.peer, traffic(key, port));
+    let asked = traffic(key, port);
+    let (decision, rule) = decide_as_before(begun_by_pod, &key.source, &entry.peer, asked, epoch);
     decided.rule = rule;
     #[cfg(feature = "debug")]
     crate::debug::say_decided(decision as u32);
@@ -315,18 +360,36 @@ fn is_same_peer(a: &PolicyConnectionV1, b: &PolicyConnectionV1) -> bool {
     same_address(&a.peer, &b.peer) && a.peer_port == b.peer_port
 }
 
+/// Who sends to a pod.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    /// Who has the address that the pod sees.
+    Itself,
+    /// The same, by a Service.
+    Translated,
+    /// Another one.
+    Behind,
+}
+
 /// Finds who is behind the address that the pod sees, where the packet was translated on this node,
-/// and by which Service it came; whether that is another one.
+/// and by which Service it came.
 #[inline(always)]
-fn real_peer(key: &TupleV1, peer: &mut Address, service: &mut u32) -> bool {
+fn real_peer(key: &TupleV1, peer: &mut Address, service: &mut u32) -> Peer {
     let found = connections::lookup(key).or_else(|| connections::lookup_opening(key));
-    let Some(connection) = found.filter(|found| found.flags & CONNECTION_TUNNEL == 0) else {
-        return false;
+    let Some(connection) = found else {
+        return Peer::Itself;
     };
+    if connection.flags & CONNECTION_TUNNEL != 0 {
+        return Peer::Translated;
+    }
     let differs = !same_address(&connection.rewrite.destination, peer);
     *peer = connection.rewrite.destination;
     *service = connection.service;
-    differs
+    if differs {
+        Peer::Behind
+    } else {
+        Peer::Translated
+    }
 }
 
 /// `entry.flags` say how it began, but for who did.

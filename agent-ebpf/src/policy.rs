@@ -4,18 +4,23 @@
 
 use agent_abi::connection::TupleV1;
 use agent_abi::policy::{
-    ENDPOINT_CLOSED, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_RULE, NO_SET, OUTCOME_ALLOW,
-    OUTCOME_AUDIT_DENY, PolicyAddressV1, VerdictKeyV1, VerdictV1, WHOLE_VERDICT_BITS,
+    ENDPOINT_CLOSED, EPOCH_NEVER, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_RULE, NO_SET,
+    OUTCOME_ALLOW, OUTCOME_AUDIT_DENY, PolicyAddressV1, VerdictKeyV1, VerdictV1,
+    WHOLE_VERDICT_BITS,
 };
-use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6};
+use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, hash};
 use aya_ebpf::maps::lpm_trie::Key;
 
-use crate::maps::{POLICY_ENDPOINTS_V1, POLICY_IDENTITIES_V1, POLICY_VERDICTS_V1};
+use crate::kernel;
+use crate::maps::{DECISIONS, POLICY_ENDPOINTS_V1, POLICY_IDENTITIES_V1, POLICY_VERDICTS_V1};
+use crate::packet::same_address;
+use crate::route::words;
 
 const WHOLE_ADDRESS_BITS: u32 = 128;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Decision {
     Allow,
     /// It passes, and an audited policy would drop it.
@@ -26,15 +31,63 @@ pub(crate) enum Decision {
 /// The same, and the rule that says so.
 pub(crate) type Decided = (Decision, u32);
 
-/// Decides on what goes from `pod` to `peer`, or the other way. `port` is that of who receives,
-/// network order. Nothing goes for a pod that is not known, unless its network is closed.
+/// A decision, and what it was about. A program run owns it, as the scratch space.
+#[repr(C)]
+pub(crate) struct KeptDecision {
+    pod: Address,
+    peer: Address,
+    /// Direction, protocol, port.
+    asked: u32,
+    /// Epoch of the tables; [`EPOCH_NEVER`] where nothing is kept.
+    epoch: u32,
+    decision: Decision,
+    rule: u32,
+}
+
+/// Slots of a CPU; a power of two. Decisions that share one are made each time.
+pub(crate) const KEPT_DECISIONS: u32 = 1024;
+
+/// The same as [`decide`] as of `epoch`, which was read before: the tables are tries, and four questions
+/// to them take longer than all else that a new connection takes.
 #[inline(always)]
-pub(crate) fn decide(
+pub(crate) fn decide_as_before(
     from_pod: bool,
     pod: &Address,
     peer: &Address,
     traffic: (u8, [u8; 2]),
+    epoch: u32,
 ) -> Decided {
+    let (protocol, [p0, p1]) = traffic;
+    let asked = u32::from_be_bytes([u8::from(from_pod), protocol, p0, p1]);
+    let slot = hash::finish(hash::mix(folded(pod, asked), folded(peer, 0))) % KEPT_DECISIONS;
+    let Some(kept) = DECISIONS.get_ptr_mut(slot).map(kernel::of_this_cpu) else {
+        return decide(from_pod, pod, peer, traffic);
+    };
+    let is_kept = kept.epoch == epoch
+        && epoch != EPOCH_NEVER
+        && kept.asked == asked
+        && same_address(&kept.pod, pod)
+        && same_address(&kept.peer, peer);
+    if !is_kept {
+        (kept.decision, kept.rule) = decide(from_pod, pod, peer, traffic);
+        kept.pod = *pod;
+        kept.peer = *peer;
+        kept.asked = asked;
+        kept.epoch = epoch;
+    }
+    (kept.decision, kept.rule)
+}
+
+#[inline(always)]
+fn folded(address: &Address, with: u32) -> u32 {
+    let [a, b, c, d] = words(address);
+    a ^ b ^ c ^ d ^ with
+}
+
+/// Decides on what goes from `pod` to `peer`, or the other way. `port` is that of who receives,
+/// network order. Nothing goes for a pod that is not known, unless its network is closed.
+#[inline(always)]
+fn decide(from_pod: bool, pod: &Address, peer: &Address, traffic: (u8, [u8; 2])) -> Decided {
     let Some(endpoint) = endpoint(pod) else {
         return (Decision::Allow, NO_RULE);
     };

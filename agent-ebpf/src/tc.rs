@@ -3,6 +3,7 @@
 use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2};
 use agent_abi::counters::Counter;
+use agent_abi::policy::PolicyConnectionV1;
 use agent_abi::service::{FRONTEND_LOOPBACK, FrontendV2};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
@@ -71,6 +72,23 @@ fn verdict<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> i32 {
 #[inline(always)]
 fn may_pass<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook, state: u32) -> bool {
     !POLICED || police(skb, hook as u32, state) == TC_ACT_UNSPEC
+}
+
+/// Whether the packet is of a connection that policy has let pass, and all is as it was then. `known` is
+/// what policy knows of a packet from a pod.
+#[inline(always)]
+fn is_settled<const POLICED: bool>(
+    known: Option<&PolicyConnectionV1>,
+    scratch: &mut Scratch,
+    hook: Hook,
+    state: u32,
+) -> bool {
+    POLICED
+        && if hook == Hook::WorkloadIngress {
+            police::is_sent_as_judged(known, scratch, state)
+        } else {
+            police::is_received_as_judged(scratch, state)
+        }
 }
 
 /// The verdict on a packet that goes on as it is.
@@ -143,6 +161,13 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         fragment::remember(scratch);
     }
     let begins = scratch.packet.tuple.protocol == IPPROTO_TCP && scratch.packet.opens();
+    let mut known = None;
+    if POLICED && hook == Hook::WorkloadIngress && !begins {
+        known = police::sent(skb, scratch);
+        if known.is_some() && fast_path::is_plain(scratch) {
+            return Ok(fast_path::or_stack::<POLICED>(skb, scratch, hook));
+        }
+    }
     let mut answer = KNOWN;
     if begins
         && !maps::is_the_kernels(begins)
@@ -156,14 +181,23 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         if let Some(connection) = connections::find(scratch, now) {
             connections::note(scratch, connection, now);
             scratch.forward = *connection;
-            let is_settled =
-                POLICED && police::is_settled(skb, scratch, hook, police::TRANSLATED, now);
+            let is_settled = is_settled::<POLICED>(known, scratch, hook, police::TRANSLATED);
             if !is_settled && !may_pass::<POLICED>(skb, hook, police::TRANSLATED) {
                 return Ok(TC_ACT_SHOT);
             }
             return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
         }
-        let Some(frontend) = frontend_of(scratch, hook) else {
+        // Of TCP that began past every Service, which is most, no frontend need be asked for.
+        let is_past_services = POLICED
+            && hook == Hook::WorkloadIngress
+            && scratch.packet.tuple.protocol == IPPROTO_TCP
+            && police::is_sent_as_judged(known, scratch, police::AS_IT_IS);
+        let frontend = if is_past_services {
+            None
+        } else {
+            frontend_of(scratch, hook)
+        };
+        let Some(frontend) = frontend else {
             connections::make_way(&scratch.packet, scratch.now);
             if !POLICED && egress::concerns(hook, &scratch.packet) {
                 return Ok(match egress::egress_open(skb, hook as u32) {
@@ -171,8 +205,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
                     verdict => verdict,
                 });
             }
-            let is_settled =
-                POLICED && police::is_settled(skb, scratch, hook, police::AS_IT_IS, scratch.now);
+            let is_settled = is_settled::<POLICED>(known, scratch, hook, police::AS_IT_IS);
             if !is_settled && !may_pass::<POLICED>(skb, hook, police::AS_IT_IS) {
                 return Ok(TC_ACT_SHOT);
             }

@@ -202,6 +202,11 @@ pub const POLICY_CONNECTION_FROM_POD: u8 = 1;
 pub const POLICY_CONNECTION_CUT: u8 = 2;
 /// It began by the fast path, so the host's netfilter has no part in it.
 pub const POLICY_CONNECTION_DIRECT: u8 = 4;
+/// TCP from the pod past every Service, by the fast path: no table is asked but this one.
+pub const POLICY_CONNECTION_PLAIN: u8 = 8;
+/// The policy of the pod at the other end, on this node, lets what the pod sends pass as well, as of
+/// the same epoch.
+pub const POLICY_CONNECTION_PEER: u8 = 16;
 /// No epoch of the tables: they begin with 1.
 pub const EPOCH_NEVER: u32 = 0;
 /// No epoch either: the connection was there before it could be judged, and is judged at its next

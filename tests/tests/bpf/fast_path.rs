@@ -1,20 +1,23 @@
 //! The fast path: which packets skip the host's stack, and as what.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::lb::ebpf::image::address as mapped;
 use agent::policy::ebpf::image::Op;
 use agent::policy::ebpf::maps::Maps;
 use agent::sys::map::{List, Table, Trie};
+use agent_abi::connection::TupleV1;
 use agent_abi::counters::Counter;
 use agent_abi::fast_path::{
     FAST_DEVICES_MAP, FAST_POD, FAST_POLICED_POD, FAST_WIRE, FastDeviceV1, POD_NETWORKS_MAP,
 };
 use agent_abi::policy::{
-    EndpointV1, NO_SET, OUTCOME_DENY, POLICY_CONNECTION_DIRECT, POLICY_CONNECTIONS_MAP,
-    PolicyAddressV1, PolicyConnectionV1, VERDICT_BITS, VerdictKeyV1, VerdictV1,
+    EndpointV1, NO_SET, OUTCOME_DENY, POLICY_CONNECTION_DIRECT, POLICY_CONNECTION_FROM_POD,
+    POLICY_CONNECTION_PEER, POLICY_CONNECTION_PLAIN, POLICY_CONNECTIONS_MAP, PolicyAddressV1,
+    PolicyConnectionV1, VERDICT_BITS, VerdictKeyV1, VerdictV1,
 };
 use agent_abi::settings::{HANDING_BACK, TAKEOVER_MAP};
 
@@ -258,6 +261,90 @@ fn the_receiving_pods_policy_is_asked_first_and_again_when_it_changes() {
         assert_eq!(lab.run_frame(at, packet).0, "drop");
         assert_eq!(lab.counter(Counter::DropPolicyIngress), before + 1);
     }
+}
+
+/// What policy knows of connections, by who sends.
+fn known(lab: &Lab) -> BTreeMap<TupleV1, PolicyConnectionV1> {
+    let table = Table::open_lru(&lab.pins, POLICY_CONNECTIONS_MAP).unwrap();
+    table.entries().unwrap().into_iter().collect()
+}
+
+#[test]
+fn an_established_packet_between_two_pods_asks_for_its_connection_alone() {
+    let alone = POLICY_CONNECTION_PLAIN | POLICY_CONNECTION_PEER;
+    for v in [0, 1] {
+        let mut lab = lab(true);
+        Maps::open(&lab.pins).unwrap().advance().unwrap();
+        let text = tcp(POD[v], OTHER[v]);
+        let goes_on = frame(&text.replace(" S", " A"));
+        let began = Instant::now();
+        assert!(run(&mut lab, At::Pod, &frame(&text)).0);
+        let sender = |port: u16| move |key: &&TupleV1| key.source_port == port.to_be_bytes();
+        let entries = known(&lab);
+        let client = *entries.keys().find(sender(4000)).unwrap();
+        let server = *entries.keys().find(sender(80)).unwrap();
+        let shown = |key| (entries[key].flags, entries[key].interface);
+        assert_eq!(
+            shown(&client),
+            (alone | POLICY_CONNECTION_FROM_POD, lab.pod)
+        );
+        assert_eq!(
+            shown(&server),
+            (alone | POLICY_CONNECTION_DIRECT, index("other"))
+        );
+        // Services have no part in it, not even one that has got the other pod's address and port.
+        lab.service(
+            "tcp",
+            &format!("{}:80", OTHER[v]),
+            &format!("{}:8080", AWAY[v]),
+        );
+        let (taken, out) = run(&mut lab, At::Pod, &goes_on);
+        assert!(taken);
+        assert_eq!(describe(&out), text.replace(" S", " A"));
+        // The other pod's policy is not asked, until a second has passed.
+        let mut table =
+            Table::<TupleV1, PolicyConnectionV1>::open_lru(&lab.pins, POLICY_CONNECTIONS_MAP)
+                .unwrap();
+        table.delete(server).unwrap();
+        assert!(run(&mut lab, At::Pod, &goes_on).0);
+        // On a machine that is too busy, the second has passed.
+        let is_in_time = began.elapsed() < Duration::from_millis(900);
+        assert!(!is_in_time || !known(&lab).contains_key(&server));
+        lab.clear();
+        sleep(Duration::from_millis(1100));
+        assert!(run(&mut lab, At::Pod, &goes_on).0);
+        assert!(known(&lab).contains_key(&server));
+    }
+}
+
+#[test]
+fn a_later_packet_is_dropped_once_the_other_pods_policy_forbids_it() {
+    let mut lab = lab(true);
+    let text = tcp(POD[0], OTHER[0]);
+    let goes_on = frame(&text.replace(" S", " A"));
+    assert!(run(&mut lab, At::Pod, &frame(&text)).0);
+    assert!(run(&mut lab, At::Pod, &goes_on).0);
+    close(&lab);
+    for _ in 0..3 {
+        assert_eq!(lab.run_frame(At::Pod, &goes_on).0, "drop");
+    }
+}
+
+#[test]
+fn udp_between_two_pods_asks_for_services_but_not_for_the_other_pods_policy() {
+    let mut lab = lab(true);
+    Maps::open(&lab.pins).unwrap().advance().unwrap();
+    let packet = frame(&format!("udp {}:4000 > {}:80", POD[0], OTHER[0]));
+    for _ in 0..3 {
+        assert!(run(&mut lab, At::Pod, &packet).0);
+    }
+    let entries = known(&lab);
+    let client = entries
+        .iter()
+        .find(|(key, _)| key.source_port == 4000_u16.to_be_bytes());
+    let flags = client.unwrap().1.flags;
+    assert_eq!(flags & POLICY_CONNECTION_PEER, POLICY_CONNECTION_PEER);
+    assert_eq!(flags & POLICY_CONNECTION_PLAIN, 0);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Lane {
             Self::Netns => "agents, the CNI plugin and real traffic between network namespaces",
             Self::Edge => "HAProxy and nginx with confgen's configurations, under load",
             Self::Chaos => {
-                "2,000 flows while agents are killed and upgraded 100 times; policy with 20 million packets and 10,000 policies; 500 pods while CNI plugins are killed"
+                "2,000 flows while agents are killed and upgraded 100 times; policy against its reference with a million comparisons, with 20 million packets and 10,000 policies; 500 pods while CNI plugins are killed"
             }
         }
     }
@@ -89,6 +89,8 @@ impl Lane {
                 ("FAIRLEAD_CHAOS_FLOWS", "2000"),
                 ("FAIRLEAD_POLICY_PACKETS", "20000000"),
                 ("FAIRLEAD_POLICY_SCALE", "10000"),
+                // A case is of some 850 comparisons.
+                ("FAIRLEAD_POLICY_CASES", "1500"),
                 ("FAIRLEAD_CNI_STORM", "500"),
             ],
             Self::Unit | Self::Bpf | Self::Netns | Self::Edge => &[],
@@ -118,6 +120,15 @@ impl Lane {
             ],
             Self::Edge => &[Check::Cargo(&["test", "-p", "tests", "--test", "edge"])],
             Self::Chaos => &[
+                Check::Cargo(&[
+                    "test",
+                    "-p",
+                    "agent",
+                    "--lib",
+                    "desired::policy",
+                    "--",
+                    "--nocapture",
+                ]),
                 Check::Cargo(&[
                     "test",
                     "-p",

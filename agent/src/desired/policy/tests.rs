@@ -142,7 +142,7 @@ fn what_is_known_of_another_nodes_pods_is_what_that_node_says() {
     assert!(count.get() > 1000, "{} comparisons", count.get());
 }
 
-/// Cases of the long lane, each of some thousand comparisons.
+/// Cases of the long lane, each of some 850 comparisons.
 pub(crate) fn cases(variable: &str, usual: u32) -> ProptestConfig {
     let cases = std::env::var(variable)
         .ok()
