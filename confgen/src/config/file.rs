@@ -61,9 +61,21 @@ pub struct Cluster {
     /// URLs of API servers, tried in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<String>,
-    /// Credentials; without it, those of the Pod.
+    /// Credentials; without it, the files below, or those of the Pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<PathBuf>,
+    /// PEM file of the certificate that `servers` are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+    /// PEM file of the CAs that `servers` are known by; without it, those of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_authority: Option<PathBuf>,
+    /// Believe any certificate of `servers`: whoever is on the way can be the API server.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_tls_verify: bool,
     /// How often a kind is listed whose watch is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resync: Option<Period>,

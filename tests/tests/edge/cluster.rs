@@ -96,3 +96,60 @@ async fn hosts_stay_while_the_api_server_is_gone_behind_or_empty() {
     cancel.cancel();
     run.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_demands_a_certificate_is_shown_the_one_of_pyconfds_flags() {
+    use clap::Parser as _;
+    use confgen::config::compat::pyconfd;
+
+    let server = ApiServer::start_tls().unwrap();
+    server.apply_yaml(&endpoints(1)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    server.write_credentials(at).unwrap();
+    let template = "{% for domain in domains %}{{ domain }}\n{% endfor %}";
+    std::fs::write(at.join("hosts.tmpl"), template).unwrap();
+    let carried = |with: &str| {
+        let line = format!(
+            "pyconfd --api-servers {} --template-dir {here} --haproxy-conf {here}/out \
+             --haproxy-chk-cmd true --haproxy-reload-cmd true {with}",
+            server.url(),
+            here = at.display()
+        );
+        let line = line.replace("@", &at.display().to_string());
+        let flags = pyconfd::Flags::try_parse_from(line.split_whitespace()).unwrap();
+        let mut file = pyconfd::carry(&flags, |_| false).unwrap().file;
+        file.status.listen = String::new();
+        // Hosts alone are no configuration of HAProxy.
+        file.templates[0].grammar = "plain".to_owned();
+        file.check().unwrap()
+    };
+    let once = || serve::Once {
+        patience: PATIENCE,
+        is_forced: false,
+        plan: None,
+    };
+    let run = |with: &str, once| serve::run(carried(with), Some(once), CancellationToken::new());
+
+    let whole = "--ssl-cert @/client.pem --ssl-key @/client.key --ssl-ca @/ca.pem";
+    run(whole, once()).await.unwrap();
+    assert_eq!(hosts(at), expected(1..2));
+    // Without its CA the server is not believed, without a certificate it does not talk.
+    for with in [
+        "--ssl-ca @/ca.pem",
+        "--ssl-cert @/client.pem --ssl-key @/client.key",
+    ] {
+        let short = serve::Once {
+            patience: Duration::from_secs(3),
+            ..once()
+        };
+        let refused = run(with, short).await;
+        assert!(refused.is_err(), "{with}");
+    }
+    let missing = run("--ssl-ca @/none.pem", once()).await.unwrap_err();
+    let text = format!("{missing:#}");
+    assert!(
+        text.contains("certificate authority") && text.contains("none.pem"),
+        "{text}"
+    );
+}
