@@ -241,6 +241,9 @@ pub struct Pods {
     pub missing_key: String,
     /// Whether probes become health checks.
     pub health_checks: bool,
+    /// Whether pods are told the client's address first (PROXY protocol, version 2).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub send_proxy_protocol: bool,
     /// In clear text; without it, the first of `listen.http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
@@ -266,6 +269,7 @@ impl Default for Pods {
             key_base64: true,
             missing_key: "refuse".to_owned(),
             health_checks: true,
+            send_proxy_protocol: false,
             http: None,
             https: None,
             unknown_path: None,

@@ -93,6 +93,7 @@ pub(super) fn pods(
         key_is_base64: of.key_base64,
         missing_key,
         health_checks: of.health_checks,
+        sends_proxy_protocol: of.send_proxy_protocol,
         http: http
             .ok_or_else(|| Mistake::at(key("http"), "is missing, and listen.http is empty"))?,
         https: own("https", &of.https, &listeners.https)?,

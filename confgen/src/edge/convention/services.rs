@@ -15,7 +15,7 @@ use model::{
 };
 
 use self::annotations::Annotated;
-use super::target;
+use super::{spoken, target};
 use crate::edge::ServicesConvention;
 use crate::edge::claim::{Claims, HttpClaim, Members, SniClaim, TcpClaim};
 use crate::edge::plan::{
@@ -128,13 +128,14 @@ impl Claims {
                 timeout: annotated.timeout(port),
                 backend: id,
             };
-            self.port(convention, port, information, &origin);
+            self.port(convention, service, port, information, &origin);
         }
     }
 
     fn port(
         &mut self,
         convention: &ServicesConvention,
+        service: &Service,
         port: &ServicePort,
         information: ServiceInformation,
         origin: &Origin,
@@ -157,6 +158,7 @@ impl Claims {
         let balance = Balance::LeastConnections;
         let mut spec = target::backend(id.clone(), speaks, balance, origin.clone(), members);
         spec.backend.timeouts.server = information.timeout;
+        spoken::put_of(&mut spec, service, Some(&port.name), &mut self.problems);
         self.backends.insert(id.clone(), spec);
         let forward = Forward::to(id.clone());
         let listen = information.listen;

@@ -3,7 +3,7 @@ use expect_test::{Expect, expect};
 use super::{cluster, config, shown};
 use crate::edge::{EdgeConfig, IngressConvention, compile};
 
-fn convention() -> EdgeConfig {
+pub(super) fn convention() -> EdgeConfig {
     EdgeConfig {
         ingress: Some(IngressConvention {
             controller: "fairlead.io/edge".into(),

@@ -4,7 +4,7 @@ use super::{cluster, config, shown};
 use crate::edge::value::{HeaderName, Hostname};
 use crate::edge::{EdgeConfig, NameTemplate, ServicesConvention, compile};
 
-fn convention() -> EdgeConfig {
+pub(super) fn convention() -> EdgeConfig {
     let template = "{{ .Service.Name }}.{{ .Service.Namespace }}.svc.{{ .Domain }}";
     EdgeConfig {
         services: Some(ServicesConvention {
