@@ -153,3 +153,62 @@ async fn an_api_server_that_demands_a_certificate_is_shown_the_one_of_pyconfds_f
         "{text}"
     );
 }
+
+/// A TLS Secret, and an Ingress that uses it.
+fn certified(chain: &str, key: &str) -> String {
+    let indented = |pem: &str| pem.trim().replace('\n', "\n    ");
+    format!(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\n\
+         metadata: {{namespace: shop, name: tls}}\nstringData:\n  tls.crt: |\n    {}\n  \
+         tls.key: |\n    {}\n---\napiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+         metadata: {{namespace: shop, name: web}}\nspec:\n  ingressClassName: edge\n  \
+         tls: [{{hosts: [shop.example], secretName: tls}}]\n",
+        indented(chain),
+        indented(key)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_breaks_while_nothing_runs_goes_on_with_what_it_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (here, port) = (at.display(), free_port());
+    std::fs::create_dir(at.join("m")).unwrap();
+    std::fs::write(at.join("t.tmpl"), "hosts\n").unwrap();
+    let settings = config::parse(&format!(
+        "[cluster]\nmanifests = '{here}/m'\n[ingress]\nclass = 'edge'\n[status]\n\
+         listen = '127.0.0.1:{port}'\n[[templates]]\nfile = '{here}/t.tmpl'\n\
+         output = '{here}/out'\ngrammar = 'plain'\n"
+    ))
+    .unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
+    let key = made.signing_key.serialize_pem();
+    for (chain, told) in [
+        (made.cert.pem(), false),
+        ("broken".to_owned(), true),
+        ("broken still".to_owned(), true),
+    ] {
+        std::fs::write(at.join("m/shop.yaml"), certified(&chain, &key)).unwrap();
+        let cancel = CancellationToken::new();
+        let run = tokio::spawn(serve::run(settings.clone(), None, cancel.clone()));
+        let text = poll(PATIENCE, || {
+            let text = status(port);
+            text.contains("\"live\":1").then_some(text)
+        });
+        let text = text.unwrap_or_else(|| panic!("not live: {}", status(port)));
+        assert_eq!(text.contains("is served on, until"), told, "{text}");
+        assert!(!text.contains("PRIVATE"), "{text}");
+        cancel.cancel();
+        run.await.unwrap().unwrap();
+    }
+    // Who deletes it while nothing runs means it.
+    std::fs::write(at.join("m/shop.yaml"), "").unwrap();
+    let cancel = CancellationToken::new();
+    let run = tokio::spawn(serve::run(settings, None, cancel.clone()));
+    let kept = at.join(".out.fairlead/last-valid");
+    let is_empty = || std::fs::read_dir(&kept).unwrap().next().is_none();
+    let forgotten = poll(PATIENCE, || is_empty().then_some(()));
+    assert!(forgotten.is_some(), "{kept:?}");
+    cancel.cancel();
+    run.await.unwrap().unwrap();
+}
