@@ -76,7 +76,7 @@ impl ClusterSource {
                 let mut options = kube_source::Options {
                     master: servers.clone(),
                     kubeconfig: kubeconfig.clone(),
-                    credentials: credentials.clone(),
+                    credentials: credentials.clone().map(Box::new),
                     detail: Detail::Edge,
                     ..Default::default()
                 };

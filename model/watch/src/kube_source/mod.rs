@@ -52,7 +52,7 @@ pub struct Options {
     pub context: Option<String>,
     /// Files in place of what a kubeconfig says of certificates. With them, and without a
     /// kubeconfig, the ServiceAccount of a Pod is left alone.
-    pub credentials: Option<CredentialFiles>,
+    pub credentials: Option<Box<CredentialFiles>>,
     /// Addresses of API servers heard of in an earlier run. They are asked after the configured
     /// ones, with the scheme, the credentials and the CA of the first of those.
     pub learned: Vec<SocketAddr>,
