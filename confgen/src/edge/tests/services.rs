@@ -152,6 +152,11 @@ apiVersion: v1
 kind: Node
 metadata: {name: n2}
 status: {addresses: [{type: InternalIP, address: 192.0.2.12}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n3, labels: {node.kubernetes.io/exclude-from-external-load-balancers: ''}}
+status: {addresses: [{type: InternalIP, address: 192.0.2.13}]}
 ";
     check(
         &config,
