@@ -80,13 +80,13 @@ impl Compat {
             Original::Pyconfd => {
                 let given = pyconfd::arguments(given, variable);
                 let name = std::iter::once("pyconfd".to_owned());
-                let flags = pyconfd::Flags::try_parse_from(name.chain(given))?;
+                let flags = pyconfd::Flags::parse_from(name.chain(given));
                 pyconfd::carry(&flags, Path::exists)?
             }
             Original::Kube2lb => {
                 let given = kube2lb::with_two_dashes(given.into_iter());
                 let name = std::iter::once("kube2lb".to_owned());
-                kube2lb::carry(kube2lb::Flags::try_parse_from(name.chain(given))?)
+                kube2lb::carry(kube2lb::Flags::parse_from(name.chain(given)))
             }
             Original::Dispatcher if given.is_empty() => dispatcher::carry(variable)?,
             Original::Dispatcher => {

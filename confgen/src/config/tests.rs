@@ -234,6 +234,9 @@ fn kube2lb_is_carried_over() {
         "#]],
     );
     assert_eq!(carried.notes, [""; 0]);
+    let asked = kube2lb::with_two_dashes(["kube2lb", "-version"].map(str::to_owned).into_iter());
+    let answer = kube2lb::Flags::try_parse_from(asked).unwrap_err();
+    assert_eq!(answer.kind(), clap::error::ErrorKind::DisplayVersion);
 }
 
 #[test]
@@ -306,6 +309,10 @@ fn pyconfd_is_carried_over() {
         pyconfd::carry(&of_variables, nowhere).as_ref(),
         Ok(&carried)
     );
+    let quiet = "pyconfd --api-servers https://a --log-level ERROR";
+    let quiet = pyconfd::Flags::try_parse_from(quiet.split(' ')).unwrap();
+    let notes = pyconfd::carry(&quiet, nowhere).unwrap().notes.join("\n");
+    assert!(notes.contains("RUST_LOG"), "{notes}");
     let flags_alone = pyconfd::arguments(vec!["--interval=1".to_owned()], variables);
     assert_eq!(flags_alone, ["--interval=1"]);
     same_again(

@@ -92,7 +92,7 @@ pub fn arguments(given: Vec<String>, variable: impl Fn(&str) -> Option<String>) 
 pub fn carry(flags: &Flags, is_there: impl Fn(&Path) -> bool) -> Result<Carried, Mistake> {
     let Flags {
         api_servers,
-        log_level: _,
+        log_level,
         ignore_proxy_env: _,
         ssl_key,
         ssl_cert,
@@ -113,6 +113,11 @@ pub fn carry(flags: &Flags, is_there: impl Fn(&Path) -> bool) -> Result<Carried,
         "a domain that two Endpoints claim belongs to the oldest; the original took the last"
             .to_owned(),
     ];
+    if log_level != "INFO" {
+        notes.push(
+            "--log-level has no effect; the variable RUST_LOG says what is logged".to_owned(),
+        );
+    }
     let given = |path: &String| (!path.is_empty()).then(|| PathBuf::from(path));
     let is_tls = api_servers.iter().any(|url| url.starts_with("https://"));
     let default_ca = || is_tls && is_there(Path::new(DEFAULT_CA));
