@@ -52,14 +52,21 @@ fn commands_are_live_at_once_and_saved_in_a_quiet_moment() {
     assert_eq!(saved, Some(5100 * MS));
 }
 
-#[test]
-fn what_cannot_be_saved_is_rendered_again() {
+/// A change that is live and on its way to the disk.
+#[track_caller]
+fn saving() -> (Machine, Instant) {
     let (mut machine, start) = machine();
     let now = rendered(&mut machine, 1, start);
     machine.on(Event::Commanded { is_saved: false }, now);
     let now = now + S;
     assert_eq!(machine.next(now), Step::Save);
     machine.on(Event::Saving, now);
+    (machine, now)
+}
+
+#[test]
+fn what_cannot_be_saved_is_rendered_again() {
+    let (mut machine, now) = saving();
     machine.on(Event::Unsaved("the check fails".to_owned()), now);
     assert!(machine.status().gap.is_some());
     assert_eq!(machine.next(now + S), Step::Render);
@@ -79,12 +86,7 @@ fn what_cannot_be_saved_is_rendered_again() {
 
 #[test]
 fn a_change_does_not_wait_for_an_earlier_one_to_be_saved() {
-    let (mut machine, start) = machine();
-    let now = rendered(&mut machine, 1, start);
-    machine.on(Event::Commanded { is_saved: false }, now);
-    let now = now + S;
-    assert_eq!(machine.next(now), Step::Save);
-    machine.on(Event::Saving, now);
+    let (mut machine, now) = saving();
     let now = rendered(&mut machine, 2, now);
     machine.on(Event::Commanded { is_saved: false }, now);
     // One at a time, and nothing that writes files beside it.
