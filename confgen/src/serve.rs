@@ -139,7 +139,8 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
     if let Some(kept) = kept {
         tasks.spawn(kept::follow(kept, to_keep, cancel.clone()));
     }
-    let routing = settings.edge.pods.iter().map(|of| of.secret_name.clone());
+    let routing = settings.edge.pods.iter();
+    let routing = routing.map(|of| Arc::clone(&of.secret_name));
     let following = Following {
         last: LastValid::new(routing, held.unwrap_or_default()),
         keeping,

@@ -163,7 +163,18 @@ impl Command {
             Self::ReplaceMap { map, entries } => {
                 vec![format!("replace map {map} ({} entries)", entries.len())]
             }
-            other => match other.lines() {
+            Self::AddServer { .. }
+            | Self::SetAddress { .. }
+            | Self::SetWeight { .. }
+            | Self::SetStatus { .. }
+            | Self::ShutdownSessions(_)
+            | Self::DeleteServer(_)
+            | Self::AddEntry { .. }
+            | Self::SetEntry { .. }
+            | Self::DeleteEntry { .. }
+            | Self::AddToList { .. }
+            | Self::RemoveFromList { .. }
+            | Self::DeleteCertificate(_) => match self.lines() {
                 Ok(lines) => lines.iter().flat_map(Line::shown).collect(),
                 Err(error) => vec![error.to_string()],
             },

@@ -145,7 +145,7 @@ pub(super) fn of_any(secret: &Secret) -> Materials {
         let public = certificate::public_of(content)?;
         Some((public, (Arc::clone(field), Arc::clone(content))))
     });
-    let keys: BTreeMap<Vec<u8>, (Arc<str>, Arc<[u8]>)> = keys.collect();
+    let keys: BTreeMap<Vec<u8>, _> = keys.collect();
     let found = secret.data.iter().filter_map(|(field, chain)| {
         let (expires_unix_seconds, public) = certificate::leaf(chain).ok()?;
         let material = Material {
