@@ -4,6 +4,7 @@ mod certificates;
 mod confirm;
 mod following;
 mod http;
+mod kept;
 pub mod saved;
 mod world;
 
@@ -19,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use confirm::Confirm;
 use following::Following;
+use kept::Kept;
 use saved::SavedPlan;
 pub use world::World;
 
 use crate::apply::applier::{Applier, Input, Output, Sources, Successor};
+use crate::apply::certificates::LastValid;
 use crate::apply::partly::with_servers_of;
 use crate::apply::status::Status;
 use crate::config::Settings;
@@ -44,6 +47,11 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         // Before an applier starts: it repairs what it finds on disk.
         planned.verify_ground(&settings, &targets)?;
     }
+    let kept = match &planned {
+        // What a plan was made of is what the cluster holds.
+        Some(_) => None,
+        None => kept_beside(&targets),
+    };
     let kinds = kinds(&settings.edge);
     let (sender, events) = mpsc::channel(follow::EVENTS);
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
@@ -126,7 +134,16 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
             });
         }
     }
+    let (keeping, to_keep) = mpsc::channel(kept::WAITING);
+    let held = kept.as_ref().map(|kept| kept.load(world::now()));
+    if let Some(kept) = kept {
+        tasks.spawn(kept::follow(kept, to_keep, cancel.clone()));
+    }
+    let routing = settings.edge.pods.iter();
+    let routing = routing.map(|of| Arc::clone(&of.secret_name));
     let following = Following {
+        last: LastValid::new(routing, held.unwrap_or_default()),
+        keeping,
         kinds,
         edge: settings.edge,
         events,
@@ -150,6 +167,20 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         ended.context("a task panicked; this is a bug")??;
     }
     lives
+}
+
+/// Where certificates are kept: beside the versions of the first output.
+fn kept_beside(targets: &[Target]) -> Option<Kept> {
+    let directory = targets.first()?.settings.store.root().join("last-valid");
+    match Kept::open(&directory) {
+        Ok(kept) => Some(kept),
+        Err(error) => {
+            let directory = directory.display().to_string();
+            let effect = "a Secret that breaks is served on until the next start alone";
+            tracing::warn!(%error, directory, effect, "certificates cannot be kept");
+            None
+        }
+    }
 }
 
 const COMPONENT: &str = "fairlead-confgen";

@@ -7,7 +7,7 @@
 mod last_valid;
 mod report;
 
-pub use last_valid::LastValid;
+pub use last_valid::{LastValid, Material, Materials};
 pub use report::{Told, problems, report};
 
 use std::net::IpAddr;

@@ -1,11 +1,12 @@
 //! `fairlead-confgen pyconfd | kube2lb | dispatcher`: the originals' own interfaces.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Parser as _;
 
 use super::model::print;
+use crate::config::Cluster;
 use crate::config::compat::{Carried, dispatcher, kube2lb, pyconfd};
 
 /// Whose interface it is.
@@ -41,9 +42,11 @@ impl Compat {
         self.take_ours();
         let Carried { mut file, notes } = self.carry(original)?;
         if let Some(directory) = self.manifests {
-            file.cluster.manifests = Some(directory);
-            file.cluster.servers.clear();
-            file.cluster.kubeconfig = None;
+            file.cluster = Cluster {
+                manifests: Some(directory),
+                resync: file.cluster.resync,
+                ..Cluster::default()
+            };
         }
         let settings = file.check()?;
         if self.print_config {
@@ -77,13 +80,13 @@ impl Compat {
             Original::Pyconfd => {
                 let given = pyconfd::arguments(given, variable);
                 let name = std::iter::once("pyconfd".to_owned());
-                let flags = pyconfd::Flags::try_parse_from(name.chain(given))?;
-                pyconfd::carry(&flags)?
+                let flags = pyconfd::Flags::parse_from(name.chain(given));
+                pyconfd::carry(&flags, Path::exists)?
             }
             Original::Kube2lb => {
                 let given = kube2lb::with_two_dashes(given.into_iter());
                 let name = std::iter::once("kube2lb".to_owned());
-                kube2lb::carry(kube2lb::Flags::try_parse_from(name.chain(given))?)
+                kube2lb::carry(kube2lb::Flags::parse_from(name.chain(given)))
             }
             Original::Dispatcher if given.is_empty() => dispatcher::carry(variable)?,
             Original::Dispatcher => {

@@ -1,5 +1,8 @@
 //! `fairlead-confgen plan`: what would change, to read or to keep for `apply --plan`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use super::run::rendered;
 use super::settings::Common;
 use crate::apply::files::Stored;
 use crate::edge::EdgePlan;
-use crate::haproxy::runtime::{Change, Image, Leaving, changes};
+use crate::haproxy::runtime::{Cause, Change, Command, Image, Leaving, changes};
 use crate::output::{File, Grammar, Rendered};
 use crate::serve::saved::{Planned, SavedPlan};
 use crate::targets::{Target, targets};
@@ -55,20 +58,30 @@ impl Plan {
             let text = match self.output {
                 Output::Json => format!(
                     "{}\n",
-                    json!({"output": target.name, "files": files, "lines": lines, "change": what})
+                    json!({
+                        "output": target.name, "files": files, "lines": lines,
+                        "change": what.sentence, "reload": what.is_reload,
+                        "causes": what.causes, "commands": what.commands,
+                    })
                 ),
                 Output::Table => {
                     let each = files.iter().map(|(name, (less, more))| {
                         let lines = beginning(lines.get(name.as_str()).map_or("", |l| l));
                         format!("  {name}  -{less} +{more} lines\n{lines}")
                     });
-                    format!("{}: {what}\n{}", target.name, each.collect::<String>())
+                    let files: String = each.collect();
+                    format!(
+                        "{}: {}\n{files}{}",
+                        target.name,
+                        what.sentence,
+                        what.listed()
+                    )
                 }
             };
             saved.note(
                 &target.name,
                 Planned {
-                    change: what,
+                    change: what.sentence,
                     files,
                 },
             );
@@ -83,16 +96,60 @@ impl Plan {
     }
 }
 
-/// What going from one to the other needs, in a sentence.
-fn changed(target: &Target, known: &Rendered, next: &Rendered, plan: &EdgePlan) -> String {
+/// What going from one set of files to the other needs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Needed {
+    sentence: String,
+    is_reload: bool,
+    causes: Vec<Cause>,
+    /// Lines of the runtime socket, of certificates their digests alone.
+    commands: Vec<String>,
+}
+
+impl Needed {
+    fn reload(sentence: &str) -> Self {
+        Self {
+            sentence: sentence.to_owned(),
+            is_reload: true,
+            ..Self::default()
+        }
+    }
+
+    fn nothing(sentence: &str) -> Self {
+        Self {
+            sentence: sentence.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Causes and commands, a line each.
+    fn listed(&self) -> String {
+        let cause = |cause: &Cause| {
+            let by = cause
+                .origin
+                .as_ref()
+                .map(|by| format!(", asked for by {by}"));
+            format!("{}{}\n", cause.what, by.unwrap_or_default())
+        };
+        let section = |name: &str, lines: String| match lines.is_empty() {
+            true => String::new(),
+            false => format!("  {name}\n{}", beginning(&lines)),
+        };
+        let commands = self.commands.iter().map(|line| format!("{line}\n"));
+        section("causes", self.causes.iter().map(cause).collect())
+            + &section("runtime commands", commands.collect())
+    }
+}
+
+fn changed(target: &Target, known: &Rendered, next: &Rendered, plan: &EdgePlan) -> Needed {
     if known.files == next.files {
-        return "nothing changes".to_owned();
+        return Needed::nothing("nothing changes");
     }
     if known.files.is_empty() {
-        return "all of it is new; a reload".to_owned();
+        return Needed::reload("all of it is new; a reload");
     }
     if target.name != "haproxy" {
-        return "the files change; a reload".to_owned();
+        return Needed::reload("the files change; a reload");
     }
     let none = EdgePlan::default();
     let old = Image {
@@ -104,14 +161,19 @@ fn changed(target: &Target, known: &Rendered, next: &Rendered, plan: &EdgePlan) 
         rendered: next,
     };
     match changes(old, new, &Leaving::default()) {
-        Change::Nothing => "nothing changes for the process".to_owned(),
-        Change::Runtime(commands) => format!("no reload: {} runtime commands", commands.len()),
+        Change::Nothing => Needed::nothing("nothing changes for the process"),
+        Change::Runtime(commands) => Needed {
+            sentence: format!("no reload: {} runtime commands", commands.len()),
+            commands: commands.iter().flat_map(Command::shown).collect(),
+            ..Needed::default()
+        },
         Change::Reload { causes } => {
-            let causes = causes.iter().map(|cause| cause.what.clone());
-            format!(
-                "a reload, because of {}",
-                causes.take(3).collect::<Vec<_>>().join("; ")
-            )
+            let first = causes.iter().map(|cause| cause.what.clone()).take(3);
+            let first = first.collect::<Vec<_>>().join("; ");
+            Needed {
+                causes,
+                ..Needed::reload(&format!("a reload, because of {first}"))
+            }
         }
     }
 }
@@ -166,143 +228,4 @@ fn files(known: &Rendered, next: &Rendered) -> BTreeMap<String, (usize, usize)> 
         (known.files.get(name) != next.files.get(name)).then(|| (name.clone(), counts))
     });
     each.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-
-    use clap::Parser as _;
-
-    use std::sync::Arc;
-
-    use super::{beginning, differing};
-    use crate::commands::{Arguments, run, status_of};
-    use crate::output::{File, Grammar, Rendered};
-
-    const SERVICE: &str = "apiVersion: v1\nkind: Endpoints\nmetadata:\n  name: web\n  \
-        namespace: shop\n  annotations: {domain: shop.example, proto: http}\n\
-        subsets:\n- addresses: [{ip: 10.0.0.1}]\n  ports: [{port: 80}]\n";
-
-    fn edge() -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        let here = directory.path().display();
-        fs::create_dir(at("m")).unwrap();
-        fs::write(at("m/web.yaml"), SERVICE).unwrap();
-        fs::write(
-            at("t.tmpl"),
-            "{% for domain in domains %}{{ domain }}\n{% endfor %}",
-        )
-        .unwrap();
-        let config = format!(
-            "[cluster]\nmanifests = \"{here}/m\"\n[endpoints]\n[[templates]]\n\
-             file = \"{here}/t.tmpl\"\noutput = \"{here}/out\"\ngrammar = \"plain\"\n"
-        );
-        fs::write(at("c.toml"), config).unwrap();
-        directory
-    }
-
-    async fn typed(directory: &Path, words: &[&str]) -> Result<(), (u8, String)> {
-        let config = directory.join("c.toml").display().to_string();
-        let plan = directory.join("p.json").display().to_string();
-        let words = words.iter().map(|word| word.replace("PLAN", &plan));
-        let all = ["fairlead-confgen".to_owned()].into_iter().chain(words);
-        let all = all.chain(["--config".to_owned(), config]);
-        let done = run(Arguments::try_parse_from(all).unwrap()).await;
-        done.map_err(|error| (status_of(&error), format!("{error:#}")))
-    }
-
-    #[test]
-    fn lines_are_shown_but_no_secrets_and_not_thousands() {
-        let of = |text: &str| {
-            let kinds = [("haproxy.cfg", Grammar::Haproxy), ("keys", Grammar::Map)];
-            let files = kinds.map(|(name, grammar)| {
-                let file = File {
-                    content: text.into(),
-                    grammar,
-                    is_private: true,
-                };
-                (name.to_owned(), Arc::new(file))
-            });
-            Rendered {
-                files: files.into(),
-                ..Rendered::default()
-            }
-        };
-        let (old, new) = (of("a\nb\n"), of("a\nuser u password h\n"));
-        let shown = "  a\n- b\n+ user u password …\n";
-        assert_eq!(differing(&old, &new, "haproxy.cfg"), shown);
-        assert_eq!(differing(&old, &new, "keys"), "");
-        let shown = beginning(&"+ x\n".repeat(1000));
-        assert_eq!(shown.lines().count(), 61);
-        assert!(shown.ends_with("and 940 lines more: --output json has them all\n"));
-    }
-
-    #[tokio::test]
-    async fn a_saved_plan_is_applied_as_long_as_nothing_moved() {
-        let edge = edge();
-        let at = |name: &str| edge.path().join(name);
-        typed(edge.path(), &["plan", "--save", "PLAN"])
-            .await
-            .unwrap();
-        let saved = fs::read_to_string(at("p.json")).unwrap();
-        assert!(saved.contains("all of it is new"), "{saved}");
-        assert!(!at("out").exists());
-        typed(edge.path(), &["apply", "--plan", "PLAN"])
-            .await
-            .unwrap();
-        let live = fs::read_to_string(at("out")).unwrap();
-        assert!(live.contains("shop.example"), "{live}");
-        // The files are not what they were when the plan was made.
-        let again = typed(edge.path(), &["apply", "--plan", "PLAN"]).await;
-        let (status, why) = again.unwrap_err();
-        assert_eq!(status, 3);
-        assert!(why.contains("the files of output"), "{why}");
-    }
-
-    #[tokio::test]
-    async fn a_saved_plan_is_refused_when_the_cluster_or_the_configuration_moved() {
-        let edge = edge();
-        let at = |name: &str| edge.path().join(name);
-        typed(edge.path(), &["plan", "--save", "PLAN"])
-            .await
-            .unwrap();
-        let moved = SERVICE.replace("shop.example", "other.example");
-        fs::write(at("m/web.yaml"), moved).unwrap();
-        let (status, why) = typed(edge.path(), &["apply", "--plan", "PLAN"])
-            .await
-            .unwrap_err();
-        assert_eq!(status, 3);
-        assert!(why.contains("the cluster"), "{why}");
-        assert!(!at("out").exists());
-        // An object that no convention reads is none of the plan's business.
-        fs::write(at("m/web.yaml"), SERVICE).unwrap();
-        let other = SERVICE.replace("name: web", "name: other");
-        let other = other.replace("{domain: shop.example, proto: http}", "{}");
-        fs::write(at("m/other.yaml"), other).unwrap();
-        let config = fs::read_to_string(at("c.toml")).unwrap();
-        fs::write(
-            at("c.toml"),
-            format!("{config}[apply]\nmax_shrink_percent = 51\n"),
-        )
-        .unwrap();
-        let (status, why) = typed(edge.path(), &["apply", "--plan", "PLAN"])
-            .await
-            .unwrap_err();
-        assert_eq!(status, 3);
-        assert!(why.contains("the configuration"), "{why}");
-        fs::write(at("c.toml"), config).unwrap();
-        typed(edge.path(), &["apply", "--plan", "PLAN"])
-            .await
-            .unwrap();
-        // A plan that cannot be read is a mistake, and no move.
-        fs::write(at("p.json"), "{}").unwrap();
-        let (status, why) = typed(edge.path(), &["apply", "--plan", "PLAN"])
-            .await
-            .unwrap_err();
-        assert_eq!(status, 1);
-        assert!(why.contains("p.json"), "{why}");
-    }
 }

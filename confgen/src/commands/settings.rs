@@ -14,6 +14,9 @@ use crate::config::{self, ClusterSource, Settings};
 use crate::edge::{EdgePlan, compile, kinds};
 use crate::follow;
 
+/// Where a configuration is that is not named.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/fairlead/confgen.toml";
+
 /// Flags of every command that reads a configuration.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Common {
@@ -22,7 +25,7 @@ pub(super) struct Common {
         long,
         short,
         value_name = "FILE",
-        default_value = "/etc/fairlead/confgen.toml"
+        default_value = DEFAULT_CONFIG
     )]
     pub(super) config: PathBuf,
     /// Directory of Kubernetes YAML, in place of what the configuration says

@@ -1,19 +1,20 @@
 //! `fairlead-confgen status`: what the running process says of itself.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod table;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use self::table::table;
 use super::model::{Output, print};
-use super::settings::read;
+use super::settings::{DEFAULT_CONFIG, read};
+use crate::config;
 
 /// The process answers from memory.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,13 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     /// Configuration file, which says where the process listens
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        default_value = "/etc/fairlead/confgen.toml"
-    )]
-    config: PathBuf,
+    /// [default: /etc/fairlead/confgen.toml, and without it the default of status.listen]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where the process listens, in place of what the configuration says
     #[arg(long, value_name = "ADDRESS:PORT")]
     address: Option<SocketAddr>,
@@ -40,12 +37,7 @@ impl Status {
     pub(super) async fn run(self) -> Result<()> {
         let address = match self.address {
             Some(address) => address,
-            None => read(&self.config)?.status.with_context(|| {
-                format!(
-                    "{}: status.listen is empty, so the process tells nothing; set it",
-                    self.config.display()
-                )
-            })?,
+            None => configured(self.config.as_deref())?,
         };
         let address = reachable(address);
         let asked = tokio::time::timeout(TIMEOUT, get(address)).await;
@@ -68,6 +60,27 @@ impl Status {
         };
         print(&text)
     }
+}
+
+/// Where the process listens by its configuration. Without a file at the default place, it was
+/// started with another, or by an original's flags: the default address is tried.
+fn configured(config: Option<&Path>) -> Result<SocketAddr> {
+    let path = match config {
+        Some(path) => path,
+        None if !Path::new(DEFAULT_CONFIG).exists() => {
+            let default = config::Status::default().listen;
+            return default.parse().context("the default address is none");
+        }
+        None => Path::new(DEFAULT_CONFIG),
+    };
+    let settings = read(path).context("name where the process listens with --address")?;
+    settings.status.with_context(|| {
+        format!(
+            "{}: status.listen is empty, so the process tells nothing; set it, or name where it \
+             listens with --address",
+            path.display()
+        )
+    })
 }
 
 /// Where one reaches who listens on every address.
@@ -95,274 +108,9 @@ async fn get(address: SocketAddr) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// What is shown of an answer.
-#[derive(Debug, Deserialize)]
-struct Told {
-    outputs: BTreeMap<String, Of>,
-    #[serde(default)]
-    problems: Vec<String>,
-    #[serde(default)]
-    losses: Vec<Value>,
-    #[serde(default)]
-    certificates: Vec<Certificate>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Certificate {
-    kind: String,
-    object: String,
-    field: String,
-    days_left: i64,
-    findings: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Of {
-    seen: u64,
-    live: u64,
-    gap: Option<String>,
-    generation: Option<String>,
-    extent: Option<Extent>,
-    last_good: Option<String>,
-    restored: Option<String>,
-    guard: Option<String>,
-    quarantined: Vec<Quarantined>,
-    old_processes: u64,
-    drift: Vec<String>,
-    last_causes: Vec<Cause>,
-    totals: Totals,
-    waited_seconds: f64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Extent {
-    hosts: u64,
-    backends: u64,
-    servers: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Quarantined {
-    kind: String,
-    key: String,
-    proof: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Cause {
-    what: String,
-    origin: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Totals {
-    reloads: BTreeMap<String, u64>,
-    failed_reloads: u64,
-    runtime_changes: u64,
-    commands: u64,
-    rollbacks: u64,
-    failed_checks: u64,
-    refused: u64,
-    repairs: u64,
-}
-
-type Row = (&'static str, fn(&Of) -> String);
-
-const ROWS: [Row; 15] = [
-    ("generation", |of| or_dash(of.generation.as_deref())),
-    ("state live/seen", |of| format!("{}/{}", of.live, of.seen)),
-    ("hosts", |of| extent(of, |extent| extent.hosts)),
-    ("backends", |of| extent(of, |extent| extent.backends)),
-    ("servers", |of| extent(of, |extent| extent.servers)),
-    ("last good", |of| {
-        let short = of.last_good.as_deref();
-        or_dash(short.map(|digest| digest.get(..12).unwrap_or(digest)))
-    }),
-    ("guard", |of| {
-        let word = if of.guard.is_some() { "holds" } else { "open" };
-        format!("{word} ({} refused)", of.totals.refused)
-    }),
-    ("quarantined", |of| of.quarantined.len().to_string()),
-    ("drift", |of| {
-        format!("{} ({} repaired)", of.drift.len(), of.totals.repairs)
-    }),
-    ("reloads", |of| {
-        let all: u64 = of.totals.reloads.values().sum();
-        format!("{all} ({} did not take)", of.totals.failed_reloads)
-    }),
-    ("rollbacks", |of| of.totals.rollbacks.to_string()),
-    ("failed checks", |of| of.totals.failed_checks.to_string()),
-    ("runtime changes", |of| {
-        let Totals {
-            runtime_changes,
-            commands,
-            ..
-        } = of.totals;
-        format!("{runtime_changes} ({commands} commands)")
-    }),
-    ("old processes", |of| of.old_processes.to_string()),
-    ("last wait", |of| format!("{:.3} s", of.waited_seconds)),
-];
-
-fn or_dash(text: Option<&str>) -> String {
-    text.unwrap_or("-").to_owned()
-}
-
-fn extent(of: &Of, which: fn(&Extent) -> u64) -> String {
-    let count = of.extent.as_ref().map(which);
-    count.map_or_else(|| "-".to_owned(), |count| count.to_string())
-}
-
-/// A column an output; below it what takes a sentence.
-fn table(told: &Told) -> String {
-    let mut lines = vec![vec![String::new()]];
-    lines[0].extend(told.outputs.keys().cloned());
-    for (name, cell) in ROWS {
-        let cells = told.outputs.values().map(cell);
-        lines.push([name.to_owned()].into_iter().chain(cells).collect());
-    }
-    let columns = told.outputs.len() + 1;
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(&widths);
-        let padded: String = cells
-            .map(|(cell, width)| format!("{cell:<width$}  "))
-            .collect();
-        text.push_str(padded.trim_end());
-        text.push('\n');
-    }
-    let mut say = |what: &str, sentence: &str| {
-        writeln!(text, "! {what}: {sentence}").expect("writing to a string cannot fail");
-    };
-    for (name, of) in &told.outputs {
-        if let Some(gap) = &of.gap {
-            say(name, &format!("behind: {gap}"));
-        }
-        if let Some(restored) = &of.restored {
-            say(name, &format!("at the start: {restored}"));
-        }
-        for Quarantined { kind, key, proof } in &of.quarantined {
-            say(
-                name,
-                &format!("left out {kind} {key}: {}", proof.trim_end()),
-            );
-        }
-        for drift in &of.drift {
-            say(name, &format!("drift: {drift}"));
-        }
-        if let Some(Cause { what, origin }) = of.last_causes.first() {
-            let by = origin.as_ref().map(|by| format!(", asked for by {by}"));
-            say(
-                name,
-                &format!("last reload: {what}{}", by.unwrap_or_default()),
-            );
-        }
-    }
-    for problem in &told.problems {
-        say("problem", problem);
-    }
-    for told in &told.certificates {
-        let Certificate {
-            kind,
-            object,
-            field,
-            days_left,
-            findings,
-        } = told;
-        for finding in findings {
-            let of = format!("{kind} {object} {field}");
-            say(
-                "certificate",
-                &format!("{of}: {finding} ({days_left} days left)"),
-            );
-        }
-    }
-    if !told.losses.is_empty() {
-        let count = told.losses.len();
-        say(
-            "losses",
-            &format!("{count} claims lost; see `explain`, or -o json"),
-        );
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
-
-    use super::{Told, get, reachable, table};
-    use crate::apply::files::Extent;
-    use crate::apply::status::{Quarantined, Status};
-    use crate::haproxy::runtime::Cause;
-
-    fn told() -> Told {
-        let mut haproxy = Status {
-            seen: 7,
-            live: 6,
-            gap: Some("a reload waits for the reload budget".to_owned()),
-            generation: Some("g-1".to_owned()),
-            extent: Some(Extent {
-                hosts: 3,
-                backends: 2,
-                servers: 4,
-            }),
-            last_good: Some("0123456789abcdef".to_owned()),
-            guard: Some("12 of 20 hosts would go".to_owned()),
-            quarantined: vec![Quarantined {
-                kind: "Ingress",
-                key: "shop/web".to_owned(),
-                proof: "line 7: unknown keyword".to_owned(),
-            }],
-            drift: vec!["server b/s has another weight".to_owned()],
-            last_causes: vec![Cause::of("backend b: added")],
-            ..Status::default()
-        };
-        haproxy.totals.reloads.insert("start".to_owned(), 1);
-        haproxy.totals.refused = 2;
-        let outputs = serde_json::json!({"haproxy": haproxy, "/etc/out": Status::default()});
-        let all = serde_json::json!({"outputs": outputs, "problems": ["Secret a/b: x; y"], "losses": [1],
-            "certificates": [{"kind": "Ingress", "object": "shop/web", "field": "spec.tls[0]", "days_left": 3,
-                "expires_unix_seconds": 1, "findings": ["ends at 2030-01-01T00:00:00Z"]}]});
-        serde_json::from_value(all).unwrap()
-    }
-
-    #[test]
-    fn every_output_is_a_column_and_what_is_wrong_a_sentence() {
-        expect![[r#"
-                             /etc/out            haproxy
-            generation       -                   g-1
-            state live/seen  0/0                 6/7
-            hosts            -                   3
-            backends         -                   2
-            servers          -                   4
-            last good        -                   0123456789ab
-            guard            open (0 refused)    holds (2 refused)
-            quarantined      0                   1
-            drift            0 (0 repaired)      1 (0 repaired)
-            reloads          0 (0 did not take)  1 (0 did not take)
-            rollbacks        0                   0
-            failed checks    0                   0
-            runtime changes  0 (0 commands)      0 (0 commands)
-            old processes    0                   0
-            last wait        0.000 s             0.000 s
-            ! haproxy: behind: a reload waits for the reload budget
-            ! haproxy: left out Ingress shop/web: line 7: unknown keyword
-            ! haproxy: drift: server b/s has another weight
-            ! haproxy: last reload: backend b: added
-            ! problem: Secret a/b: x; y
-            ! certificate: Ingress shop/web spec.tls[0]: ends at 2030-01-01T00:00:00Z (3 days left)
-            ! losses: 1 claims lost; see `explain`, or -o json
-        "#]]
-        .assert_eq(&table(&told()));
-    }
+    use super::{get, reachable};
 
     #[tokio::test]
     async fn whoever_listens_on_all_addresses_is_asked_on_loopback() {
@@ -382,7 +130,7 @@ mod tests {
         drop(socket);
         assert!(get(address).await.is_err());
         let status = super::Status {
-            config: "/nowhere".into(),
+            config: None,
             address: Some(address),
             output: super::Output::Table,
         };
@@ -390,11 +138,26 @@ mod tests {
         assert!(told.contains(&format!("http://{address}/status")), "{told}");
         assert!(told.contains("start `fairlead-confgen run`"), "{told}");
         let error = super::Status {
-            config: "/nowhere".into(),
+            config: Some("/nowhere".into()),
             address: None,
             output: super::Output::Table,
         };
         let told = format!("{:#}", error.run().await.unwrap_err());
-        assert!(told.contains("--config"), "{told}");
+        assert!(
+            told.contains("--config") && told.contains("--address"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn without_a_file_the_default_address_is_asked() {
+        // Nothing is installed where tests run.
+        assert!(!std::path::Path::new(super::DEFAULT_CONFIG).exists());
+        let address = super::configured(None).unwrap();
+        assert_eq!(address.to_string(), "127.0.0.1:9115");
+        let silent = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(silent.path(), "[endpoints]\n[status]\nlisten = ''\n").unwrap();
+        let told = super::configured(Some(silent.path())).unwrap_err();
+        assert!(told.to_string().contains("--address"), "{told}");
     }
 }

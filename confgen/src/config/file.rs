@@ -61,9 +61,21 @@ pub struct Cluster {
     /// URLs of API servers, tried in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<String>,
-    /// Credentials; without it, those of the Pod.
+    /// Credentials; without it, the files below, or those of the Pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<PathBuf>,
+    /// PEM file of the certificate that `servers` are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+    /// PEM file of the CAs that `servers` are known by; without it, those of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_authority: Option<PathBuf>,
+    /// Believe any certificate of `servers`: whoever is on the way can be the API server.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_tls_verify: bool,
     /// How often a kind is listed whose watch is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resync: Option<Period>,
@@ -229,6 +241,9 @@ pub struct Pods {
     pub missing_key: String,
     /// Whether probes become health checks.
     pub health_checks: bool,
+    /// Whether pods are told the client's address first (PROXY protocol, version 2).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub send_proxy_protocol: bool,
     /// In clear text; without it, the first of `listen.http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
@@ -254,6 +269,7 @@ impl Default for Pods {
             key_base64: true,
             missing_key: "refuse".to_owned(),
             health_checks: true,
+            send_proxy_protocol: false,
             http: None,
             https: None,
             unknown_path: None,

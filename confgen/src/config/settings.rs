@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use model::ObjectKey;
 use model::k8s::Detail;
-use model_watch::{Source, kube_source};
+use model_watch::Source;
+use model_watch::kube_source::{self, CredentialFiles};
 
 use super::outputs::{Apply, Haproxy, Nginx, Template};
 use crate::edge::EdgeConfig;
@@ -51,6 +52,8 @@ pub enum ClusterSource {
         servers: Vec<String>,
         /// Credentials.
         kubeconfig: Option<PathBuf>,
+        /// Credentials named file by file.
+        credentials: Option<CredentialFiles>,
         /// How often a kind is listed whose watch is refused.
         resync: Option<Duration>,
     },
@@ -67,11 +70,13 @@ impl ClusterSource {
             Self::Kube {
                 servers,
                 kubeconfig,
+                credentials,
                 resync,
             } => {
                 let mut options = kube_source::Options {
                     master: servers.clone(),
                     kubeconfig: kubeconfig.clone(),
+                    credentials: credentials.clone().map(Box::new),
                     detail: Detail::Edge,
                     ..Default::default()
                 };

@@ -61,6 +61,35 @@ fn mistakes_say_which_key_and_what_to_do() {
     );
 }
 
+#[test]
+fn credentials_are_whole_and_said_once() {
+    for (keys, expected) in [
+        (
+            "client_key = 'k'",
+            "cluster.client_key is without cluster.client_certificate",
+        ),
+        (
+            "client_certificate = 'c'",
+            "cluster.client_certificate is without cluster.client_key",
+        ),
+        (
+            "certificate_authority = 'c'\ninsecure_skip_tls_verify = true",
+            "cluster.certificate_authority contradicts cluster.insecure_skip_tls_verify = true: remove one of them",
+        ),
+        (
+            "certificate_authority = 'c'\nkubeconfig = 'k'",
+            "cluster.certificate_authority excludes cluster.kubeconfig, which says it itself",
+        ),
+        (
+            "insecure_skip_tls_verify = true",
+            "cluster.insecure_skip_tls_verify is for cluster.servers, of which there are none",
+        ),
+    ] {
+        let mistake = parse(&format!("[endpoints]\n[cluster]\n{keys}\n")).unwrap_err();
+        assert_eq!(mistake.to_string(), expected);
+    }
+}
+
 /// What an original's flags come to is a native file, and reads back as itself.
 #[track_caller]
 fn same_again(file: &File, expected: Expect) {
@@ -136,7 +165,7 @@ fn dispatcher_is_carried_over() {
             lease = "kube-system/fairlead-confgen"
         "#]],
     );
-    expect![[r#"SSL_CERT and SSL_KEY are not read: the default certificate is a TLS Secret, `defaults.certificate` = "NAMESPACE/NAME""#]].assert_eq(&carried.notes.join("\n"));
+    expect!["SSL_CERT and SSL_KEY are not read: with them the original answered hosts that it did not know, whose handshakes are refused here; hosts have theirs of their Secrets"].assert_eq(&carried.notes.join("\n"));
     for (name, value) in [
         ("PORT", "0"),
         ("PORT", "http"),
@@ -205,6 +234,60 @@ fn kube2lb_is_carried_over() {
         "#]],
     );
     assert_eq!(carried.notes, [""; 0]);
+    let asked = kube2lb::with_two_dashes(["kube2lb", "-version"].map(str::to_owned).into_iter());
+    let answer = kube2lb::Flags::try_parse_from(asked).unwrap_err();
+    assert_eq!(answer.kind(), clap::error::ErrorKind::DisplayVersion);
+}
+
+#[test]
+fn pyconfd_certificates_are_carried_over() {
+    use clap::Parser as _;
+    let cluster = |line: &str, default_ca: bool| {
+        let flags = pyconfd::Flags::try_parse_from(line.split(' ')).unwrap();
+        let carried = pyconfd::carry(&flags, |_| default_ca);
+        carried.map(|carried| toml::to_string(&carried.file.cluster).unwrap())
+    };
+    for (line, default_ca, expected) in [
+        (
+            "pyconfd --api-servers https://a --ssl-key k --ssl-cert c --ssl-ca /ca",
+            true,
+            "client_certificate = \"c\"\nclient_key = \"k\"\ncertificate_authority = \"/ca\"\n",
+        ),
+        (
+            "pyconfd --api-servers https://a",
+            true,
+            "certificate_authority = \"/etc/pyconfd/ca.pem\"\n",
+        ),
+        ("pyconfd --api-servers https://a", false, ""),
+        ("pyconfd --api-servers http://a", true, ""),
+        (
+            "pyconfd --api-servers https://a --ssl-ca False",
+            true,
+            "insecure_skip_tls_verify = true\n",
+        ),
+    ] {
+        let scheme = if line.contains("https") {
+            "https"
+        } else {
+            "http"
+        };
+        let expected = format!("servers = [\"{scheme}://a\"]\n{expected}resync = \"30s\"\n");
+        assert_eq!(cluster(line, default_ca), Ok(expected), "{line}");
+    }
+    let half = cluster("pyconfd --api-servers https://a --ssl-key k", false);
+    assert!(half.unwrap_err().to_string().contains("--ssl-cert"));
+    // The variables say the same.
+    let variables = |name: &str| match name {
+        "APISERVERS" => Some("https://a".to_owned()),
+        "SSL_CERT_FILE" => Some("c".to_owned()),
+        "SSL_KEY_FILE" => Some("k".to_owned()),
+        "SSL_CA_FILE" => Some("/ca".to_owned()),
+        _ => None,
+    };
+    assert_eq!(
+        pyconfd::arguments(Vec::new(), variables).join(" "),
+        "--api-servers=https://a --ssl-key=k --ssl-cert=c --ssl-ca=/ca"
+    );
 }
 
 #[test]
@@ -212,7 +295,8 @@ fn pyconfd_is_carried_over() {
     use clap::Parser as _;
     let arguments = "pyconfd --api-servers https://a,https://b --interval 5";
     let flags = pyconfd::Flags::try_parse_from(arguments.split(' ')).unwrap();
-    let carried = pyconfd::carry(&flags).unwrap();
+    let nowhere = |_: &std::path::Path| false;
+    let carried = pyconfd::carry(&flags, nowhere).unwrap();
     let variables = |name: &str| match name {
         "APISERVERS" => Some("https://a,https://b".to_owned()),
         "REFRESH_INTERVAL" => Some("5".to_owned()),
@@ -221,14 +305,14 @@ fn pyconfd_is_carried_over() {
     let of_variables = pyconfd::arguments(Vec::new(), variables);
     let of_variables = [vec!["pyconfd".to_owned()], of_variables].concat();
     let of_variables = pyconfd::Flags::try_parse_from(of_variables).unwrap();
-    assert_eq!(pyconfd::carry(&of_variables).as_ref(), Ok(&carried));
-    let with_certificate = "pyconfd --api-servers https://a --ssl-key k --ssl-cert c";
-    let flags = pyconfd::Flags::try_parse_from(with_certificate.split(' ')).unwrap();
-    let told = pyconfd::carry(&flags).unwrap().notes.join("\n");
-    assert!(
-        told.contains("--ssl-cert and --ssl-ca are not read"),
-        "{told}"
+    assert_eq!(
+        pyconfd::carry(&of_variables, nowhere).as_ref(),
+        Ok(&carried)
     );
+    let quiet = "pyconfd --api-servers https://a --log-level ERROR";
+    let quiet = pyconfd::Flags::try_parse_from(quiet.split(' ')).unwrap();
+    let notes = pyconfd::carry(&quiet, nowhere).unwrap().notes.join("\n");
+    assert!(notes.contains("RUST_LOG"), "{notes}");
     let flags_alone = pyconfd::arguments(vec!["--interval=1".to_owned()], variables);
     assert_eq!(flags_alone, ["--interval=1"]);
     same_again(

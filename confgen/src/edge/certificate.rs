@@ -60,9 +60,9 @@ fn named(chain: &[u8], key: Option<&[u8]>, expires: i64, origin: Origin) -> (Id,
     )
 }
 
-/// When the first certificate ends, and its public key. Every certificate must parse: a proxy
+/// When the first certificate of a chain ends, and its public key. Every certificate must parse: a proxy
 /// refuses the whole file otherwise.
-fn leaf(chain: &[u8]) -> Result<(i64, Vec<u8>), Unusable> {
+pub(crate) fn leaf(chain: &[u8]) -> Result<(i64, Vec<u8>), Unusable> {
     let mut first = None;
     for block in PemBlock::iter_from_buffer(chain) {
         let block = block.map_err(|_| Unusable::NoCertificate)?;
@@ -80,7 +80,7 @@ fn leaf(chain: &[u8]) -> Result<(i64, Vec<u8>), Unusable> {
 }
 
 /// The public key of a private one, as certificates write it.
-fn public_of(key: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn public_of(key: &[u8]) -> Option<Vec<u8>> {
     let random = ring::rand::SystemRandom::new();
     let blocks = PemBlock::iter_from_buffer(key).filter_map(Result::ok);
     for PemBlock { label, contents } in blocks {

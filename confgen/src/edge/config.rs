@@ -135,6 +135,8 @@ pub struct PodsConvention {
     pub missing_key: MissingKey,
     /// Whether probes become health checks.
     pub health_checks: bool,
+    /// Pods are told the client's address first.
+    pub sends_proxy_protocol: bool,
     /// In clear text.
     pub http: Listen,
     /// In TLS; without it, hosts that ask for TLS are left out.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use model::{Cluster, NodeAddressType, ObjectKey, PortName, Protocol};
+use model::{Cluster, Node, NodeAddressType, ObjectKey, PortName, Protocol};
 
 use super::claim::{BackendSpec, Members, PodMember};
 use super::plan::{Backend, Server, ServerState};
@@ -77,7 +77,8 @@ fn endpoints(cluster: &Cluster, service: &ObjectKey, name: Option<&PortName>) ->
 }
 
 fn nodes(cluster: &Cluster, port: NonZeroU16) -> Vec<Server> {
-    let of = cluster.nodes().filter_map(|(key, node)| {
+    let of = cluster.nodes().filter(|(_, node)| takes_clients(node));
+    let of = of.filter_map(|(key, node)| {
         let mut addresses = node.addresses.iter();
         let address = addresses.find(|at| at.address_type == NodeAddressType::InternalIp)?;
         Some(Server {
@@ -86,6 +87,13 @@ fn nodes(cluster: &Cluster, port: NonZeroU16) -> Vec<Server> {
         })
     });
     of.collect()
+}
+
+/// Whether a load balancer outside may lead clients to a node.
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-exclude-from-external-load-balancers>
+pub(super) fn takes_clients(node: &Node) -> bool {
+    let mut labels = node.labels.keys();
+    !labels.any(|label| &**label == "node.kubernetes.io/exclude-from-external-load-balancers")
 }
 
 fn of_pod(member: &PodMember) -> Option<Server> {

@@ -22,7 +22,7 @@ mod resolve;
 mod simulate;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod value;
 
 pub use compile::{Compiler, compile, kinds};

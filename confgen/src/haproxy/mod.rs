@@ -9,7 +9,7 @@ mod update;
 mod view;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ring::digest;
 use serde::Serialize;
@@ -67,14 +67,22 @@ struct Sections<'a> {
     backends: &'a [Section],
 }
 
-/// The template up to its backends, and from there on.
-fn templates() -> Result<(Template, Template), render::Error> {
+/// The template up to its backends, and from there on. An endpoint's change renders a section of it:
+/// compiling the whole for that would take longer than the rest.
+fn templates() -> Result<&'static (Template, Template), render::Error> {
+    static COMPILED: LazyLock<Result<(Template, Template), render::Error>> =
+        LazyLock::new(compiled);
+    COMPILED.as_ref().map_err(Clone::clone)
+}
+
+fn compiled() -> Result<(Template, Template), render::Error> {
     let (head, sections) = BUILT_IN.source.split_once(BACKENDS).unwrap_or_default();
     // A comment of as many lines: errors name the lines of the whole.
     let lines = "\n".repeat(head.lines().count());
     let sections = format!("{{#{lines}#}}{BACKENDS}{sections}");
-    let compile = |source: &str| Template::compile(BUILT_IN.name, source, BUILT_IN.grammar);
-    Ok((compile(head)?, compile(&sections)?))
+    let fixed = |source| Template::fixed(BUILT_IN.name, source, BUILT_IN.grammar);
+    // Leaked once a process, as the other half is a part of the program.
+    Ok((fixed(head)?, fixed(sections.leak())?))
 }
 
 /// Hash of what only a reload changes: servers, maps and certificates change at runtime.

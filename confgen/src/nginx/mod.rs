@@ -5,13 +5,15 @@ mod options;
 pub mod shape;
 mod view;
 
+use std::sync::LazyLock;
+
 use ring::digest;
 
 pub use options::Options;
 
 use crate::edge::EdgePlan;
 use crate::output::Grammar;
-use crate::render::{self, BuiltIn, NO_GENERATION, Rendering};
+use crate::render::{self, BuiltIn, NO_GENERATION, Rendering, Template};
 use lower::Lowered;
 
 const BUILT_IN: BuiltIn = BuiltIn {
@@ -25,6 +27,9 @@ pub const TEMPLATE: &str = "nginx.conf";
 /// The file that nginx is started with.
 pub const MAIN: &str = "nginx.conf";
 
+static TEMPLATE_OF_BUILD: LazyLock<Result<Template, render::Error>> =
+    LazyLock::new(|| BUILT_IN.template());
+
 /// The plan as nginx's files. Everything in them changes with a reload alone.
 ///
 /// # Errors
@@ -36,7 +41,8 @@ pub fn render(plan: &EdgePlan, options: &Options) -> Result<Rendering, render::E
         problems,
     } = lower::lower(plan, options);
     view.generation = NO_GENERATION.to_owned();
-    let text = BUILT_IN.template()?.proven(&view)?;
+    let template = TEMPLATE_OF_BUILD.as_ref().map_err(Clone::clone)?;
+    let text = template.proven(&view)?;
     shape::check(plan, &text).map_err(|error| BUILT_IN.refused(error))?;
     // Other files are named by their content, so the text tells of them.
     let mut hash = digest::Context::new(&digest::SHA256);

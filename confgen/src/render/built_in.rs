@@ -31,7 +31,7 @@ pub(crate) struct BuiltIn {
 impl BuiltIn {
     /// Compiles it.
     pub(crate) fn template(&self) -> Result<Template, Error> {
-        Ok(Template::compile(self.name, self.source, self.grammar)?)
+        Ok(Template::fixed(self.name, self.source, self.grammar)?)
     }
 
     /// An output that has not the plan's shape.

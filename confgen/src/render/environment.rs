@@ -27,6 +27,13 @@ pub struct Template {
     name: Arc<str>,
     source: Arc<str>,
     grammar: Grammar,
+    /// Of a text that lives as long as the process; others are compiled for each rendering.
+    kept: Option<Box<Kept>>,
+}
+
+struct Kept {
+    values: Environment<'static>,
+    stand_ins: Environment<'static>,
 }
 
 impl fmt::Debug for Template {
@@ -93,9 +100,33 @@ impl Template {
             name: name.into(),
             source: source.into(),
             grammar,
+            kept: None,
         };
-        template.environment(Printing::Values)?;
+        template.environment(name, source, Printing::Values)?;
         Ok(template)
+    }
+
+    /// Compiles a template of this build once, for all its renderings.
+    ///
+    /// # Errors
+    /// [`RenderError`] where it does not compile.
+    pub(crate) fn fixed(
+        name: &'static str,
+        source: &'static str,
+        grammar: Grammar,
+    ) -> Result<Self, RenderError> {
+        let template = Self {
+            name: name.into(),
+            source: source.into(),
+            grammar,
+            kept: None,
+        };
+        let kept = Kept {
+            values: template.environment(name, source, Printing::Values)?,
+            stand_ins: template.environment(name, source, Printing::StandIns)?,
+        };
+        let kept = Some(Box::new(kept));
+        Ok(Self { kept, ..template })
     }
 
     /// Its name.
@@ -118,7 +149,7 @@ impl Template {
     /// # Errors
     /// [`RenderError`] at the first value that the grammar does not let in.
     pub fn render(&self, values: &Value) -> Result<String, RenderError> {
-        self.run(&self.environment(Printing::Values)?, values)
+        self.printed(Printing::Values, values)
     }
 
     /// Shows that a text which [`Self::render`] gave has the template's shape: that of the text
@@ -133,7 +164,7 @@ impl Template {
 
     /// The text with a stand-in for each value.
     pub(super) fn render_stand_in(&self, values: &Value) -> Result<String, RenderError> {
-        self.run(&self.environment(Printing::StandIns)?, values)
+        self.printed(Printing::StandIns, values)
     }
 
     /// Which line of the template made each line of its output; `None` where that is not known.
@@ -146,6 +177,7 @@ impl Template {
             source: source_map::marked(&self.source).into(),
             name: Arc::clone(&self.name),
             grammar: self.grammar,
+            kept: None,
         };
         // A tag that strips blanks stops at a mark: then the texts differ and nothing is known.
         let known = marked.render(values).ok();
@@ -160,6 +192,17 @@ impl Template {
         }
     }
 
+    fn printed(&self, printing: Printing, values: &Value) -> Result<String, RenderError> {
+        match (&self.kept, printing) {
+            (Some(kept), Printing::Values) => self.run(&kept.values, values),
+            (Some(kept), Printing::StandIns) => self.run(&kept.stand_ins, values),
+            (None, Printing::Values | Printing::StandIns) => {
+                let compiled = self.environment(&self.name, &self.source, printing)?;
+                self.run(&compiled, values)
+            }
+        }
+    }
+
     fn run(&self, environment: &Environment<'_>, values: &Value) -> Result<String, RenderError> {
         environment
             .get_template(&self.name)
@@ -167,7 +210,12 @@ impl Template {
             .map_err(|error| self.error(&error))
     }
 
-    fn environment(&self, printing: Printing) -> Result<Environment<'_>, RenderError> {
+    fn environment<'source>(
+        &self,
+        name: &'source str,
+        source: &'source str,
+        printing: Printing,
+    ) -> Result<Environment<'source>, RenderError> {
         let grammar = self.grammar;
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -201,7 +249,7 @@ impl Template {
         }
         environment.add_global("grammar", context! { name => format!("{grammar:?}") });
         environment
-            .add_template(&self.name, &self.source)
+            .add_template(name, source)
             .map_err(|error| self.error(&error))?;
         Ok(environment)
     }

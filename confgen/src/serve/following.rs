@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::World;
+use super::kept::Changed;
 use super::saved::SavedPlan;
 use super::world::{self, Followed};
 use crate::apply::applier::Input;
@@ -23,6 +24,9 @@ const QUIET: Duration = Duration::from_millis(5);
 /// What comes in, and who is told.
 #[derive(Debug)]
 pub(super) struct Following {
+    pub(super) last: LastValid,
+    /// Takes what is to outlive this process.
+    pub(super) keeping: mpsc::Sender<Changed>,
     pub(super) kinds: KindSet,
     pub(super) edge: EdgeConfig,
     pub(super) events: mpsc::Receiver<Event>,
@@ -39,6 +43,8 @@ impl Following {
     /// Follows until `cancel`, or until the source ends.
     pub(super) async fn run(self, cancel: CancellationToken) -> Result<()> {
         let Self {
+            last,
+            keeping,
             kinds,
             edge,
             events,
@@ -50,7 +56,6 @@ impl Following {
         } = self;
         let mut cluster = Cluster::default();
         let mut compiler = Compiler::new(edge.clone());
-        let last = LastValid::default();
         let mut source = Followed { events, last };
         while !cluster.is_synced(&kinds) {
             let Some(event) = source.first(&cancel).await else {
@@ -67,6 +72,7 @@ impl Following {
         }
         worlds.send_replace(Some(world.input()));
         world.tell(&statuses, &problems);
+        keep(&keeping, &mut source.last);
         if planned.is_some() {
             // What comes now is not of the plan.
             cancel.cancelled().await;
@@ -94,6 +100,17 @@ impl Following {
             // Proxies first: telling the objects looks at all of them.
             worlds.send_replace(Some(world.input()));
             world.tell(&statuses, &problems);
+            keep(&keeping, &mut source.last);
+        }
+    }
+}
+
+/// Hands on which certificates are to be kept. What finds no room goes with the next change.
+fn keep(keeping: &mpsc::Sender<Changed>, last: &mut LastValid) {
+    if let Ok(room) = keeping.try_reserve() {
+        let changed = last.take_changed();
+        if !changed.is_empty() {
+            room.send(changed);
         }
     }
 }

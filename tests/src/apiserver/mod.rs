@@ -140,6 +140,13 @@ impl ApiServer {
         )
     }
 
+    /// Writes the CA's certificate (`ca.pem`) and the client's with its key (`client.pem`,
+    /// `client.key`) into `directory`.
+    pub fn write_credentials(&self, directory: &Path) -> Result<()> {
+        let tls = self.tls.as_ref().context("the server speaks no TLS")?;
+        Ok(tls.write(directory)?)
+    }
+
     /// Creates or replaces an object, which has to have `kind` and `metadata.name`, and gives its
     /// resourceVersion. As in Kubernetes a write that changes nothing makes no new version.
     pub fn apply(&self, object: Value) -> Result<u64> {

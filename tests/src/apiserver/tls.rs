@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -64,6 +65,18 @@ impl Tls {
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.config))
+    }
+
+    /// Writes `ca.pem`, `client.pem` and `client.key`.
+    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        for (name, text) in [
+            ("ca.pem", &self.ca_pem),
+            ("client.pem", &self.client_pem),
+            ("client.key", &self.client_key_pem),
+        ] {
+            std::fs::write(directory.join(name), text)?;
+        }
+        Ok(())
     }
 
     /// What a kubeconfig's `cluster` and `user` hold, in YAML's flow form.

@@ -1,20 +1,21 @@
 //! What each step does.
 
+mod live;
+mod saving;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Applier, Asked, Output, Prepared, Saving, Settings, Successor};
+pub(super) use self::saving::written;
+use super::{Applier, Output, Prepared, Successor};
 use crate::apply::bisect::Suspect;
 use crate::apply::check::Verdict;
-use crate::apply::files::Extent;
 use crate::apply::guard::{self, Refusal};
-use crate::apply::reload::{Proxy, Seen};
+use crate::apply::reload::Proxy;
 use crate::apply::state::{Event, How, Step};
 use crate::edge::EdgePlan;
-use crate::haproxy::runtime::{
-    Cause, Change, Command, Image, ServerStatus, changes, options_of, server_changes,
-};
+use crate::haproxy::runtime::{Cause, Change, Image, changes, server_changes};
 
 impl<C> Applier<C> {
     /// Does a step.
@@ -146,53 +147,6 @@ impl<C> Applier<C> {
         Ok(Event::Checked(how))
     }
 
-    /// Begins to write what commands made live.
-    fn save(&mut self) -> Event {
-        if let (Some(live), Some(input)) = (&self.live, &self.input) {
-            let output = Arc::new(live.clone());
-            let (settings, of_task) = (self.settings.clone(), Arc::clone(&output));
-            let is_of_it = input.number == self.machine.status().live;
-            self.saving = Some(Saving {
-                cluster: is_of_it.then(|| Arc::clone(&input.cluster)),
-                output,
-                asked: tokio::spawn(async move { ask(&settings, &of_task).await }),
-            });
-        }
-        Event::Saving
-    }
-
-    /// What was written is switched to. Where the check finds fault with it, the guilty are left
-    /// out of the next render.
-    pub(super) async fn saved(&mut self, asked: Asked) {
-        let Some(saving) = self.saving.take() else {
-            return;
-        };
-        let event = match asked {
-            Ok((candidate, Verdict::Passed(_))) => {
-                let store = &self.settings.store;
-                let switched = store.switch(&candidate);
-                match switched.and_then(|()| store.confirm(&candidate.manifest)) {
-                    Ok(()) => {
-                        self.tell_good(&candidate.manifest.digest);
-                        if let Some(cluster) = saving.cluster {
-                            self.good = Some((cluster, saving.output.plan.clone()));
-                        }
-                        Event::Saved
-                    }
-                    Err(error) => Event::Unsaved(error.to_string()),
-                }
-            }
-            Ok((candidate, Verdict::Failed(message))) => {
-                self.machine.status_mut().totals.failed_checks += 1;
-                self.settings.store.discard(&candidate);
-                let blamed = self.blame(&saving.output, message.clone()).await;
-                Event::Unsaved(blamed.err().unwrap_or(message))
-            }
-            Err(why) => Event::Unsaved(why),
-        };
-        self.machine.on(event, Instant::now());
-    }
-
     /// What passed once is looked at last when something else does not.
     fn passed(&mut self, output: &Output) {
         let cluster = self.input.as_ref().map(|input| Arc::clone(&input.cluster));
@@ -223,189 +177,6 @@ impl<C> Applier<C> {
             (Some(_), Proxy::Nginx(_) | Proxy::Notified(_)) => start("files changed"),
         }
     }
-
-    pub(super) async fn ask(&self, output: &Output) -> Asked {
-        ask(&self.settings, &Arc::new(output.clone())).await
-    }
-
-    fn install(&mut self) -> Event {
-        let candidate = self.next.as_ref().and_then(|next| next.candidate.as_ref());
-        let Some(candidate) = candidate else {
-            return Event::Failed("there is nothing to install".to_owned());
-        };
-        match self.settings.store.switch(candidate) {
-            Ok(()) => Event::Installed,
-            Err(error) => Event::Failed(error.to_string()),
-        }
-    }
-
-    async fn commands(&mut self) -> Event {
-        let Proxy::Haproxy(haproxy) = &self.settings.proxy else {
-            return Event::CommandRefused("the proxy takes no commands".to_owned());
-        };
-        let commands: &[Command] = match self.next.as_ref().map(|next| &next.change) {
-            Some(Change::Runtime(commands)) => commands,
-            _ => &[],
-        };
-        match haproxy.runtime.execute(commands).await {
-            Ok(refusals) => {
-                for refusal in refusals {
-                    tracing::debug!(%refusal, "something unused stays");
-                }
-            }
-            Err(error) => return Event::CommandRefused(error.to_string()),
-        }
-        let commands = commands.to_vec();
-        if let Some(next) = self.next.take() {
-            self.note_leaving(&commands, &next.successor);
-            self.next = Some(next);
-        }
-        let is_saved = self
-            .next
-            .as_ref()
-            .is_some_and(|next| next.candidate.is_some());
-        self.went_live();
-        Event::Commanded { is_saved }
-    }
-
-    /// Servers that were put into maintenance leave; those that are wanted again do not.
-    pub(super) fn note_leaving(&mut self, commands: &[Command], next: &Successor) {
-        let (options, wanted) = match &next.sections {
-            Some(moved) => (options_of(&moved.before), options_of(&moved.after)),
-            None => {
-                let before = self.live.as_ref().map(text);
-                (
-                    before.as_deref().map(options_of).unwrap_or_default(),
-                    options_of(&text(&next.output)),
-                )
-            }
-        };
-        for command in commands {
-            if let Command::SetStatus {
-                server,
-                status: ServerStatus::Maintenance,
-            } = command
-                && !wanted.contains_key(server)
-            {
-                let words = options.get(server).cloned().unwrap_or_default();
-                self.leaving.add(server.clone(), words, Instant::now());
-            }
-        }
-        for server in wanted.keys() {
-            self.leaving.remove(server);
-        }
-    }
-
-    async fn reload(&mut self) -> Event {
-        // A proxy that does not answer is started by somebody else, with the files that are there.
-        let before = self.settings.proxy.seen().await.unwrap_or_default();
-        if let Err(error) = self.settings.proxy.reload().await {
-            return Event::Failed(error.to_string());
-        }
-        if self.settings.proxy.is_asked() {
-            return Event::Reloaded(before);
-        }
-        self.went_live();
-        Event::Told
-    }
-
-    async fn read_back(&mut self) -> Event {
-        let pause = self.machine.look_again();
-        tokio::time::sleep(pause).await;
-        let seen: Seen = match self.settings.proxy.seen().await {
-            Ok(seen) => seen,
-            Err(error) => return Event::Unseen(error.to_string()),
-        };
-        let meant = self
-            .next
-            .as_ref()
-            .map(|next| &next.successor.output)
-            .or(self.live.as_ref())
-            .and_then(|output| output.rendered.generation.as_ref())
-            .map(ToString::to_string);
-        if self.machine.would_take(&seen, meant.as_deref()) {
-            self.leaving.clear();
-            self.went_live();
-        }
-        Event::SeenNow { seen, meant }
-    }
-
-    async fn roll_back(&mut self) -> Event {
-        self.next = None;
-        let back = self.settings.store.roll_back();
-        let told = self.settings.proxy.reload().await;
-        let result = match (back, told) {
-            (Ok(_), Ok(())) => Ok(()),
-            (Err(error), _) => Err(error.to_string()),
-            (Ok(_), Err(error)) => Err(error.to_string()),
-        };
-        Event::RolledBack(result)
-    }
-
-    /// The candidate is what the proxy runs.
-    fn went_live(&mut self) {
-        let Some(Prepared {
-            successor,
-            candidate,
-            ..
-        }) = self.next.take()
-        else {
-            return;
-        };
-        if let Some(candidate) = candidate {
-            let digest = candidate.manifest.digest.clone();
-            match self.settings.store.confirm(&candidate.manifest) {
-                Ok(()) => self.tell_good(&digest),
-                Err(error) => {
-                    tracing::warn!(%error, "the last good version stays an older one");
-                    self.machine.status_mut().digest = Some(digest);
-                }
-            }
-        }
-        self.live = Some(successor.output);
-        self.tell_live();
-    }
-
-    pub(super) fn tell_live(&mut self) {
-        let extent = self.live.as_ref().map(|live| Extent::of(&live.plan));
-        self.machine.status_mut().extent = extent;
-    }
-
-    pub(super) fn tell_good(&mut self, digest: &str) {
-        let status = self.machine.status_mut();
-        status.digest = Some(digest.to_owned());
-        status.last_good = Some(digest.to_owned());
-    }
-}
-
-/// Writes an output beside what is live, and has it checked.
-async fn ask(settings: &Settings, output: &Arc<Output>) -> Asked {
-    let (store, of_task) = (settings.store.clone(), Arc::clone(output));
-    // It waits for the disk, several times.
-    let written = tokio::task::spawn_blocking(move || {
-        store.write(&of_task.rendered, Some(Extent::of(&of_task.plan)))
-    });
-    let written = written.await.map_err(|error| error.to_string())?;
-    let candidate = written.map_err(|error| error.to_string())?;
-    let checked = settings.check.ask(&candidate.main, settings.check_timeout);
-    match checked.await {
-        Ok(verdict) => Ok((candidate, verdict)),
-        Err(error) => {
-            settings.store.discard(&candidate);
-            Err(format!("the check gave no answer: {error}"))
-        }
-    }
-}
-
-/// What the check says of what is being saved, if anything is.
-pub(super) async fn written<C>(saving: &mut Option<Saving<C>>) -> Asked {
-    match saving {
-        Some(saving) => match (&mut saving.asked).await {
-            Ok(asked) => asked,
-            Err(error) => Err(format!("what is live could not be saved: {error}")),
-        },
-        None => std::future::pending().await,
-    }
 }
 
 fn how(change: &Change) -> How {
@@ -414,10 +185,4 @@ fn how(change: &Change) -> How {
         Change::Runtime(commands) => How::Commands(commands.len()),
         Change::Reload { causes } => How::Reload(causes.clone()),
     }
-}
-
-fn text(output: &Output) -> String {
-    let main = output.rendered.files.get(&output.rendered.main);
-    main.map(|file| String::from_utf8_lossy(&file.content).into_owned())
-        .unwrap_or_default()
 }

@@ -25,6 +25,11 @@ impl Store {
         Ok(store)
     }
 
+    /// The directory that the versions are in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The file that the proxy is to be started with, once a version is installed.
     pub fn main(&self, manifest: &Manifest) -> PathBuf {
         match &self.place {

@@ -33,8 +33,8 @@ pub fn carry(variable: impl Fn(&str) -> Option<String>) -> Result<Carried, Mista
     };
     if variable("SSL_CERT").is_some_and(|path| !path.is_empty()) {
         notes.push(
-            "SSL_CERT and SSL_KEY are not read: the default certificate is a TLS Secret, \
-             `defaults.certificate` = \"NAMESPACE/NAME\""
+            "SSL_CERT and SSL_KEY are not read: with them the original answered hosts that it did \
+             not know, whose handshakes are refused here; hosts have theirs of their Secrets"
                 .to_owned(),
         );
     }

@@ -9,7 +9,7 @@ use crate::config::{Cluster, File, Services, Template};
 
 /// The original's flags, with one dash as there or with two.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kube2lb", disable_help_flag = false)]
+#[command(name = "kube2lb", version)]
 pub struct Flags {
     /// URL of the API server
     #[arg(long, default_value = "")]

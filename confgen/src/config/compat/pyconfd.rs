@@ -1,7 +1,7 @@
 //! pyconfd's flags, or its variables: never both, as in the original. `SSL_CERT_FILE` for one is
 //! OpenSSL's too, and set on many machines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -30,9 +30,9 @@ pub struct Flags {
     /// Client certificate
     #[arg(long, default_value = "")]
     pub ssl_cert: String,
-    /// CA of the API server; False for none
-    #[arg(long, default_value = DEFAULT_CA)]
-    pub ssl_ca: String,
+    /// CA of the API server; False believes any; without it, /etc/pyconfd/ca.pem where that is
+    #[arg(long)]
+    pub ssl_ca: Option<String>,
     /// Seconds between two lists where watches are refused
     #[arg(long, default_value = "30")]
     pub interval: u64,
@@ -85,14 +85,14 @@ pub fn arguments(given: Vec<String>, variable: impl Fn(&str) -> Option<String>) 
     set.collect()
 }
 
-/// What the flags say.
+/// What the flags say. `is_there` says whether a file is, for the default of `--ssl-ca`.
 ///
 /// # Errors
 /// [`Mistake`] where a flag makes no sense.
-pub fn carry(flags: &Flags) -> Result<Carried, Mistake> {
+pub fn carry(flags: &Flags, is_there: impl Fn(&Path) -> bool) -> Result<Carried, Mistake> {
     let Flags {
         api_servers,
-        log_level: _,
+        log_level,
         ignore_proxy_env: _,
         ssl_key,
         ssl_cert,
@@ -113,17 +113,39 @@ pub fn carry(flags: &Flags) -> Result<Carried, Mistake> {
         "a domain that two Endpoints claim belongs to the oldest; the original took the last"
             .to_owned(),
     ];
-    if !ssl_cert.is_empty() || ssl_ca != DEFAULT_CA {
+    if log_level != "INFO" {
         notes.push(
-            "--ssl-key, --ssl-cert and --ssl-ca are not read: give a kubeconfig with them, \
-             `cluster.kubeconfig` of the native file"
+            "--log-level has no effect; the variable RUST_LOG says what is logged".to_owned(),
+        );
+    }
+    let given = |path: &String| (!path.is_empty()).then(|| PathBuf::from(path));
+    let is_tls = api_servers.iter().any(|url| url.starts_with("https://"));
+    let default_ca = || is_tls && is_there(Path::new(DEFAULT_CA));
+    let (certificate_authority, insecure_skip_tls_verify) = match ssl_ca.as_deref() {
+        Some("False") => (None, true),
+        Some(path) => (Some(path.into()), false),
+        None => (default_ca().then(|| DEFAULT_CA.into()), false),
+    };
+    if insecure_skip_tls_verify {
+        notes.push(
+            "--ssl-ca False believes any certificate: whoever is on the way can be the API server"
                 .to_owned(),
         );
+    }
+    if is_tls && ssl_ca.is_none() && certificate_authority.is_none() {
+        notes.push(format!(
+            "there is no {DEFAULT_CA}: API servers are known by the CAs of this machine, or in a \
+             Pod without --ssl-cert as its ServiceAccount says"
+        ));
     }
     Ok(Carried {
         file: File {
             cluster: Cluster {
                 servers: api_servers.clone(),
+                client_certificate: given(ssl_cert),
+                client_key: given(ssl_key),
+                certificate_authority,
+                insecure_skip_tls_verify,
                 resync: Some(Period(std::time::Duration::from_secs(*interval))),
                 ..Cluster::default()
             },

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::{Annotations, Cluster, Kind, ObjectKey, Problem};
 
-use super::{invalid, target};
+use super::{invalid, spoken, target};
 use crate::edge::claim::{Claims, HttpClaim, Members, SniClaim};
 use crate::edge::plan::{
     Access, Action, BackendProtocol, Domain, Forward, HttpRule, Origin, RequestMatch, Timeouts,
@@ -135,13 +135,14 @@ impl Claims {
             "http" => BackendProtocol::Http,
             _ => BackendProtocol::Tcp,
         };
-        let spec = target::backend(
+        let mut spec = target::backend(
             id.clone(),
             speaks,
             config.defaults.balance,
             origin.clone(),
             members,
         );
+        spoken::put(&mut spec, cluster, &mut self.problems);
         self.backends.insert(id.clone(), spec);
         let forward = Forward::to(id.clone());
         let host = HostMatch::Exact(name);

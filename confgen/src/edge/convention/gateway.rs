@@ -134,9 +134,7 @@ pub(in crate::edge) fn read<'a>(
             stream::serve(outcome, &mut backends, kind, route, served)
         });
     }
-    let (specs, certificates) = backends.into_parts();
-    outcome.claims.backends = specs;
-    outcome.claims.certificates.extend(certificates);
+    backends.put_into(&mut outcome.claims);
     outcome.fill(config);
     outcome
 }

@@ -15,7 +15,7 @@ use model::{
 };
 
 use self::annotations::Options;
-use super::{invalid, target};
+use super::{invalid, spoken, target};
 use crate::edge::claim::{Claims, HttpClaim, Members};
 use crate::edge::plan::{
     Action, BackendProtocol, Forward, HttpRule, Listen, Origin, Redirect, RequestMatch,
@@ -269,6 +269,10 @@ impl OfIngress<'_> {
         let mut spec = target::backend(id.clone(), protocol, balance, origin, members);
         spec.backend.timeouts = self.options.timeouts.clone();
         spec.backend.sticky.clone_from(&self.options.sticky);
+        let asked = self.options.protocol.clone();
+        spoken::put(&mut spec, self.cluster, &mut claims.problems);
+        // What the Ingress asks for stands before what the Service says.
+        spec.backend.protocol = asked.unwrap_or(spec.backend.protocol);
         claims.backends.insert(id.clone(), spec);
         Forward::to(id)
     }

@@ -5,7 +5,10 @@ pub(super) mod gateway;
 mod ingress;
 mod pods;
 mod services;
+mod spoken;
 mod target;
+
+use std::collections::BTreeSet;
 
 use model::{Cluster, Kind, KindSet, ObjectKey, Problem};
 
@@ -97,7 +100,11 @@ impl Claims {
         self.views.domains.extend(views.domains);
         self.views.services.extend(views.services);
         self.views.nodes.extend(views.nodes);
-        self.problems.extend(problems);
+        // Two conventions may read the same words of a Service.
+        let known: BTreeSet<&Problem> = self.problems.iter().collect();
+        let new = problems.into_iter().filter(|it| !known.contains(it));
+        let new: Vec<Problem> = new.collect();
+        self.problems.extend(new);
     }
 }
 

@@ -89,6 +89,7 @@ impl OfNamespace<'_> {
             let protocol = BackendProtocol::Http;
             let mut spec = target::backend(id.clone(), protocol, balance, origin, members);
             spec.backend.health = upstream.health;
+            spec.backend.sends_proxy_protocol = self.convention.sends_proxy_protocol;
             claims.backends.insert(id, spec);
         }
     }

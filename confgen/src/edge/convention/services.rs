@@ -15,9 +15,10 @@ use model::{
 };
 
 use self::annotations::Annotated;
-use super::target;
+use super::{spoken, target};
 use crate::edge::ServicesConvention;
 use crate::edge::claim::{Claims, HttpClaim, Members, SniClaim, TcpClaim};
+use crate::edge::members::takes_clients;
 use crate::edge::plan::{
     Access, Action, BackendProtocol, Balance, Forward, HttpRule, Listen, Origin, RequestMatch,
     ServiceInformation, Timeouts, Unknown,
@@ -46,6 +47,9 @@ pub(super) fn claims(cluster: &Cluster, convention: &ServicesConvention) -> Clai
         .views
         .nodes
         .extend(cluster.nodes().filter_map(|(key, node)| {
+            if !takes_clients(node) {
+                return None;
+            }
             let mut addresses = node.addresses.iter();
             let internal = addresses.find(|at| at.address_type == NodeAddressType::InternalIp)?;
             Some((Arc::clone(&key.name), internal.address))
@@ -128,13 +132,14 @@ impl Claims {
                 timeout: annotated.timeout(port),
                 backend: id,
             };
-            self.port(convention, port, information, &origin);
+            self.port(convention, service, port, information, &origin);
         }
     }
 
     fn port(
         &mut self,
         convention: &ServicesConvention,
+        service: &Service,
         port: &ServicePort,
         information: ServiceInformation,
         origin: &Origin,
@@ -157,6 +162,7 @@ impl Claims {
         let balance = Balance::LeastConnections;
         let mut spec = target::backend(id.clone(), speaks, balance, origin.clone(), members);
         spec.backend.timeouts.server = information.timeout;
+        spoken::put_of(&mut spec, service, Some(&port.name), &mut self.problems);
         self.backends.insert(id.clone(), spec);
         let forward = Forward::to(id.clone());
         let listen = information.listen;

@@ -3,7 +3,7 @@ use expect_test::{Expect, expect};
 use super::{cluster, config, shown};
 use crate::edge::{EdgeConfig, EndpointsConvention, compile};
 
-fn convention() -> EdgeConfig {
+pub(super) fn convention() -> EdgeConfig {
     EdgeConfig {
         endpoints: Some(EndpointsConvention {
             domain_annotation: "domain".into(),

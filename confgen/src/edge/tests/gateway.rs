@@ -2,6 +2,7 @@
 
 mod attachment;
 mod conformance;
+mod references;
 mod status;
 
 use crate::edge::{EdgeConfig, GatewayConvention};
@@ -46,7 +47,7 @@ endpoints: [{{addresses: [10.0.0.{last}]}}]
     )
 }
 
-fn gateway(name: &str, listeners: &str) -> String {
+pub(super) fn gateway(name: &str, listeners: &str) -> String {
     format!(
         "
 apiVersion: gateway.networking.k8s.io/v1
@@ -61,7 +62,7 @@ spec:
 }
 
 /// A route of `kind` to Gateway `gw`; `spec` is the rest.
-fn route(kind: &str, name: &str, spec: &str) -> String {
+pub(super) fn route(kind: &str, name: &str, spec: &str) -> String {
     let version = match kind {
         "TCPRoute" => "v1alpha2",
         _ => "v1",

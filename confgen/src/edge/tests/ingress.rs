@@ -3,7 +3,7 @@ use expect_test::{Expect, expect};
 use super::{cluster, config, shown};
 use crate::edge::{EdgeConfig, IngressConvention, compile};
 
-fn convention() -> EdgeConfig {
+pub(super) fn convention() -> EdgeConfig {
     EdgeConfig {
         ingress: Some(IngressConvention {
             controller: "fairlead.io/edge".into(),
@@ -175,7 +175,22 @@ fn what_would_open_something_closes_it() {
             vec![("whitelist-source-range", "everywhere")],
             expect![[r#"
             0.0.0.0:80 shop.example /a Respond(503)
-            ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/whitelist-source-range has "everywhere", which is no network; the Ingress is served without it
+            ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/whitelist-source-range has "everywhere", which is no network; it lets nobody in
+        "#]],
+        ),
+        (
+            vec![("denylist-source-range", "10.0.0.0/8, 192.0.2.0/33")],
+            expect![[r#"
+            0.0.0.0:80 shop.example /a Respond(503)
+            ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/denylist-source-range has "192.0.2.0/33", which is no network; the Ingress answers 503: serving it without would open it
+        "#]],
+        ),
+        // Who is left of a list of those let in is let in.
+        (
+            vec![("whitelist-source-range", "everywhere, 10.0.0.0/8")],
+            expect![[r#"
+            0.0.0.0:80 shop.example /a -> [10.0.0.1:8080]
+            ! Ingress shop/web: metadata.annotations.nginx.ingress.kubernetes.io/whitelist-source-range has "everywhere", which is no network; it lets nobody in
         "#]],
         ),
         (

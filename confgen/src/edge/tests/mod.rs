@@ -7,6 +7,7 @@ mod incremental;
 mod ingress;
 mod pods;
 mod services;
+mod spoken;
 
 use std::fmt::Write as _;
 
@@ -19,7 +20,7 @@ use super::{
 };
 
 /// The cluster that a text of manifests describes.
-pub(super) fn cluster(yaml: &str) -> Cluster {
+pub(crate) fn cluster(yaml: &str) -> Cluster {
     let mut cluster = Cluster::default();
     for kind in Kind::ALL {
         cluster.apply(Event::Replaced {

@@ -6,7 +6,7 @@ use super::{cluster, config, listen, shown};
 use crate::edge::value::HeaderName;
 use crate::edge::{EdgeConfig, MissingKey, PodsConvention, Unknown, compile};
 
-fn convention(name: &str) -> PodsConvention {
+pub(super) fn convention(name: &str) -> PodsConvention {
     PodsConvention {
         name: name.into(),
         selector: LabelSelector {
@@ -20,13 +20,14 @@ fn convention(name: &str) -> PodsConvention {
         key_is_base64: true,
         missing_key: MissingKey::Refuse,
         health_checks: true,
+        sends_proxy_protocol: false,
         http: listen("0.0.0.0:80"),
         https: Some(listen("0.0.0.0:443")),
         unknown_path: Unknown::Status(404),
     }
 }
 
-fn config_of(convention: PodsConvention) -> EdgeConfig {
+pub(super) fn config_of(convention: PodsConvention) -> EdgeConfig {
     EdgeConfig {
         pods: vec![convention],
         ..config()
@@ -39,7 +40,7 @@ fn check(yaml: &str, expected: Expect) {
     expected.assert_eq(&shown(&compile(&cluster(yaml), &config)));
 }
 
-fn namespace(name: &str, hosts: &str) -> String {
+pub(super) fn namespace(name: &str, hosts: &str) -> String {
     format!(
         "
 apiVersion: v1
@@ -50,7 +51,7 @@ metadata: {{name: {name}, labels: {{routable: 'true'}}, annotations: {{hosts: '{
     )
 }
 
-fn pod(key: (&str, &str), paths: &str, address: &str, more: &str) -> String {
+pub(super) fn pod(key: (&str, &str), paths: &str, address: &str, more: &str) -> String {
     let (namespace, name) = key;
     format!(
         "

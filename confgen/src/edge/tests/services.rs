@@ -4,7 +4,7 @@ use super::{cluster, config, shown};
 use crate::edge::value::{HeaderName, Hostname};
 use crate::edge::{EdgeConfig, NameTemplate, ServicesConvention, compile};
 
-fn convention() -> EdgeConfig {
+pub(super) fn convention() -> EdgeConfig {
     let template = "{{ .Service.Name }}.{{ .Service.Namespace }}.svc.{{ .Domain }}";
     EdgeConfig {
         services: Some(ServicesConvention {
@@ -152,6 +152,11 @@ apiVersion: v1
 kind: Node
 metadata: {name: n2}
 status: {addresses: [{type: InternalIP, address: 192.0.2.12}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n3, labels: {node.kubernetes.io/exclude-from-external-load-balancers: ''}}
+status: {addresses: [{type: InternalIP, address: 192.0.2.13}]}
 ";
     check(
         &config,

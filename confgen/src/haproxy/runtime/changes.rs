@@ -1,12 +1,16 @@
 //! What became of one image to be another, and whether a running HAProxy can follow.
 
+mod servers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::str;
 
 use serde::Serialize;
 
-use super::command::{Command, ServerRef, ServerStatus};
-use super::config::{Config, Section, ServerLine};
+pub(crate) use self::servers::options_of;
+use self::servers::{Servers, servers};
+use super::command::Command;
+use super::config::{Config, Section};
 use super::leaving::Leaving;
 use super::lists;
 use super::maps::{self, Uses};
@@ -48,18 +52,6 @@ pub struct Cause {
 
 /// A new template changes everything; the first causes tell enough.
 const MAX_CAUSES: usize = 20;
-
-/// Words of a `server` line that HAProxy 2.6 refuses at runtime. Its refusal of any other one is
-/// answered by a reload as well; these are known before anything was changed.
-const KEYWORDS_THAT_NEED_A_START: [&str; 7] = [
-    "cookie",
-    "init-addr",
-    "observe",
-    "redir",
-    "resolvers",
-    "slowstart",
-    "track",
-];
 
 impl Cause {
     /// A cause that no object asked for.
@@ -105,15 +97,10 @@ pub fn changes(old: Image<'_>, new: Image<'_>, leaving: &Leaving) -> Change {
     let mut commands = certificates.additions;
     let mut removals = certificates.removals;
     if causes.is_empty() {
-        servers(
-            &was,
-            &is,
-            new.plan,
-            leaving,
-            &mut commands,
-            &mut removals,
-            &mut causes,
-        );
+        let servers = servers(&was, &is, new.plan, leaving);
+        commands.extend(servers.additions);
+        removals.extend(servers.removals);
+        causes = servers.causes;
     }
     for (map, is_ordered) in &uses.maps {
         let text = |rendered: &'_ Rendered| {
@@ -127,6 +114,11 @@ pub fn changes(old: Image<'_>, new: Image<'_>, leaving: &Leaving) -> Change {
     if causes.is_empty() && old.rendered.generation != new.rendered.generation {
         causes.push(Cause::of("another generation"));
     }
+    by(commands, removals, causes)
+}
+
+/// By commands, those that take away last, or by a reload where anything needs it.
+fn by(mut commands: Vec<Command>, removals: Vec<Command>, mut causes: Vec<Cause>) -> Change {
     if causes.is_empty() {
         commands.extend(removals);
         Change::Runtime(commands)
@@ -143,23 +135,12 @@ pub fn server_changes(moved: &Moved, new: &EdgePlan, leaving: &Leaving) -> Chang
         return Change::Nothing;
     }
     let (was, is) = (Config::parse(before), Config::parse(after));
-    let (mut commands, mut removals, mut causes) = (Vec::new(), Vec::new(), Vec::new());
-    servers(
-        &was,
-        &is,
-        new,
-        leaving,
-        &mut commands,
-        &mut removals,
-        &mut causes,
-    );
-    if causes.is_empty() {
-        commands.extend(removals);
-        Change::Runtime(commands)
-    } else {
-        causes.truncate(MAX_CAUSES);
-        Change::Reload { causes }
-    }
+    let Servers {
+        additions,
+        removals,
+        causes,
+    } = servers(&was, &is, new, leaving);
+    by(additions, removals, causes)
 }
 
 fn main(rendered: &Rendered) -> Option<&str> {
@@ -289,129 +270,4 @@ fn changed_hosts(old: &EdgePlan, new: &EdgePlan) -> Vec<Cause> {
         Cause::by(format!("host {name}: changed"), origin.as_ref())
     };
     differing.take(MAX_CAUSES).map(cause).collect()
-}
-
-fn servers(
-    was: &Config<'_>,
-    is: &Config<'_>,
-    plan: &EdgePlan,
-    leaving: &Leaving,
-    additions: &mut Vec<Command>,
-    removals: &mut Vec<Command>,
-    causes: &mut Vec<Cause>,
-) {
-    let before: BTreeMap<ServerRef, &ServerLine<'_>> = was.servers().collect();
-    let after: BTreeMap<ServerRef, &ServerLine<'_>> = is.servers().collect();
-    for (server, line) in &after {
-        let change = match before.get(server) {
-            Some(was) if was == line => continue,
-            Some(was) => changed(server, was, line),
-            None => match leaving.servers.get(server) {
-                Some(left) if left.options == options(line) => returning(server, line),
-                Some(_) => Err("is still leaving with other options"),
-                None => added(server, line),
-            },
-        };
-        match change {
-            Ok(commands) => additions.extend(commands),
-            Err(why) => {
-                let what = format!("backend {}: a server {why}", server.backend);
-                causes.push(Cause::by(what, origin_of(plan, &server.backend)));
-            }
-        }
-    }
-    let gone = before.keys().filter(|server| !after.contains_key(*server));
-    removals.extend(gone.map(|server| Command::SetStatus {
-        server: server.clone(),
-        status: ServerStatus::Maintenance,
-    }));
-}
-
-fn options(line: &ServerLine<'_>) -> Vec<String> {
-    line.options.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// What a server that leaves is remembered by.
-pub(crate) fn options_of(text: &str) -> BTreeMap<ServerRef, Vec<String>> {
-    let config = Config::parse(text);
-    config
-        .servers()
-        .map(|(server, line)| (server, options(line)))
-        .collect()
-}
-
-type Commands = Result<Vec<Command>, &'static str>;
-
-fn added(server: &ServerRef, line: &ServerLine<'_>) -> Commands {
-    if line.socket().is_none() {
-        return Err("is added at a name, which only a start resolves");
-    }
-    let needs_start = |word: &&str| KEYWORDS_THAT_NEED_A_START.contains(word);
-    if line.options.iter().any(needs_start) {
-        return Err("is added with an option that only a start takes");
-    }
-    Ok(vec![Command::AddServer {
-        server: server.clone(),
-        address: line.address.to_owned(),
-        options: line.words(),
-    }])
-}
-
-fn returning(server: &ServerRef, line: &ServerLine<'_>) -> Commands {
-    let (address, port) = line.socket().ok_or("comes back at a name")?;
-    let server = || server.clone();
-    Ok(vec![
-        Command::SetAddress {
-            server: server(),
-            address: address.to_string(),
-            port: port.to_owned(),
-        },
-        Command::SetWeight {
-            server: server(),
-            weight: line.weight.to_owned(),
-        },
-        Command::SetStatus {
-            server: server(),
-            status: ServerStatus::Ready,
-        },
-    ])
-}
-
-fn changed(server: &ServerRef, was: &ServerLine<'_>, is: &ServerLine<'_>) -> Commands {
-    let without = |line: &ServerLine<'_>| -> Vec<String> {
-        let words = options(line).into_iter();
-        words.filter(|word| word != "disabled").collect()
-    };
-    if without(was) != without(is) {
-        return Err("has other options");
-    }
-    let mut commands = Vec::new();
-    if was.address != is.address {
-        let (address, port) = is.socket().ok_or("moves to a name")?;
-        was.socket().ok_or("moves from a name")?;
-        commands.push(Command::SetAddress {
-            server: server.clone(),
-            address: address.to_string(),
-            port: port.to_owned(),
-        });
-    }
-    if was.weight != is.weight {
-        commands.push(Command::SetWeight {
-            server: server.clone(),
-            weight: is.weight.to_owned(),
-        });
-    }
-    let is_disabled = |line: &ServerLine<'_>| line.options.contains(&"disabled");
-    if is_disabled(was) != is_disabled(is) {
-        let status = if is_disabled(is) {
-            ServerStatus::Maintenance
-        } else {
-            ServerStatus::Ready
-        };
-        commands.push(Command::SetStatus {
-            server: server.clone(),
-            status,
-        });
-    }
-    Ok(commands)
 }

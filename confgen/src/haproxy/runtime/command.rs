@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use super::line::{Expects, Line, Unsafe, line, with_payload};
 use crate::edge::value::Pem;
+use crate::render::sha256_hex;
 
 /// A server of a backend, by the names in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,35 +135,6 @@ pub enum Command {
     DeleteCertificate(String),
 }
 
-/// A word that the socket's grammar cannot carry.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot be said at the runtime socket: {0}")]
-pub struct Unsafe(pub(super) &'static str);
-
-/// One line to send, its payload included, and how a good answer to it is known.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) text: Vec<u8>,
-    pub(super) expects: Expects,
-}
-
-/// A good answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expects {
-    Silence,
-    /// One of these is in it.
-    Any(&'static [&'static str]),
-}
-
-impl Expects {
-    pub(super) fn is_met(self, answer: &str) -> bool {
-        match self {
-            Self::Silence => answer.trim().is_empty(),
-            Self::Any(texts) => texts.iter().any(|text| answer.contains(text)),
-        }
-    }
-}
-
 impl Command {
     /// Whether a refusal harms nobody: what it would have removed is not used.
     pub fn is_cleanup(&self) -> bool {
@@ -169,6 +142,43 @@ impl Command {
             self,
             Self::DeleteServer(_) | Self::DeleteCertificate(_) | Self::ShutdownSessions(_)
         )
+    }
+
+    /// The lines that say it, for people: of a certificate, in place of its content, the hash.
+    pub fn shown(&self) -> Vec<String> {
+        let digest = |pem: &Pem| {
+            let hash = sha256_hex(pem.reveal());
+            format!("<< (sha256 {})", hash.get(..16).unwrap_or_default())
+        };
+        match self {
+            Self::NewCertificate { name, pem } => vec![
+                format!("new ssl cert {name}"),
+                format!("set ssl cert {name} {}", digest(pem)),
+                format!("commit ssl cert {name}"),
+            ],
+            Self::SetCertificate { name, pem } => vec![
+                format!("set ssl cert {name} {}", digest(pem)),
+                format!("commit ssl cert {name}"),
+            ],
+            Self::ReplaceMap { map, entries } => {
+                vec![format!("replace map {map} ({} entries)", entries.len())]
+            }
+            Self::AddServer { .. }
+            | Self::SetAddress { .. }
+            | Self::SetWeight { .. }
+            | Self::SetStatus { .. }
+            | Self::ShutdownSessions(_)
+            | Self::DeleteServer(_)
+            | Self::AddEntry { .. }
+            | Self::SetEntry { .. }
+            | Self::DeleteEntry { .. }
+            | Self::AddToList { .. }
+            | Self::RemoveFromList { .. }
+            | Self::DeleteCertificate(_) => match self.lines() {
+                Ok(lines) => lines.iter().flat_map(Line::shown).collect(),
+                Err(error) => vec![error.to_string()],
+            },
+        }
     }
 
     /// The lines that say it. [`Self::ReplaceMap`] has none: its version is asked for first.
@@ -291,63 +301,6 @@ pub(super) fn entries_line(
     with_payload(&words, payload.as_bytes(), Expects::Silence)
 }
 
-/// A line of words. `;` would begin another command, and a blank another word.
-pub(super) fn line(words: &[&str], expects: Expects) -> Result<Line, Unsafe> {
-    let mut text = String::new();
-    for (index, word) in words.iter().enumerate() {
-        if index > 0 {
-            text.push(' ');
-        }
-        push_word(&mut text, word)?;
-    }
-    text.push('\n');
-    Ok(Line {
-        text: text.into_bytes(),
-        expects,
-    })
-}
-
-fn push_word(text: &mut String, word: &str) -> Result<(), Unsafe> {
-    if word.is_empty() {
-        return Err(Unsafe("an empty word"));
-    }
-    if word == "<<" {
-        return Err(Unsafe("the word <<, which begins a payload"));
-    }
-    for c in word.chars() {
-        match c {
-            ' ' | ';' | '\\' => {
-                text.push('\\');
-                text.push(c);
-            }
-            '\t' => return Err(Unsafe("a tab")),
-            c if c.is_control() => return Err(Unsafe("a control character")),
-            c => text.push(c),
-        }
-    }
-    Ok(())
-}
-
-/// A line of words and a payload, which ends at the first empty line.
-fn with_payload(words: &[&str], payload: &[u8], expects: Expects) -> Result<Line, Unsafe> {
-    let mut line = line(words, expects)?;
-    line.text.pop();
-    line.text.extend_from_slice(b" <<\n");
-    for row in payload.split(|byte| *byte == b'\n') {
-        let row = row.strip_suffix(b"\r").unwrap_or(row);
-        if row.iter().any(|byte| matches!(byte, 0 | b'\r')) {
-            return Err(Unsafe("a control character"));
-        }
-        // An empty row, as between two certificates, would end the payload.
-        if !row.iter().all(u8::is_ascii_whitespace) {
-            line.text.extend_from_slice(row);
-            line.text.push(b'\n');
-        }
-    }
-    line.text.push(b'\n');
-    Ok(line)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Command, Expects, ServerRef, line};
@@ -391,6 +344,36 @@ mod tests {
             },
             "set ssl cert a.pem <<\none\ntwo\n\ncommit ssl cert a.pem\n",
         );
+    }
+
+    #[test]
+    fn people_are_shown_no_certificate() {
+        let pem = || Pem::new(b"-----BEGIN PRIVATE KEY-----\nMIIB\n".as_slice().into());
+        let name = || "tls/a.pem".to_owned();
+        let set = [
+            "set ssl cert tls/a.pem << (sha256 3954cc4fef71e1f0)",
+            "commit ssl cert tls/a.pem",
+        ];
+        let (new, changed) = (
+            Command::NewCertificate {
+                name: name(),
+                pem: pem(),
+            },
+            Command::SetCertificate {
+                name: name(),
+                pem: pem(),
+            },
+        );
+        assert_eq!(changed.shown(), set);
+        assert_eq!(new.shown(), ["new ssl cert tls/a.pem", set[0], set[1]]);
+        let (map, key, value) = ("hosts.map".to_owned(), "a".to_owned(), "b c".to_owned());
+        let entry = Command::AddEntry { map, key, value };
+        assert_eq!(entry.shown(), ["add map hosts.map <<", "a b c"]);
+        let down = Command::SetStatus {
+            server: server(),
+            status: super::ServerStatus::Maintenance,
+        };
+        assert_eq!(down.shown(), ["set server b/s state maint"]);
     }
 
     #[test]

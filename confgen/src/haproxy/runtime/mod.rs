@@ -15,6 +15,7 @@ mod changes;
 mod command;
 mod config;
 mod leaving;
+mod line;
 mod lists;
 mod maps;
 mod socket;
@@ -25,8 +26,9 @@ pub use answer::{LiveServer, entries_of_map, servers_of_state, sessions_of_stat}
 pub(crate) use answer::{info, processes};
 pub(crate) use changes::options_of;
 pub use changes::{Cause, Change, Image, changes, server_changes};
-pub use command::{Command, ServerRef, ServerStatus, Unsafe};
+pub use command::{Command, ServerRef, ServerStatus};
 pub use config::expected_servers;
 pub use leaving::{Leaving, Left};
+pub use line::Unsafe;
 pub use maps::expected_entries;
 pub use socket::{Refusal, Socket, SocketError};

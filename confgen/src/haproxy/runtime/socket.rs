@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::command::{Command, Expects, Line, Unsafe, entries_line, line};
+use super::command::{Command, entries_line};
+use super::line::{Expects, Line, Unsafe, line};
 
 /// `tune.bufsize` less `tune.maxrewrite`, as Debian and upstream have them: a command and its
 /// payload must fit.

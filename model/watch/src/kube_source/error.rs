@@ -59,6 +59,39 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// A file of [`super::CredentialFiles`] cannot be read.
+    #[error("{role} {}: cannot be read; check path and owner", path.display())]
+    CredentialUnreadable {
+        /// What it is for.
+        role: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of [`super::CredentialFiles`] does not hold what it should.
+    #[error("{role} {}: not PEM with a {block}", path.display())]
+    CredentialContent {
+        /// What it is for.
+        role: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The PEM block expected.
+        block: &'static str,
+        /// What was found.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The files of [`super::CredentialFiles`] are well formed, and TLS cannot use them.
+    #[error("{files}: TLS cannot use what they hold")]
+    Credentials {
+        /// Which.
+        files: String,
+        /// What TLS says.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// A bug: the task of a kind panicked.
     #[error("the task that follows a kind of objects panicked; this is a bug, restart the process")]
     TaskPanicked(#[source] tokio::task::JoinError),

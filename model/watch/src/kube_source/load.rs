@@ -17,6 +17,7 @@ impl Options {
             master,
             kubeconfig,
             context,
+            credentials,
             learned,
             config_sync_period: _,
             pods_of_node: _,
@@ -25,6 +26,7 @@ impl Options {
         } = self;
         let base = match kubeconfig {
             Some(path) => Some(from_kubeconfig(path, context.clone()).await?),
+            None if credentials.is_some() => None,
             None if in_pod() => Some(Config::incluster().map_err(Error::ServiceAccount)?),
             None => None,
         };
@@ -36,6 +38,11 @@ impl Options {
                 .map(|url| at(base.as_ref(), url, kubeconfig.is_some()))
                 .collect::<Result<_, _>>()?,
         };
+        if let Some(files) = credentials {
+            for config in &mut configs {
+                files.put_into(config)?;
+            }
+        }
         configs.extend(learned::configs(&configs, learned));
         configs
             .into_iter()

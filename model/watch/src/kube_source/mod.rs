@@ -10,6 +10,7 @@
 //! resourceVersion, by which a server that came back old is known.
 
 pub(crate) mod backoff;
+mod credentials;
 mod doubt;
 mod error;
 pub(crate) mod failure;
@@ -33,6 +34,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use credentials::{ClientCertificate, CredentialFiles, Trust};
 pub use error::Error;
 
 use follow::Follower;
@@ -48,6 +50,9 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig; without it, its current one.
     pub context: Option<String>,
+    /// Files in place of what a kubeconfig says of certificates. With them, and without a
+    /// kubeconfig, the ServiceAccount of a Pod is left alone.
+    pub credentials: Option<Box<CredentialFiles>>,
     /// Addresses of API servers heard of in an earlier run. They are asked after the configured
     /// ones, with the scheme, the credentials and the CA of the first of those.
     pub learned: Vec<SocketAddr>,
@@ -67,6 +72,7 @@ impl Default for Options {
             master: Vec::new(),
             kubeconfig: None,
             context: None,
+            credentials: None,
             learned: Vec::new(),
             config_sync_period: Duration::from_secs(60),
             pods_of_node: None,

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    BackendTlsPolicy, Cluster, Kind, ObjectKey, PortName, Protocol, RouteBackend, Service,
+    BackendTlsPolicy, Cluster, Kind, ObjectKey, PortName, Problem, Protocol, RouteBackend, Service,
 };
 
-use super::super::target;
+use super::super::{spoken, target};
 use super::Fault;
 use super::grants::Grants;
-use crate::edge::claim::{BackendSpec, Members};
+use crate::edge::claim::{BackendSpec, Claims, Members};
 use crate::edge::plan::{BackendProtocol, BackendTls, Certificate, Forward, Origin, Timeouts};
 use crate::edge::value::{Hostname, Id};
 use crate::edge::{EdgeConfig, certificate};
@@ -22,6 +22,7 @@ pub(super) struct Backends<'a> {
     grants: &'a Grants<'a>,
     specs: BTreeMap<Id, BackendSpec>,
     certificates: BTreeMap<Id, Certificate>,
+    problems: Vec<Problem>,
 }
 
 /// Who asks.
@@ -55,11 +56,15 @@ impl<'a> Backends<'a> {
             grants,
             specs: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            problems: Vec::new(),
         }
     }
 
-    pub(super) fn into_parts(self) -> (BTreeMap<Id, BackendSpec>, BTreeMap<Id, Certificate>) {
-        (self.specs, self.certificates)
+    /// What was made, put to the other claims.
+    pub(super) fn put_into(self, claims: &mut Claims) {
+        claims.backends = self.specs;
+        claims.certificates.extend(self.certificates);
+        claims.problems.extend(self.problems);
     }
 
     /// To backends by their weights. The share of a reference that leads nowhere goes to a backend
@@ -149,26 +154,28 @@ impl<'a> Backends<'a> {
     }
 
     fn put(&mut self, asker: &Asker<'_>, id: &Id, protocol: BackendProtocol, members: Members) {
-        self.specs.entry(id.clone()).or_insert_with(|| {
-            let (balance, origin) = (self.config.defaults.balance, asker.origin.clone());
+        let Self {
+            cluster,
+            config,
+            specs,
+            problems,
+            ..
+        } = self;
+        specs.entry(id.clone()).or_insert_with(|| {
+            let (balance, origin) = (config.defaults.balance, asker.origin.clone());
             let mut spec = target::backend(id.clone(), protocol, balance, origin, members);
             spec.backend.timeouts.server = asker.timeouts.server;
+            spoken::put(&mut spec, cluster, problems);
             spec
         });
     }
 
-    /// What the endpoints of a Service's port speak.
+    /// What the endpoints of a Service's port speak, if its `appProtocol` says nothing else.
     fn protocol(&mut self, service: &Service, port: &PortName) -> Result<BackendProtocol, Fault> {
-        if let Some(policy) = policy(self.cluster, &service.key, port) {
-            return self.tls(policy).map(BackendProtocol::Https);
+        match policy(self.cluster, &service.key, port) {
+            Some(policy) => self.tls(policy).map(BackendProtocol::Https),
+            None => Ok(BackendProtocol::Http),
         }
-        let told = service.edge.as_ref();
-        let told = told.and_then(|edge| edge.app_protocols.get(port));
-        Ok(match told.map(AsRef::as_ref) {
-            Some("kubernetes.io/h2c") => BackendProtocol::H2c,
-            // WebSocket is HTTP/1.1; other words are hints that may be left alone.
-            _ => BackendProtocol::Http,
-        })
     }
 
     /// What cannot be verified as the policy asks is not spoken to.

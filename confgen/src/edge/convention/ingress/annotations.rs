@@ -140,14 +140,17 @@ impl Options {
             }
             "proxy-body-size" => self.max_body_bytes = reader.size(name, value),
             "whitelist-source-range" | "allowlist-source-range" => {
-                let networks = reader.networks(name, value);
-                self.closed |= networks.is_empty();
-                self.access.allowed_sources.extend(networks);
+                let networks = reader.networks(name, value, "it lets nobody in");
+                self.closed |= networks.iter().flatten().next().is_none();
+                let allowed = networks.into_iter().flatten();
+                self.access.allowed_sources.extend(allowed);
             }
             "denylist-source-range" => {
-                self.access
-                    .denied_sources
-                    .extend(reader.networks(name, value));
+                let effect = "the Ingress answers 503: serving it without would open it";
+                let networks = reader.networks(name, value, effect);
+                self.closed |= networks.contains(&None);
+                let denied = networks.into_iter().flatten();
+                self.access.denied_sources.extend(denied);
             }
             "upstream-vhost" => self.host = reader.checked(name, Hostname::parse(value)),
             "auth-tls-secret" => self.client_certificates(reader, name, value),

@@ -119,20 +119,25 @@ impl<'a> Reader<'a> {
         number.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
     }
 
-    pub(super) fn networks(&mut self, name: &str, value: &str) -> Vec<IpNet> {
+    /// Networks between commas; `None` for each part that is none, of which `effect` comes.
+    pub(super) fn networks(&mut self, name: &str, value: &str, effect: &str) -> Vec<Option<IpNet>> {
         let parts = value
             .split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty());
         let network = |part: &str| {
             let address = part.parse::<IpAddr>().map(IpNet::from);
-            part.parse()
-                .or(address)
-                .map_err(|_| format!("has {part:?}, which is no network"))
+            part.parse().or(address).ok()
         };
-        parts
-            .filter_map(|part| self.checked(name, network(part)))
-            .collect()
+        let mut found = Vec::new();
+        for part in parts {
+            let network = network(part);
+            if network.is_none() {
+                self.problem(name, format!("has {part:?}, which is no network"), effect);
+            }
+            found.push(network);
+        }
+        found
     }
 
     pub(super) fn protocol(&mut self, name: &str, value: &str) -> Option<BackendProtocol> {
