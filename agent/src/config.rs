@@ -64,6 +64,8 @@ pub struct Config {
     pub kube_router_metrics: bool,
     /// Whether the programs say what they do.
     pub debug_programs: bool,
+    /// `--rcu-expedited`.
+    pub rcu_expedited: bool,
     /// Flags that were given and change nothing.
     pub without_effect: Vec<String>,
 }
@@ -176,6 +178,7 @@ impl Config {
             log_format: _,
             verbosity: _,
             debug_programs,
+            rcu_expedited,
             compatibility: _,
         } = arguments;
         if dry_run {
@@ -274,6 +277,7 @@ impl Config {
             health_addr: health_addr.0,
             kube_router_metrics,
             debug_programs,
+            rcu_expedited,
             without_effect,
         })
     }
@@ -292,6 +296,7 @@ fn router_of(
         overlay_encap,
         overlay_encap_port,
         overlay_vni,
+        enable_multipath,
         auto_mtu,
         mtu: _,
         routes_sync_period,
@@ -325,6 +330,7 @@ fn router_of(
         options: RouterOptions {
             overlay,
             encapsulation,
+            multipath: enable_multipath,
         },
         sync_period: routes_sync_period,
         cni: enable_cni.then(|| Places {

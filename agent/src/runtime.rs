@@ -94,6 +94,7 @@ pub async fn run(config: Config) -> Result<()> {
         health_addr,
         kube_router_metrics,
         debug_programs,
+        rcu_expedited,
         without_effect,
     } = config;
     if !run_service_proxy {
@@ -146,7 +147,8 @@ pub async fn run(config: Config) -> Result<()> {
     }
     handover.begin(&mut ownership)?;
     let attachments = Attachments::new(paths.bpf_root.join(LINKS), mode)
-        .context("links cannot be pinned; check --bpf-root")?;
+        .context("links cannot be pinned; check --bpf-root")?
+        .hurrying(rcu_expedited);
     let connect = attach_connect(
         &mut programs,
         &attachments,

@@ -41,6 +41,7 @@ fn link(name: &str, kind: LinkKind, networks: &[&str]) -> Link {
         mtu: 1500,
         peer_elsewhere: true,
         queued: false,
+        carrier: true,
     }
 }
 
