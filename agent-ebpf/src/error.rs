@@ -1,13 +1,13 @@
 //! ICMP errors that the programs send themselves, back the way the packet came.
 
 use agent_abi::counters::Counter;
-use agent_abi::{IPPROTO_ICMP, IPPROTO_ICMPV6};
+use agent_abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP};
 use aya_ebpf::bindings::__sk_buff;
 
 use crate::kernel;
 use crate::maps::Scratch;
 use crate::packet::{
-    Family, Hook, LINK_HEADER, Packet, QUOTED_V4, QUOTED_V6, V4_HEADER, V6_HEADER,
+    Family, Hook, LINK_HEADER, Packet, QUOTED_TRANSPORT, QUOTED_V4, QUOTED_V6, V4_HEADER, V6_HEADER,
 };
 
 const ICMP_HEADER: usize = 8;
@@ -117,7 +117,7 @@ fn error_v4(
     [header[10], header[11]] = folded(kernel::checksum_difference(&[], &header, 0));
     let sum = kernel::checksum_difference(&[], quoted, 0) as u32;
     [icmp[2], icmp[3]] = folded(kernel::checksum_difference(&[], &icmp, sum));
-    kernel::set_length(skb, LINK_HEADER + QUOTED_V4 as u32)
+    kernel::set_length(skb, LINK_HEADER + QUOTED_V4 as u32 + padding(packet))
         .and_then(|()| kernel::insert_after_link_header(skb, V4_HEADER as i32 + ICMP_HEADER as i32))
         .and_then(|()| kernel::store(skb, LINK_HEADER, &header))
         .and_then(|()| kernel::store(skb, LINK_HEADER + V4_HEADER, &icmp))
@@ -141,13 +141,25 @@ fn error_v6(
     sum = kernel::checksum_difference(&[], &packet.tuple.destination, sum) as u32;
     sum = kernel::checksum_difference(&[], &pseudo_header, sum) as u32;
     [icmp[2], icmp[3]] = folded(kernel::checksum_difference(&[], &icmp, sum));
-    kernel::set_length(skb, LINK_HEADER + QUOTED_V6 as u32)
+    kernel::set_length(skb, LINK_HEADER + QUOTED_V6 as u32 + padding(packet))
         .and_then(|()| kernel::insert_after_link_header(skb, V6_HEADER as i32 + ICMP_HEADER as i32))
         .and_then(|()| kernel::store(skb, LINK_HEADER, &start))
         .and_then(|()| kernel::store(skb, LINK_HEADER + 8, &packet.tuple.destination))
         .and_then(|()| kernel::store(skb, LINK_HEADER + 24, &packet.tuple.source))
         .and_then(|()| kernel::store(skb, LINK_HEADER + V6_HEADER, &icmp))
         .map_err(|_| Counter::DropFailed)
+}
+
+/// Bytes of the packet that stay behind the quotation, as an Ethernet frame's padding: where the kernel is
+/// still to fill in the transport's checksum, as in a packet from a pod, it takes no end before that.
+#[inline(always)]
+fn padding(packet: &Packet) -> u32 {
+    let end_of_checksum = match packet.tuple.protocol {
+        IPPROTO_TCP => 18,
+        IPPROTO_SCTP => 12,
+        _ => QUOTED_TRANSPORT,
+    };
+    end_of_checksum - QUOTED_TRANSPORT
 }
 
 /// A 32-bit sum as the Internet checksum (RFC 1071), as it stands in the packet.

@@ -42,7 +42,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MOST_EXTENSIONS: u32 = 6;
 
 /// What of the rejected packet an ICMP error carries: its network header and the ports.
-const QUOTED_TRANSPORT: u32 = 8;
+pub(crate) const QUOTED_TRANSPORT: u32 = 8;
 pub(crate) const QUOTED_V4: usize = (V4_HEADER + QUOTED_TRANSPORT) as usize;
 pub(crate) const QUOTED_V6: usize = (V6_HEADER + QUOTED_TRANSPORT) as usize;
 

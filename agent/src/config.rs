@@ -60,6 +60,8 @@ pub struct Config {
     pub kube_router_metrics: bool,
     /// Whether the programs say what they do.
     pub debug_programs: bool,
+    /// `--rcu-expedited`.
+    pub rcu_expedited: bool,
     /// Flags that were given and change nothing.
     pub without_effect: Vec<String>,
 }

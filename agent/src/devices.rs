@@ -1,7 +1,10 @@
 //! Which interface gets which programs: decided here, done by `lb::ebpf::attach`.
 
 pub mod fast_path;
+mod multipath;
 pub mod pods;
+mod report;
+mod role;
 mod shortcut;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,86 +22,26 @@ use crate::desired::policy::PolicyTables;
 use crate::egress::maps::SourceMap;
 use crate::egress::source;
 use crate::handover::Handover;
-use crate::lb::ebpf::attach::{AttachError, Attachments, Mode, Side, Target};
+use crate::lb::ebpf::attach::{Attachments, Mode, Side, Target};
 use crate::lb::ebpf::fast_path::FastPaths;
 use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
 use crate::policy::ebpf::interfaces::Interfaces;
-use crate::sys::links::{Link, LinkKind};
-use crate::sys::qdisc;
+use crate::settings;
+use crate::sys::links::Link;
+use crate::sys::{qdisc, sysctl};
 use fast_path::FastPath;
 use pods::Unenforced;
+use report::{add_xdp, report};
+
+pub use report::{Device, Xdp};
+pub use role::{Role, role};
 
 /// A failed attachment is tried again this often; mostly the interface is gone by then.
 const RETRY: Duration = Duration::from_secs(5);
 /// Of filters and IPsec policies of others nothing tells but a look.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// What an interface is to the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It gets programs.
-    Attach(Side),
-    /// It does not, and why.
-    Ignore(&'static str),
-}
-
-/// One interface as status shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Index; 0 where it is not there.
-    pub index: u32,
-    /// Name.
-    pub name: String,
-    /// What it is to the agent.
-    pub role: Role,
-    /// Whether its driver runs the edge path.
-    pub xdp: Xdp,
-    /// Why the programs are not there.
-    pub error: Option<String>,
-}
-
-/// The edge path of one interface. Without it, packets take the way through tc.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Xdp {
-    /// `--xdp-devices` does not name the interface.
-    NotWanted,
-    /// The driver runs it.
-    Attached,
-    /// It does not, and why.
-    Refused(String),
-}
-
-/// Decides what an interface is. Behind a veth or a bridge there are pods, unless it has an address
-/// of the node or leads to the default gateway; `--devices` names the uplinks outright. An interface
-/// of another kind is a pod's where the route to one of `pods` says so.
-pub fn role(
-    link: &Link,
-    node_addresses: &[IpAddr],
-    devices: &[String],
-    pods: &BTreeSet<IpAddr>,
-) -> Role {
-    let uplink = if devices.is_empty() {
-        link.default_route
-            || link
-                .addresses
-                .iter()
-                .any(|address| node_addresses.contains(address))
-    } else {
-        devices.contains(&link.name)
-    };
-    match link.kind {
-        LinkKind::Loopback => Role::Attach(Side::Loopback),
-        _ if !link.ethernet => {
-            Role::Ignore("no Ethernet header: Services are not balanced for packets here")
-        }
-        _ if uplink => Role::Attach(Side::Uplink),
-        LinkKind::Veth | LinkKind::Bridge => Role::Attach(Side::Workload),
-        LinkKind::Other if pods::leads_to_one(link, pods) => Role::Attach(Side::Workload),
-        LinkKind::Other => Role::Attach(Side::Uplink),
-    }
-}
 
 /// The programs, and where they are.
 #[derive(Debug)]
@@ -192,6 +135,7 @@ pub fn run(
                 .collect();
             failing = !limit_sources(interfaces.as_mut(), &wanted.policy, &roles);
             failing |= !leave_by(&mut sources, &roles, &wanted);
+            failing |= !share_routes(&mut ownership, &wanted, &known);
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
             if mode == Mode::Clsact {
                 record_qdiscs(&mut ownership, &targets, attachments.attached());
@@ -280,6 +224,36 @@ fn leave_by(map: &mut SourceMap, roles: &[(&Link, Role)], wanted: &Desired) -> b
     }
 }
 
+/// Sets what routes with several next hops need, and takes it back where none may be; whether that
+/// succeeded.
+fn share_routes(ownership: &mut Ownership, wanted: &Desired, links: &[Link]) -> bool {
+    let is_asked_for = wanted.node.router.is_some_and(|router| router.multipath);
+    let done = match &wanted.routes {
+        Some(routes) if is_asked_for => {
+            let get = |name: &str| sysctl::get(name).ok().flatten();
+            let mut settings = multipath::settings(routes, links, get).into_iter();
+            settings.try_for_each(|(name, value)| settings::set(ownership, &name, value))
+        }
+        _ => {
+            let recorded = ownership.record().sysctls.iter();
+            let own: Vec<String> = recorded
+                .map(|sysctl| sysctl.name.clone())
+                .filter(|name| multipath::is_own(name))
+                .collect();
+            let mut own = own.iter();
+            own.try_for_each(|name| settings::restore(ownership, name))
+        }
+    };
+    if let Err(error) = &done {
+        let error = format!("{error:#}");
+        tracing::warn!(
+            error,
+            "flows may not be shared among links as they should; tried again in a while"
+        );
+    }
+    done.is_ok()
+}
+
 fn target((link, role): &(&Link, Role)) -> Option<Target> {
     match role {
         Role::Attach(side) => Some(Target {
@@ -311,185 +285,5 @@ fn record_qdiscs(ownership: &mut Ownership, targets: &[Target], attached: &BTree
     if let Err(error) = recorded {
         // Traffic matters more than a qdisc without filters that stays behind.
         tracing::warn!(%error, "--cleanup-config will leave clsact qdiscs behind");
-    }
-}
-
-fn report(roles: &[(&Link, Role)], errors: &[AttachError]) -> Vec<Device> {
-    for error in errors {
-        tracing::warn!(%error, cause = error.cause(), "tried again in a while");
-    }
-    let of = |name: &str| errors.iter().find(|error| error.interface() == Some(name));
-    let device = |(link, role): &(&Link, Role)| Device {
-        index: link.index,
-        name: link.name.clone(),
-        role: *role,
-        xdp: Xdp::NotWanted,
-        error: of(&link.name).map(|error| format!("{error}: {}", error.cause())),
-    };
-    roles.iter().map(device).collect()
-}
-
-/// Says of each of `names` what became of the edge path there. `targets` could have it, all but
-/// those in `refused` do.
-fn add_xdp(
-    devices: &mut Vec<Device>,
-    names: &[String],
-    targets: &[Target],
-    refused: &BTreeMap<u32, String>,
-) {
-    for name in names {
-        let target = targets.iter().find(|target| target.name == *name);
-        let xdp = match target.map(|target| refused.get(&target.index)) {
-            Some(None) => Xdp::Attached,
-            Some(Some(reason)) => Xdp::Refused(reason.clone()),
-            None => Xdp::Refused("not an uplink".to_owned()),
-        };
-        match devices.iter_mut().find(|device| device.name == *name) {
-            Some(device) => device.xdp = xdp,
-            None => devices.push(Device {
-                index: 0,
-                name: name.clone(),
-                role: Role::Ignore("not there, but named by --xdp-devices"),
-                xdp: Xdp::NotWanted,
-                error: None,
-            }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link(kind: LinkKind, address: &str, default_route: bool) -> Link {
-        let addresses = address.parse().into_iter().collect();
-        Link {
-            index: 2,
-            name: "eth0".into(),
-            kind,
-            ethernet: kind != LinkKind::Loopback,
-            addresses,
-            sources: Vec::new(),
-            networks: Default::default(),
-            default_route,
-            routes: BTreeSet::new(),
-            bridge: None,
-            mtu: 1500,
-            peer_elsewhere: kind == LinkKind::Veth,
-            queued: false,
-        }
-    }
-
-    #[test]
-    fn uplinks_workloads_and_others_are_told_apart() {
-        let node = ["172.31.0.1".parse().unwrap()];
-        let (uplink, workload) = (Role::Attach(Side::Uplink), Role::Attach(Side::Workload));
-        for (what, link, devices, expected) in [
-            (
-                "a node address on a veth",
-                link(LinkKind::Veth, "172.31.0.1", false),
-                &[][..],
-                uplink,
-            ),
-            (
-                "a default route on a bridge",
-                link(LinkKind::Bridge, "", true),
-                &[],
-                uplink,
-            ),
-            (
-                "a pod's veth",
-                link(LinkKind::Veth, "", false),
-                &[],
-                workload,
-            ),
-            (
-                "a bridge of pods",
-                link(LinkKind::Bridge, "10.244.1.1", false),
-                &[],
-                workload,
-            ),
-            (
-                "a second card",
-                link(LinkKind::Other, "192.0.2.1", false),
-                &[],
-                uplink,
-            ),
-            (
-                "a veth named by --devices",
-                link(LinkKind::Veth, "", false),
-                &["eth0".to_owned()],
-                uplink,
-            ),
-            (
-                "one not named by --devices",
-                link(LinkKind::Veth, "", true),
-                &["eth1".to_owned()],
-                workload,
-            ),
-        ] {
-            let role = role(&link, &node, devices, &BTreeSet::new());
-            assert_eq!(role, expected, "{what}");
-        }
-        let mut tunnel = link(LinkKind::Other, "", false);
-        tunnel.ethernet = false;
-        let role = |link: &Link| role(link, &node, &[], &["10.0.0.1".parse().unwrap()].into());
-        assert!(matches!(role(&tunnel), Role::Ignore(_)));
-        let mut tap = link(LinkKind::Other, "", false);
-        tap.routes.insert("10.0.0.0/24".parse().unwrap());
-        assert_eq!(role(&tap), uplink, "a route to many");
-        tap.routes.insert("10.0.0.1/32".parse().unwrap());
-        assert_eq!(role(&tap), workload, "the route to a pod");
-        tap.default_route = true;
-        assert_eq!(role(&tap), uplink, "the way out");
-        let loopback = link(LinkKind::Loopback, "127.0.0.1", false);
-        assert_eq!(role(&loopback), Role::Attach(Side::Loopback));
-    }
-
-    #[test]
-    fn every_interface_named_for_xdp_says_what_became_of_it() {
-        let device = |name: &str, side, xdp| Device {
-            index: 2,
-            name: name.into(),
-            role: Role::Attach(side),
-            xdp,
-            error: None,
-        };
-        let target = |index, name: &str| Target {
-            index,
-            name: name.into(),
-            side: Side::Uplink,
-        };
-        let mut devices = vec![
-            device("eth0", Side::Uplink, Xdp::NotWanted),
-            device("eth1", Side::Uplink, Xdp::NotWanted),
-            device("eth2", Side::Uplink, Xdp::NotWanted),
-            device("pod", Side::Workload, Xdp::NotWanted),
-        ];
-        let reason = "Operation not supported".to_owned();
-        add_xdp(
-            &mut devices,
-            &["eth0", "eth1", "pod", "eth9"].map(str::to_owned),
-            &[target(1, "eth0"), target(2, "eth1")],
-            &[(2, reason.clone())].into(),
-        );
-        let absent = Device {
-            index: 0,
-            name: "eth9".into(),
-            role: Role::Ignore("not there, but named by --xdp-devices"),
-            xdp: Xdp::NotWanted,
-            error: None,
-        };
-        let not_an_uplink = Xdp::Refused("not an uplink".into());
-        assert_eq!(
-            devices,
-            [
-                device("eth0", Side::Uplink, Xdp::Attached),
-                device("eth1", Side::Uplink, Xdp::Refused(reason)),
-                device("eth2", Side::Uplink, Xdp::NotWanted),
-                device("pod", Side::Workload, not_an_uplink),
-                absent,
-            ]
-        );
     }
 }

@@ -117,6 +117,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         health_addr: _,
         kube_router_metrics,
         debug_programs: _,
+        rcu_expedited: _,
         without_effect,
     } = config;
     let Claim {

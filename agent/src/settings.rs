@@ -26,29 +26,41 @@ pub fn enable_all(ownership: &mut Ownership) -> Result<()> {
         .try_for_each(|name| enable(ownership, name))
 }
 
-/// Sets one setting to 1, where the kernel has it; what it was is recorded.
+/// Sets one setting to 1, where it is 0 and the kernel has it; what it was is recorded.
 ///
 /// # Errors
 /// Where it cannot be set, or recorded.
 pub fn enable(ownership: &mut Ownership, name: &str) -> Result<()> {
     let needs = || format!("{name} cannot be set to 1, so packets would not find their way");
-    let before = sysctl::get(name).with_context(needs)?;
-    let Some(before) = before.filter(|value| value == "0") else {
+    match sysctl::get(name).with_context(needs)? {
+        Some(value) if value == "0" => set(ownership, name, "1").with_context(needs),
+        _ => Ok(()),
+    }
+}
+
+/// Sets one setting, where the kernel has it and it is another; what it was is recorded.
+///
+/// # Errors
+/// Where it cannot be set, or recorded.
+pub fn set(ownership: &mut Ownership, name: &str, value: &str) -> Result<()> {
+    let Some(before) = sysctl::get(name)?.filter(|before| before != value) else {
         return Ok(());
     };
     ownership.remember(|record| {
-        record.sysctls.retain(|sysctl| sysctl.name != name);
-        record.sysctls.push(Sysctl {
-            name: name.to_owned(),
-            before,
-        });
+        // What it was before the first time is what cleanup goes back to.
+        if !record.sysctls.iter().any(|sysctl| sysctl.name == name) {
+            record.sysctls.push(Sysctl {
+                name: name.to_owned(),
+                before,
+            });
+        }
     })?;
-    sysctl::set(name, "1").with_context(needs)?;
-    tracing::info!(sysctl = name, "set to 1");
+    sysctl::set(name, value)?;
+    tracing::info!(sysctl = name, value, "set");
     Ok(())
 }
 
-/// Sets one setting to what it was before, where it was changed.
+/// Sets one setting to what it was before, where it was changed and is still there.
 ///
 /// # Errors
 /// Where it cannot be set, or the record not be written.
@@ -57,8 +69,10 @@ pub fn restore(ownership: &mut Ownership, name: &str) -> Result<()> {
     let Some(Sysctl { before, .. }) = changed.find(|sysctl| sysctl.name == name) else {
         return Ok(());
     };
-    sysctl::set(name, before).with_context(|| format!("{name} cannot be set to {before}"))?;
-    tracing::info!(sysctl = name, "set to what it was");
+    if sysctl::get(name)?.is_some() {
+        sysctl::set(name, before).with_context(|| format!("{name} cannot be set to {before}"))?;
+        tracing::info!(sysctl = name, "set to what it was");
+    }
     ownership.remember(|record| record.sysctls.retain(|sysctl| sysctl.name != name))?;
     Ok(())
 }

@@ -65,6 +65,7 @@ impl Config {
                     log_format: _,
                     verbosity: _,
                     debug_programs,
+                    rcu_expedited,
                 },
             removal:
                 RemovalArguments {
@@ -127,6 +128,7 @@ impl Config {
             health_addr: health_addr.0,
             kube_router_metrics,
             debug_programs,
+            rcu_expedited,
             without_effect,
         })
     }
@@ -233,6 +235,7 @@ fn router_of(
         overlay_encap,
         overlay_encap_port,
         overlay_vni,
+        enable_multipath,
         auto_mtu,
         mtu: _,
         routes_sync_period,
@@ -270,6 +273,7 @@ fn router_of(
         options: RouterOptions {
             overlay,
             encapsulation,
+            multipath: enable_multipath,
         },
         sync_period: routes_sync_period,
         cni: enable_cni.then(|| Places {

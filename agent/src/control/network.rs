@@ -41,6 +41,8 @@ pub struct NodeRow {
 pub struct OverlayRow {
     /// Its device.
     pub device: String,
+    /// This node's address in it.
+    pub local: Option<IpAddr>,
     /// Identifier and UDP port of VXLAN.
     pub vxlan: Option<(u32, u16)>,
     /// Largest packet in bytes.
@@ -82,6 +84,7 @@ impl Watched {
                 };
                 OverlayRow {
                     device: device.to_owned(),
+                    local: Some(overlay.local),
                     vxlan,
                     mtu: overlay.mtu,
                     peers: overlay.peers.keys().map(|(peer, _)| *peer).collect(),

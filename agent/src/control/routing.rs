@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use super::page::{Labels, Page};
 use super::report::{RouteRow, Routing};
 use crate::cni::install::Installed;
-use crate::desired::route::{Encapsulation, Hop, Overlay, OverlayUse, RouterOptions, Routes};
+use crate::desired::route::{
+    Encapsulation, NextHop, Overlay, OverlayUse, RouterOptions, Routes, Way,
+};
 use crate::route::keeper::Kept;
 
 /// What is wanted and what is kept of it.
@@ -40,12 +42,18 @@ pub(super) fn report(
     routing.pod_mtu = routes.mtu;
     routing.overlay = routes.overlay.as_ref().map(overlay);
     let rows = routes.to.iter().map(|(network, route)| {
-        let (way, why) = match route.hop {
-            Hop::Direct { gateway, network } => (
-                format!("direct, via {gateway}"),
-                format!("{gateway} is in {}", network.trunc()),
-            ),
-            Hop::Overlay { peer } => {
+        let (way, why) = match &route.way {
+            Way::Direct(hops) => {
+                let each = |text: fn(&NextHop) -> String| {
+                    let texts: Vec<_> = hops.iter().map(text).collect();
+                    texts.join(", ")
+                };
+                (
+                    format!("direct, via {}", each(|hop| hop.gateway.to_string())),
+                    each(|hop| format!("{} is in {}", hop.gateway, hop.network.trunc())),
+                )
+            }
+            Way::Overlay { peer, .. } => {
                 let why = match options.overlay {
                     OverlayUse::Full => "--overlay-type full".to_owned(),
                     OverlayUse::Subnet | OverlayUse::Off => {

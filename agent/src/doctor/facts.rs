@@ -123,6 +123,17 @@ pub struct Path {
     pub size: u32,
     /// What did.
     pub passed: Passed,
+    /// What carries it, where that is the overlay.
+    pub carrier: Option<Carrier>,
+}
+
+/// VXLAN on the way to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carrier {
+    /// UDP port.
+    pub port: u16,
+    /// Bytes that it adds to a packet.
+    pub overhead: u32,
 }
 
 /// What got through.

@@ -96,6 +96,7 @@ mod tests {
         let question = |last: u8, size| Question {
             to: [10, 0, 0, last].into(),
             size,
+            through: None,
         };
         let questions = [
             question(0, 1500),

@@ -66,6 +66,7 @@ mod tests {
             mtu: 1500,
             peer_elsewhere: false,
             queued: false,
+            carrier: true,
         }
     }
 

@@ -4,13 +4,17 @@
 //! [`diff`] compares with what was found of the agent's own and orders the steps: what adds first,
 //! from the device up to the routes over it, then what removes. Nothing here talks to the kernel.
 
+mod diff;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::desired::route::{Encapsulation, Hop, Overlay, Routes};
+use crate::desired::route::{Encapsulation, NextHop, Overlay, Routes, Way};
+
+pub use diff::{Step, diff};
 
 /// Marks the agent's routes and rules (`ip route show proto 71`); no number of iproute2's
 /// `rt_protos`, nor that of the plugin's routes to pods.
@@ -158,21 +162,49 @@ pub struct RouteKey {
 pub const MAIN: u32 = 254;
 
 /// Where a route leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Nowhere, without an answer.
     Blackhole,
-    /// To a next hop.
+    /// To one of these next hops, each with an equal share of the flows; at least one.
     Via {
-        /// The next hop.
-        gateway: IpAddr,
-        /// Its interface.
-        out: Out,
-        /// Address of what this node sends itself.
+        /// The next hops.
+        hops: BTreeSet<Via>,
+        /// Address of what this node sends itself; of several interfaces each has its own.
         source: Option<IpAddr>,
     },
     /// Something else with the agent's mark.
     Other,
+}
+
+impl Target {
+    /// The way by one next hop.
+    fn via(gateway: IpAddr, out: Out, source: Option<IpAddr>) -> Self {
+        let hops = [Via { gateway, out }].into();
+        Self::Via { hops, source }
+    }
+
+    fn leads_over(&self, out: Out) -> bool {
+        matches!(self, Self::Via { hops, .. } if hops.iter().any(|hop| hop.out == out))
+    }
+}
+
+/// A next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Via {
+    /// Its address.
+    pub gateway: IpAddr,
+    /// Its interface.
+    pub out: Out,
+}
+
+/// What is known of a next hop in a network of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Index of the interface that leads there.
+    pub index: u32,
+    /// Whether there is a carrier, and the next hop has not been found silent.
+    pub usable: bool,
 }
 
 /// An interface.
@@ -187,8 +219,8 @@ pub enum Out {
 /// A route that cannot be made, and why.
 pub type Unroutable = BTreeMap<IpNet, String>;
 
-/// What `routes` need. `index` finds the interface that has an address with its network.
-pub fn lower(routes: &Routes, index: impl Fn(&IpNet) -> Option<u32>) -> (Image, Unroutable) {
+/// What `routes` need. `reach` finds the interface that has an address with the next hop's network.
+pub fn lower(routes: &Routes, reach: impl Fn(&NextHop) -> Option<Reach>) -> (Image, Unroutable) {
     let mut image = Image::default();
     let mut unroutable = Unroutable::new();
     for network in &routes.own {
@@ -205,33 +237,53 @@ pub fn lower(routes: &Routes, index: impl Fn(&IpNet) -> Option<u32>) -> (Image, 
             destination: *destination,
             metric: METRIC,
         };
-        let (gateway, out) = match &route.hop {
-            Hop::Overlay { peer } => (
-                next_hop(routes, *peer, destination.addr().is_ipv6()),
-                Out::Overlay,
-            ),
-            Hop::Direct { gateway, network } => match index(network) {
-                Some(index) => (*gateway, Out::Link(index)),
-                None => {
-                    unroutable.insert(*destination, format!("no interface has {network}"));
+        let target = match &route.way {
+            Way::Overlay { peer, source } => {
+                let gateway = next_hop(routes, *peer, destination.addr().is_ipv6());
+                Target::via(gateway, Out::Overlay, *source)
+            }
+            Way::Direct(hops) => match direct(hops, &reach) {
+                Ok(target) => target,
+                Err(why) => {
+                    unroutable.insert(*destination, why);
                     continue;
                 }
             },
         };
-        let source = route.source;
-        image.routes.insert(
-            key,
-            Target::Via {
-                gateway,
-                out,
-                source,
-            },
-        );
+        image.routes.insert(key, target);
     }
     if let Some(overlay) = &routes.overlay {
         image.add_overlay(routes, overlay);
     }
     (image, unroutable)
+}
+
+/// The way by those of the next hops that can be used; where none can, by all that there are.
+fn direct(
+    hops: &BTreeSet<NextHop>,
+    reach: impl Fn(&NextHop) -> Option<Reach>,
+) -> Result<Target, String> {
+    let found = hops.iter().filter_map(|hop| Some((hop, reach(hop)?)));
+    let mut found: Vec<(&NextHop, Reach)> = found.collect();
+    if found.iter().any(|(_, reach)| reach.usable) {
+        found.retain(|(_, reach)| reach.usable);
+    }
+    let only = match found[..] {
+        [] => {
+            let networks: Vec<_> = hops.iter().map(|hop| hop.network.to_string()).collect();
+            return Err(format!("no interface has {}", networks.join(" or ")));
+        }
+        [(hop, _)] => Some(hop.network.addr()),
+        _ => None,
+    };
+    let hops = found.iter().map(|(hop, reach)| Via {
+        gateway: hop.gateway,
+        out: Out::Link(reach.index),
+    });
+    Ok(Target::Via {
+        hops: hops.collect(),
+        source: only,
+    })
 }
 
 impl Image {
@@ -280,11 +332,7 @@ impl Image {
                     destination: IpNet::from(*address),
                     metric: METRIC,
                 };
-                let target = Target::Via {
-                    gateway: next_hop(routes, *peer, v6),
-                    out: Out::Overlay,
-                    source: None,
-                };
+                let target = Target::via(next_hop(routes, *peer, v6), Out::Overlay, None);
                 self.routes.insert(key, target);
             }
         }
@@ -301,136 +349,6 @@ fn next_hop(routes: &Routes, peer: IpAddr, v6: bool) -> IpAddr {
     match encapsulation {
         Some(Encapsulation::Vxlan { .. }) if v6 => Mac::of(peer).link_local().into(),
         _ => peer,
-    }
-}
-
-/// One write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Removes the overlay's device, and with it what is on it.
-    RemoveDevice,
-    /// Makes it.
-    AddDevice(Device),
-    /// Changes its MTU, and brings it up.
-    SetDevice(Device),
-    /// Adds or replaces an entry.
-    PutForwarding(Mac, IpAddr),
-    /// Adds or replaces a neighbour.
-    PutNeighbour(IpAddr, Mac),
-    /// Adds a route.
-    AddRoute(RouteKey, Target),
-    /// Replaces a route that is there.
-    ReplaceRoute(RouteKey, Target),
-    /// Adds a rule.
-    AddRule(IpNet),
-    /// Removes a rule.
-    RemoveRule(IpNet),
-    /// Removes a route.
-    RemoveRoute(RouteKey, Target),
-    /// Removes a neighbour.
-    RemoveNeighbour(IpAddr),
-    /// Removes an entry.
-    RemoveForwarding(Mac, IpAddr),
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RemoveDevice => write!(f, "remove the overlay's device"),
-            Self::AddDevice(device) => write!(f, "make {}", device.tunnel.device()),
-            Self::SetDevice(device) => write!(f, "set up {}", device.tunnel.device()),
-            Self::PutForwarding(mac, node) => write!(f, "forwarding entry {mac} at {node}"),
-            Self::PutNeighbour(hop, mac) => write!(f, "neighbour {hop} at {mac}"),
-            Self::AddRoute(key, _) | Self::ReplaceRoute(key, _) => {
-                write!(f, "route to {}", key.destination)
-            }
-            Self::AddRule(network) => write!(f, "rule for {network}"),
-            Self::RemoveRule(network) => write!(f, "remove the rule for {network}"),
-            Self::RemoveRoute(key, _) => write!(f, "remove the route to {}", key.destination),
-            Self::RemoveNeighbour(hop) => write!(f, "remove neighbour {hop}"),
-            Self::RemoveForwarding(mac, _) => write!(f, "remove forwarding entry {mac}"),
-        }
-    }
-}
-
-/// The steps from what was found to what is wanted.
-pub fn diff(wanted: &Image, found: &Image) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut found = found.clone();
-    let same = |a: &Device, b: &Device| a.tunnel == b.tunnel;
-    match (&wanted.device, &found.device) {
-        (Some(device), Some(there)) if same(device, there) => {
-            if device != there {
-                steps.push(Step::SetDevice(device.clone()));
-            }
-            // What leads over an interface goes when it goes down.
-        }
-        (device, there) => {
-            if there.is_some() {
-                steps.push(Step::RemoveDevice);
-                found.without_device();
-            }
-            if let Some(device) = device {
-                steps.push(Step::AddDevice(device.clone()));
-                steps.push(Step::SetDevice(device.clone()));
-            }
-        }
-    }
-    for (mac, node) in &wanted.forwarding {
-        if found.forwarding.get(mac) != Some(node) {
-            steps.push(Step::PutForwarding(*mac, *node));
-        }
-    }
-    for (hop, mac) in &wanted.neighbours {
-        if found.neighbours.get(hop) != Some(mac) {
-            steps.push(Step::PutNeighbour(*hop, *mac));
-        }
-    }
-    for (key, target) in &wanted.routes {
-        match found.routes.get(key) {
-            Some(there) if there == target => {}
-            Some(_) => steps.push(Step::ReplaceRoute(*key, *target)),
-            None => steps.push(Step::AddRoute(*key, *target)),
-        }
-    }
-    let fresh = wanted.rules.difference(&found.rules);
-    steps.extend(fresh.copied().map(Step::AddRule));
-    let stale = found.rules.difference(&wanted.rules);
-    steps.extend(stale.copied().map(Step::RemoveRule));
-    for (key, target) in &found.routes {
-        if !wanted.routes.contains_key(key) {
-            steps.push(Step::RemoveRoute(*key, *target));
-        }
-    }
-    for hop in found.neighbours.keys() {
-        if !wanted.neighbours.contains_key(hop) {
-            steps.push(Step::RemoveNeighbour(*hop));
-        }
-    }
-    for (mac, node) in &found.forwarding {
-        if !wanted.forwarding.contains_key(mac) {
-            steps.push(Step::RemoveForwarding(*mac, *node));
-        }
-    }
-    steps
-}
-
-impl Image {
-    /// What stays when the overlay's device goes.
-    fn without_device(&mut self) {
-        let leads_over = |target: &Target| {
-            matches!(
-                target,
-                Target::Via {
-                    out: Out::Overlay,
-                    ..
-                }
-            )
-        };
-        self.routes.retain(|_, target| !leads_over(target));
-        self.neighbours.clear();
-        self.forwarding.clear();
-        self.device = None;
     }
 }
 

@@ -15,10 +15,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::image::{self, Image, Step};
+use super::hops::{self, Hops};
+use super::image::{self, Image, Reach, Step};
 use super::netlink::{Found, Kernel, RouteError, concerns, is_main};
 use crate::applier::with_causes;
 use crate::desired::Desired;
+use crate::desired::route::NextHop;
 use crate::sys::links::Link;
 
 /// A removed device is a message for each of its routes, within a few milliseconds.
@@ -51,6 +53,15 @@ pub struct Kept {
     pub failures: Vec<(Option<IpNet>, String)>,
 }
 
+/// What is known of the kernel's since the last look.
+#[derive(Debug, Default)]
+struct Known {
+    /// Indexes of the overlay's devices.
+    devices: Vec<u32>,
+    /// Next hops that share routes.
+    hops: Hops,
+}
+
 /// Keeps the routes until `cancel`. `period` is how often they are read though nothing was heard.
 ///
 /// # Errors
@@ -74,12 +85,13 @@ pub async fn run(
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let kernel = Kernel::open()?;
     let mut retry = Duration::ZERO;
-    let mut devices = Vec::new();
+    let mut known = Known::default();
+    let mut ask_at = Instant::now();
     loop {
         let current = desired.borrow_and_update().clone();
-        let known = links.borrow_and_update().clone();
-        if let (Some(current), Some(known)) = (current, known) {
-            let good = apply(&kernel, &current, &known, &mut devices, &status).await;
+        let there = links.borrow_and_update().clone();
+        if let (Some(current), Some(there)) = (current, there) {
+            let good = apply(&kernel, &current, &there, &mut known, &status).await;
             retry = match good {
                 true => Duration::ZERO,
                 false => (retry * 2).clamp(FIRST_RETRY, LAST_RETRY),
@@ -110,6 +122,13 @@ pub async fn run(
                     }
                 },
                 () = tokio::time::sleep_until(due) => break,
+                () = tokio::time::sleep_until(ask_at), if !known.hops.watched().is_empty() => {
+                    ask_at = Instant::now() + hops::ASK;
+                    if let Err(error) = kernel.ask(&known.hops.asked()).await {
+                        tracing::debug!(error = with_causes(&error), "a next hop is not asked whether it is there");
+                    }
+                    continue;
+                }
                 heard = news.next() => heard,
             };
             let Some((message, _)) = heard else {
@@ -117,7 +136,7 @@ pub async fn run(
             };
             // What did not fit into the socket's buffer is lost, whatever it was about.
             let lost = matches!(message.payload, NetlinkPayload::Overrun(_));
-            let own = matches!(&message.payload, NetlinkPayload::InnerMessage(message) if concerns(message, &devices));
+            let own = matches!(&message.payload, NetlinkPayload::InnerMessage(message) if concerns(message, &known.devices, &known.hops));
             if lost || own {
                 let latest = Instant::now() + LONGEST;
                 let soon = || (Instant::now() + QUIET).min(latest);
@@ -174,18 +193,30 @@ async fn apply(
     kernel: &Kernel,
     desired: &Desired,
     links: &[Link],
-    devices: &mut Vec<u32>,
+    known: &mut Known,
     status: &watch::Sender<Kept>,
 ) -> bool {
     let Some(routes) = &desired.routes else {
         return true;
     };
-    let index = |network: &IpNet| {
+    let link = |hop: &NextHop| {
         let mut links = links.iter();
-        let link = links.find(|link| link.networks.contains(network));
-        link.map(|link| link.index)
+        links.find(|link| link.networks.contains(&hop.network))
     };
-    let (wanted, unroutable) = image::lower(routes, index);
+    let Known { devices, hops } = known;
+    hops.watch(routes, |hop| Some(link(hop)?.index));
+    match kernel.neighbours(hops.watched()).await {
+        Ok(heard) => hops.hear(&heard),
+        // What was known of them stays.
+        Err(error) => tracing::debug!(error = with_causes(&error), "neighbours cannot be read"),
+    }
+    let reach = |hop: &NextHop| {
+        let link = link(hop)?;
+        let index = link.index;
+        let usable = link.carrier && !hops.is_silent(&(index, hop.gateway));
+        Some(Reach { index, usable })
+    };
+    let (wanted, unroutable) = image::lower(routes, reach);
     let unroutable = unroutable.into_iter();
     let mut failures: Vec<_> = unroutable.map(|(to, why)| (Some(to), why)).collect();
     let mut operations = 0;

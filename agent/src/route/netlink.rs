@@ -8,24 +8,24 @@ mod device;
 mod neighbours;
 mod routes;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
 use futures::TryStreamExt as _;
 use netlink_packet_route::link::LinkMessage;
-use netlink_packet_route::neighbour::NeighbourFlags;
+use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{RouteMessage, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, LinkUnspec, new_connection_with_strict_check};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::image::{
-    ALIAS, DEVICES, Device, Image, MAIN, PROTOCOL, RouteKey, Step, Target, Tunnel, diff,
-};
+use super::hops::{Heard, Hops, Key};
+use super::image::{ALIAS, DEVICES, Device, Image, MAIN, PROTOCOL, RouteKey, Step, Tunnel, diff};
 use crate::sys::sysctl;
 use device::{fresh, name_of, own_device, settings};
-use neighbours::{entry_of, forwarding, neighbour};
-use routes::{any_route, route, route_of, rule, rule_of};
+use neighbours::{entry_of, forwarding, heard_of, neighbour};
+use routes::{any_route, merged, route, route_of, rule, rule_of};
 
 /// Why the kernel's routes cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -152,15 +152,12 @@ impl Kernel {
                 continue;
             }
             let (key, target) = route_of(&route, &found.devices);
-            if let Some(other) = found.image.routes.insert(key, target) {
-                // Two of one key, which IPv6 has as one route with two next hops.
-                let target = if other == target {
-                    target
-                } else {
-                    Target::Other
-                };
-                found.image.routes.insert(key, target);
-            }
+            let routes = &mut found.image.routes;
+            let target = match routes.remove(&key) {
+                Some(other) => merged(other, target),
+                None => target,
+            };
+            routes.insert(key, target);
         }
         Ok(())
     }
@@ -203,6 +200,45 @@ impl Kernel {
                     _ => {}
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What the kernel knows of these neighbours.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub async fn neighbours(&self, of: &BTreeSet<Key>) -> Result<BTreeMap<Key, Heard>, RouteError> {
+        let mut found = BTreeMap::new();
+        if of.is_empty() {
+            return Ok(found);
+        }
+        for family in FAMILIES {
+            let request = self.handle.neighbours().get().set_address_family(family);
+            let mut entries = request.execute();
+            while let Some(entry) = entries.try_next().await? {
+                found.extend(heard_of(&entry).filter(|(key, _)| of.contains(key)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Asks these neighbours whether they are there; the kernel tells what comes of it.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub async fn ask(&self, whom: &BTreeSet<Key>) -> Result<(), RouteError> {
+        let heard = self.neighbours(whom).await?;
+        for key in whom {
+            let request = self.handle.neighbours().add(key.0, key.1).replace();
+            let request = match heard.get(key) {
+                Some(Heard::Known) => request.state(NeighbourState::Probe),
+                // There is nothing to confirm: as if a packet were to be sent.
+                Some(Heard::Silent | Heard::Open) | None => request
+                    .state(NeighbourState::None)
+                    .flags(NeighbourFlags::Use),
+            };
+            request.execute().await?;
         }
         Ok(())
     }
@@ -342,7 +378,7 @@ fn gone(result: Result<(), rtnetlink::Error>) -> Result<(), RouteError> {
 }
 
 /// Whether a piece of news may be about the agent's own.
-pub fn concerns(message: &RouteNetlinkMessage, devices: &[u32]) -> bool {
+pub fn concerns(message: &RouteNetlinkMessage, devices: &[u32], hops: &Hops) -> bool {
     let of_protocol = |route: &RouteMessage| u8::from(route.header.protocol) == PROTOCOL;
     match message {
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
@@ -353,6 +389,7 @@ pub fn concerns(message: &RouteNetlinkMessage, devices: &[u32]) -> bool {
         }
         RouteNetlinkMessage::NewNeighbour(entry) | RouteNetlinkMessage::DelNeighbour(entry) => {
             devices.contains(&entry.header.ifindex)
+                || heard_of(entry).is_some_and(|(key, heard)| hops.is_news(&key, heard))
         }
         RouteNetlinkMessage::NewRule(rule) | RouteNetlinkMessage::DelRule(rule) => {
             rule_of(rule).is_some()

@@ -68,7 +68,8 @@ impl Loaded {
         }
         handover.begin(ownership)?;
         let attachments = Attachments::new(paths.bpf_root.join(LINKS), node.attach)
-            .context("links cannot be pinned; check --bpf-root")?;
+            .context("links cannot be pinned; check --bpf-root")?
+            .hurrying(config.rcu_expedited);
         let connect = connect::attach(
             &mut programs,
             &attachments,

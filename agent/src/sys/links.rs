@@ -64,6 +64,8 @@ pub struct Link {
     pub peer_elsewhere: bool,
     /// Whether packets that leave by it wait in a queueing discipline.
     pub queued: bool,
+    /// Whether it is up, and so is what it is plugged into.
+    pub carrier: bool,
 }
 
 /// Kind of an interface.
@@ -219,6 +221,10 @@ fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         peer_elsewhere: false,
         queued: false,
+        carrier: message
+            .header
+            .flags
+            .contains(LinkFlags::Up | LinkFlags::Running),
     };
     for attribute in &message.attributes {
         match attribute {

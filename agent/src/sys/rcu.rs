@@ -23,9 +23,10 @@ pub struct Hurry {
 
 impl Hurry {
     /// Has the kernel hurry; `None` where it does already, or where nobody may say so. Then everything is
-    /// as it was, but slower.
-    pub fn begin() -> Option<Self> {
-        Self::by(Path::new(EXPEDITED), Path::new(HOLDER))
+    /// as it was, but slower. Where it `may` not, nothing is read or written.
+    pub fn begin(may: bool) -> Option<Self> {
+        may.then(|| Self::by(Path::new(EXPEDITED), Path::new(HOLDER)))
+            .flatten()
     }
 
     fn by(setting: &Path, holder: &Path) -> Option<Self> {

@@ -23,6 +23,32 @@ pub fn set(name: &str, value: &str) -> io::Result<()> {
     std::fs::write(path(name), value)
 }
 
+/// Name of a setting of an interface. As for sysctl(8), a dot in the interface's own name is a slash.
+pub fn of_interface(family: &str, interface: &str, setting: &str) -> String {
+    let interface = interface.replace('.', "/");
+    format!("net.{family}.conf.{interface}.{setting}")
+}
+
 fn path(name: &str) -> PathBuf {
-    PathBuf::from("/proc/sys").join(name.replace('.', "/"))
+    let swapped = name.chars().map(|letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    });
+    PathBuf::from("/proc/sys").join(swapped.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{of_interface, path};
+
+    #[test]
+    fn an_interface_may_have_dots_in_its_name() {
+        let name = of_interface("ipv4", "eth0.7", "rp_filter");
+        let file = path(&name);
+        assert_eq!(
+            file.to_str(),
+            Some("/proc/sys/net/ipv4/conf/eth0.7/rp_filter")
+        );
+    }
 }

@@ -32,6 +32,8 @@ mod handback;
 #[cfg(test)]
 mod health_check;
 #[cfg(test)]
+mod hurry;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod limits;

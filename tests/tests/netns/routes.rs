@@ -1,6 +1,8 @@
 //! Pod routes: three nodes in two subnets with a router between, that knows nothing of pods.
 
 #[cfg(test)]
+mod audited;
+#[cfg(test)]
 mod cni;
 #[cfg(test)]
 mod doctor;
@@ -14,6 +16,10 @@ mod kernel;
 mod large;
 #[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod mtu;
+#[cfg(test)]
+mod multipath;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
@@ -68,10 +74,16 @@ impl Network {
 
     #[track_caller]
     fn build(families: Families, mtu: u32, flags: &[&str]) -> Self {
+        Self::build_with(&[], families, mtu, flags)
+    }
+
+    /// With more pods than [`PODS`].
+    #[track_caller]
+    fn build_with(more: &[(&str, u8)], families: Families, mtu: u32, flags: &[&str]) -> Self {
         let mut builder = Builder::new(env!("CARGO_BIN_EXE_fairlead-traffic"), 3);
         builder = builder.elsewhere(3).pod_network(PodNetwork::RoutesOfAgents);
-        for (pod, node) in PODS {
-            builder = builder.pod(pod, node);
+        for (pod, node) in PODS.iter().chain(more) {
+            builder = builder.pod(pod, *node);
         }
         let lab = builder.build().unwrap();
         let network = Self {

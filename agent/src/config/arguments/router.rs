@@ -33,6 +33,12 @@ pub struct RouterArguments {
     /// Network identifier of VXLAN; the same on every node
     #[arg(long, value_name = "N", default_value_t = 7100, value_parser = clap::value_parser!(u32).range(1..0x0100_0000))]
     pub overlay_vni: u32,
+    /// Reach a node's pods by each of its InternalIPs that is in a network shared with this node, by
+    /// equal shares of the flows, and not by the first alone. The same on every node; switches the
+    /// interfaces' rp_filter from strict to loose
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub enable_multipath: bool,
     /// Give pods the largest packet that fits the network and the overlay; without it, pods have what
     /// the CNI configuration says, or what the uplink takes
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,

@@ -6,6 +6,7 @@
 
 mod claims;
 pub mod mtu;
+mod ways;
 
 #[cfg(test)]
 mod tests;
@@ -15,12 +16,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::{Cluster, IpFamily, Kind, Node, NodeAddressType, ObjectKey, Problem};
-
+use model::{Cluster, IpFamily, Kind, Node, ObjectKey, Problem};
 use rpds::RedBlackTreeMapSync;
 
 use super::NodeContext;
 use claims::Claims;
+use ways::{Ways, internal};
 
 /// What the operator decides about pod routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub struct RouterOptions {
     pub overlay: OverlayUse,
     /// What the overlay is made of.
     pub encapsulation: Encapsulation,
+    /// Whether a node is reached by each network that it shares with this one; else by the first of
+    /// its addresses alone.
+    pub multipath: bool,
 }
 
 /// `--enable-overlay` and `--overlay-type`.
@@ -85,26 +89,30 @@ pub struct PodRoute {
     /// Name of its node.
     pub node: Arc<str>,
     /// The way.
-    pub hop: Hop,
-    /// This node's address, for what it sends itself.
-    pub source: Option<IpAddr>,
+    pub way: Way,
 }
 
-/// The next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hop {
-    /// The node itself, which is in a network of this node.
-    Direct {
-        /// Its address.
-        gateway: IpAddr,
-        /// This node's address there, with the network.
-        network: IpNet,
-    },
+/// A way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The node itself, which is in networks of this node; at least one next hop.
+    Direct(BTreeSet<NextHop>),
     /// The overlay.
     Overlay {
         /// Address of the node at which the overlay reaches it.
         peer: IpAddr,
+        /// This node's address, for what it sends itself.
+        source: Option<IpAddr>,
     },
+}
+
+/// A node in a network of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NextHop {
+    /// Its address.
+    pub gateway: IpAddr,
+    /// This node's address there, with the network.
+    pub network: IpNet,
 }
 
 /// The overlay as this node has it.
@@ -128,11 +136,7 @@ impl Routes {
         let mut routes = Self::default();
         let own = cluster.node(&key);
         let own_addresses = own.map_or(Vec::new(), |node| internal(node));
-        let ways = Ways {
-            options,
-            context,
-            local: underlay(&own_addresses),
-        };
+        let ways = Ways::of(&own_addresses, options, context);
         match own {
             None => routes.report(&key, "", "is not there", "this node's pods get no network"),
             Some(node) if node.pod_cidrs.is_empty() => routes.report(
@@ -178,11 +182,8 @@ impl Routes {
             });
         }
         let own = cluster.node(&key);
-        let ways = Ways {
-            options,
-            context,
-            local: underlay(&own.map_or(Vec::new(), |node| internal(node))),
-        };
+        let own_addresses = own.map_or(Vec::new(), |node| internal(node));
+        let ways = Ways::of(&own_addresses, options, context);
         touched.iter().for_each(|node| next.forget(node));
         next.settle(cluster, &ways, &key, &touched);
         let same = |node| {
@@ -282,20 +283,16 @@ impl Routes {
         let mut settled = Settled::default();
         for network in networks {
             let family = IpFamily::of(network.addr());
-            let way = ways.to(family, &addresses, self.overlay.as_ref());
-            match way {
-                Ok(hop) => {
-                    if let (Hop::Overlay { peer }, Some(overlay)) = (hop, &mut self.overlay) {
+            match ways.to(family, &addresses, self.overlay.as_ref()) {
+                Ok(way) => {
+                    if let (Way::Overlay { peer, .. }, Some(overlay)) = (&way, &mut self.overlay) {
                         let known: Arc<BTreeSet<_>> = Arc::new(addresses.iter().copied().collect());
-                        let key = (peer, Arc::clone(name));
+                        let key = (*peer, Arc::clone(name));
                         overlay.peers.insert_mut(key, Arc::clone(&known));
-                        settled.peers.push((peer, known));
+                        settled.peers.push((*peer, known));
                     }
-                    let route = PodRoute {
-                        node: Arc::clone(name),
-                        hop,
-                        source: ways.source(family, &hop),
-                    };
+                    let node = Arc::clone(name);
+                    let route = PodRoute { node, way };
                     self.to.insert_mut(network, route.clone());
                     settled.routes.push((network, route));
                 }
@@ -321,94 +318,5 @@ impl Routes {
             problems.insert(place, problem);
             self.problems.insert_mut(key, problems);
         }
-    }
-}
-
-/// What decides about ways.
-struct Ways<'a> {
-    options: RouterOptions,
-    context: &'a NodeContext,
-    /// This node's address in the overlay.
-    local: Option<IpAddr>,
-}
-
-impl Ways<'_> {
-    /// The way to pods of a family on a node with these addresses, or why there is none.
-    fn to(
-        &self,
-        family: IpFamily,
-        addresses: &[IpAddr],
-        overlay: Option<&Overlay>,
-    ) -> Result<Hop, String> {
-        let of_family = |address: &&IpAddr| IpFamily::of(**address) == family;
-        if self.options.overlay != OverlayUse::Full {
-            for address in addresses.iter().filter(of_family) {
-                let networks = &self.context.networks;
-                let shared = networks.iter().find(|network| network.contains(address));
-                if let Some(network) = shared {
-                    let (gateway, network) = (*address, *network);
-                    return Ok(Hop::Direct { gateway, network });
-                }
-            }
-        }
-        if self.options.overlay == OverlayUse::Off {
-            return Err(format!(
-                "has no {} in a network of this node, and --enable-overlay is false",
-                name(family)
-            ));
-        }
-        let Some(overlay) = overlay else {
-            return Err("is in no network of this node, which has no overlay".to_owned());
-        };
-        let underlay = IpFamily::of(overlay.local);
-        // Its tunnels find the node by the route's next hop, which is of the pods' family.
-        if overlay.encapsulation == Encapsulation::IpIp && family == IpFamily::V6 {
-            return Err(
-                "is in no network of this node, and IPIP carries IPv4 alone; use --overlay-encap vxlan"
-                    .to_owned(),
-            );
-        }
-        if family == IpFamily::V4 && underlay == IpFamily::V6 {
-            return Err("has no next hop for IPv4 pods: the overlay is IPv6".to_owned());
-        }
-        let mut peers = addresses.iter();
-        let peer = peers.find(|address| IpFamily::of(**address) == underlay);
-        peer.map(|peer| Hop::Overlay { peer: *peer })
-            .ok_or_else(|| format!("has no {}, of which the overlay is", name(underlay)))
-    }
-
-    /// This node's address for what it sends itself by a hop.
-    fn source(&self, family: IpFamily, hop: &Hop) -> Option<IpAddr> {
-        if let Hop::Direct { network, .. } = hop {
-            return Some(network.addr());
-        }
-        let held = |address: &&IpAddr| {
-            let mut networks = self.context.networks.iter();
-            networks.any(|network| network.addr() == **address)
-        };
-        let mut addresses = self.context.addresses.iter();
-        addresses
-            .find(|address| IpFamily::of(**address) == family && held(address))
-            .copied()
-    }
-}
-
-/// Addresses at which the cluster reaches a node, in the order of the object.
-fn internal(node: &Node) -> Vec<IpAddr> {
-    let addresses = node.addresses.iter();
-    let internal = addresses.filter(|known| known.address_type == NodeAddressType::InternalIp);
-    internal.map(|known| known.address).collect()
-}
-
-/// The address a node has in the overlay: IPv4 where it has it, as every node has to choose alike.
-fn underlay(addresses: &[IpAddr]) -> Option<IpAddr> {
-    let v4 = addresses.iter().find(|address| address.is_ipv4());
-    v4.or(addresses.first()).copied()
-}
-
-fn name(family: IpFamily) -> &'static str {
-    match family {
-        IpFamily::V4 => "IPv4 InternalIP",
-        IpFamily::V6 => "IPv6 InternalIP",
     }
 }

@@ -64,6 +64,7 @@ fn context(cluster: &Cluster, overlay: OverlayUse, encapsulation: Encapsulation)
         router: Some(RouterOptions {
             overlay,
             encapsulation,
+            multipath: true,
         }),
         ..context
     }
@@ -72,11 +73,16 @@ fn context(cluster: &Cluster, overlay: OverlayUse, encapsulation: Encapsulation)
 fn describe(routes: &Routes) -> String {
     let mut text = String::new();
     for (network, route) in &routes.to {
-        let way = match route.hop {
-            Hop::Direct { gateway, .. } => format!("via {gateway}"),
-            Hop::Overlay { peer } => format!("overlay to {peer}"),
+        let (way, source) = match &route.way {
+            Way::Direct(hops) => {
+                let via: Vec<_> = hops.iter().map(|hop| hop.gateway.to_string()).collect();
+                let as_whom = hops.first().filter(|_| hops.len() == 1);
+                let source = as_whom.map(|hop| hop.network.addr());
+                (format!("via {}", via.join(" and ")), source)
+            }
+            Way::Overlay { peer, source } => (format!("overlay to {peer}"), *source),
         };
-        let source = route.source.map_or("any".to_owned(), |s| s.to_string());
+        let source = source.map_or("any".to_owned(), |s| s.to_string());
         text += &format!("{network} {way} as {source} ({})\n", route.node);
     }
     for own in &routes.own {
@@ -124,6 +130,46 @@ fn nodes_of_this_subnet_are_reached_directly_and_others_by_the_overlay() {
         overlay at 172.31.0.1 mtu 1450 to [172.31.1.2]
         mtu Some(1450)
     "#]],
+    );
+}
+
+#[test]
+fn a_node_in_several_networks_of_this_one_is_reached_by_each() {
+    // Of two addresses in one network the first counts; what is not shared does not.
+    let lines = [
+        "me created=5 10.244.5.0/24,fd00:244:5::/64 at 172.31.0.1,192.0.2.1,fd00:31::1,fd00:77::1",
+        "both created=1 10.244.1.0/24,fd00:244:1::/64 at 192.0.2.2,172.31.0.9,172.31.0.2,203.0.113.2,fd00:31::2,fd00:77::2",
+        "one created=1 10.244.2.0/24 at 203.0.113.3,192.0.2.3",
+    ];
+    let cluster = cluster(&lines);
+    let mut seen = context(&cluster, OverlayUse::Subnet, VXLAN);
+    seen.networks = [
+        "172.31.0.1/24",
+        "192.0.2.1/24",
+        "fd00:31::1/64",
+        "fd00:77::1/64",
+    ]
+    .map(|network| network.parse().unwrap())
+    .into_iter()
+    .collect();
+    let ways = |context: &NodeContext| {
+        let text = describe(&Routes::compile(&cluster, context).unwrap());
+        let lines: Vec<_> = text.lines().filter(|line| line.contains("via")).collect();
+        lines.join("\n")
+    };
+    assert_eq!(
+        ways(&seen),
+        "10.244.1.0/24 via 172.31.0.9 and 192.0.2.2 as any (both)\n\
+         10.244.2.0/24 via 192.0.2.3 as 192.0.2.1 (one)\n\
+         fd00:244:1::/64 via fd00:31::2 and fd00:77::2 as any (both)"
+    );
+    // kube-router has one.
+    seen.router.as_mut().unwrap().multipath = false;
+    assert_eq!(
+        ways(&seen),
+        "10.244.1.0/24 via 192.0.2.2 as 192.0.2.1 (both)\n\
+         10.244.2.0/24 via 192.0.2.3 as 192.0.2.1 (one)\n\
+         fd00:244:1::/64 via fd00:31::2 as fd00:31::1 (both)"
     );
 }
 

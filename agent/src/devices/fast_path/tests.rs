@@ -39,6 +39,7 @@ fn pod(index: u32, routes: &[&str]) -> Link {
         mtu: 1500,
         peer_elsewhere: true,
         queued: false,
+        carrier: true,
     }
 }
 

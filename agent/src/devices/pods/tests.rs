@@ -38,6 +38,7 @@ fn link(index: u32, kind: LinkKind, routes: &[&str]) -> Link {
         mtu: 1500,
         peer_elsewhere: true,
         queued: false,
+        carrier: true,
     }
 }
 

@@ -185,14 +185,14 @@ pub const CHECKS: [Check; 26] = [
     },
     Check {
         name: "mtu",
-        looks_at: "packets of full size to each other node that may not be fragmented; those of the overlay are as large",
+        looks_at: "packets of full size to each other node that may not be fragmented, outside of the overlay and through it",
         affects: "connections open and then hang when they carry large packets",
         needs_agent: true,
         look: paths::mtu,
     },
     Check {
         name: "reach",
-        looks_at: "answers to echo requests from each other node, outside of the overlay",
+        looks_at: "answers to echo requests from each other node, to those outside of the overlay and to those through it",
         affects: "pods of those nodes are not reached",
         needs_agent: true,
         look: paths::reach,

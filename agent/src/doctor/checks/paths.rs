@@ -1,6 +1,6 @@
 //! What was found on the way to other nodes.
 
-use crate::doctor::facts::{Facts, Passed, Path, Seen};
+use crate::doctor::facts::{Carrier, Facts, Passed, Path, Seen};
 use crate::doctor::finding::{Said, could_not_tell, failure, not_applicable, or_fine, warning};
 
 fn paths(facts: &Facts) -> Seen<&[Path]> {
@@ -21,6 +21,7 @@ pub(super) fn mtu(facts: &Facts) -> Seen<Vec<Said>> {
             device,
             size,
             passed,
+            carrier,
         } = path;
         match passed {
             Passed::All => passing += 1,
@@ -29,9 +30,16 @@ pub(super) fn mtu(facts: &Facts) -> Seen<Vec<Said>> {
                 format!(
                     "packets of {size} bytes by {device} do not reach {node} ({to}); {most} bytes do"
                 ),
-                format!(
-                    "ip link set {device} mtu {most}, for good in the node's network configuration; or raise the MTU of what lies between"
-                ),
+                match carrier {
+                    None => format!(
+                        "ip link set {device} mtu {most}, for good in the node's network configuration; or raise the MTU of what lies between"
+                    ),
+                    // The agent would set the device's MTU back.
+                    Some(Carrier { port, overhead }) => format!(
+                        "start the agents with --mtu={}, or let datagrams of any size to UDP port {port} and their fragments through between the nodes",
+                        most + overhead
+                    ),
+                },
             )),
         }
     }
@@ -51,15 +59,29 @@ pub(super) fn reach(facts: &Facts) -> Seen<Vec<Said>> {
     if paths.is_empty() {
         return Ok(vec![not_applicable("there is no other node")]);
     }
-    let silent = paths.iter().filter(|path| path.passed == Passed::Nothing);
-    let wrong = silent.map(|path| {
+    let is_silent = |path: &&Path| path.passed == Passed::Nothing;
+    let wrong = paths.iter().filter(is_silent).filter_map(|path| {
         let Path {
             node, to, device, ..
         } = path;
-        warning(
-            format!("{node} ({to}) does not answer echo requests by {device}"),
-            "see whether the node is up, and whether ICMP is let through: path MTU discovery needs it too",
-        )
+        let Some(Carrier { port, .. }) = path.carrier else {
+            return Some(warning(
+                format!("{node} ({to}) does not answer echo requests by {device}"),
+                "see whether the node is up, and whether ICMP is let through: path MTU discovery needs it too",
+            ));
+        };
+        let outside = paths
+            .iter()
+            .find(|path| path.to == *to && path.carrier.is_none());
+        // What does not answer outside of the overlay either is told above.
+        outside.filter(|path| !is_silent(path)).map(|_| {
+            failure(
+                format!("{node} ({to}) answers echo requests, but none that go through {device}"),
+                format!(
+                    "let UDP port {port} through between the nodes, in their own firewalls and in the network's; and see whether an agent with the same --overlay-vni and --overlay-encap-port runs there"
+                ),
+            )
+        })
     });
     Ok(or_fine(
         wrong.collect(),

@@ -6,6 +6,7 @@ use crate::doctor::finding::{
 };
 use crate::route::image::DEVICES;
 use crate::sys::links::{Link, LinkKind};
+use crate::sys::sysctl;
 
 /// From this part of the table on, in percent, a burst of connections may fill it.
 const NEARLY_FULL: u64 = 90;
@@ -39,7 +40,7 @@ pub(super) fn forwarding(facts: &Facts) -> Seen<Vec<Said>> {
     }
     // Setting `all` sets each interface; what is off now was turned off later.
     for link in facts.links()?.iter().filter(|link| carries_pods(link)) {
-        let name = format!("net.ipv4.conf.{}.forwarding", link.name);
+        let name = sysctl::of_interface("ipv4", &link.name, "forwarding");
         if facts.sysctl(&name)? == Some("0") {
             wrong.push(failure(
                 format!("{name} is 0: what comes in there is not forwarded"),
@@ -60,13 +61,16 @@ fn carries_pods(link: &Link) -> bool {
 pub(super) fn rp_filter(facts: &Facts) -> Seen<Vec<Said>> {
     let links = facts.links()?;
     let value = |name: &str| -> Seen<u8> {
-        let value = facts.sysctl(&format!("net.ipv4.conf.{name}.rp_filter"))?;
+        let value = facts.sysctl(&sysctl::of_interface("ipv4", name, "rp_filter"))?;
         Ok(value.and_then(|value| value.parse().ok()).unwrap_or(0))
     };
     let all = value("all")?;
     // The larger of the two is in force (ip-sysctl.rst).
     let is_strict = |name: &str| -> Seen<bool> { Ok(all.max(value(name)?) == 1) };
-    let loosen = |name: &str| format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2");
+    let loosen = |name: &str| {
+        let setting = sysctl::of_interface("ipv4", name, "rp_filter");
+        format!("sysctl -w {setting}=2")
+    };
     let mut wrong = Vec::new();
     for link in links.iter().filter(|link| DEVICES.contains(&&*link.name)) {
         if is_strict(&link.name)? {

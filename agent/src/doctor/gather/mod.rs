@@ -108,7 +108,7 @@ fn inotify() -> Seen<bool> {
 
 fn sysctls(links: &[&Link]) -> BTreeMap<String, Seen<Option<String>>> {
     let of_links = links.iter().flat_map(|link| {
-        let setting = |name: &str| format!("net.ipv4.conf.{}.{name}", link.name);
+        let setting = |name: &str| sysctl::of_interface("ipv4", &link.name, name);
         [setting("forwarding"), setting("rp_filter")]
     });
     let fixed = SETTINGS.iter().map(|name| (*name).to_owned());

@@ -2,11 +2,16 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+use model::IpFamily;
+
 use super::{seen, what};
 use crate::control::network::Network;
-use crate::doctor::facts::{Agent, Passed, Path, Seen, Unseen};
+use crate::desired::route::{Encapsulation, mtu};
+use crate::doctor::facts::{Agent, Carrier, Passed, Path, Seen, Unseen};
 use crate::doctor::mtu::probe;
-use crate::sys::echo::{Echo, Question};
+use crate::route::image::Mac;
+use crate::sys::echo::{Echo, Question, Through};
 use crate::sys::links::Link;
 
 /// Ways that are tried: at 9000 bytes each, what a node's receive buffer holds for a moment.
@@ -22,6 +27,8 @@ pub(super) fn paths(agent: &Seen<Agent>, links: &[&Link]) -> Seen<Vec<Path>> {
         ))
     })?;
     let mut ways = ways(&agent.network, &own.name, links);
+    let own_pods = &own.pod_networks;
+    ways.extend(carried(&agent.network, own_pods, links));
     ways.truncate(MOST);
     if ways.is_empty() {
         return Ok(ways);
@@ -32,6 +39,9 @@ pub(super) fn paths(agent: &Seen<Agent>, links: &[&Link]) -> Seen<Vec<Path>> {
         .map(|way| Question {
             to: way.to,
             size: way.size,
+            through: way
+                .carrier
+                .and_then(|_| through(&agent.network, own_pods, links, way.to)),
         })
         .collect();
     let passed = seen(probe(&questions, |round, patience| {
@@ -43,9 +53,8 @@ pub(super) fn paths(agent: &Seen<Agent>, links: &[&Link]) -> Seen<Vec<Path>> {
     Ok(ways)
 }
 
-/// Every way that should let full size through: by the interface that this node's address of the
-/// family is on. Not through the overlay: its devices have no address, so a node takes nothing there
-/// that is for itself.
+/// Every way outside of the overlay that should let full size through: by the interface that this
+/// node's address of the family is on.
 fn ways(network: &Network, own: &str, links: &[&Link]) -> Vec<Path> {
     let mine = network.nodes.iter().find(|node| node.name == own);
     let mut ways = Vec::new();
@@ -64,9 +73,60 @@ fn ways(network: &Network, own: &str, links: &[&Link]) -> Vec<Path> {
                     device: uplink.name.clone(),
                     size: uplink.mtu,
                     passed: Passed::Nothing,
+                    carrier: None,
                 });
             }
         }
     }
     ways
+}
+
+/// The ways through the overlay, there and back. A node takes there what comes from pods alone, as the
+/// device has no address (`rp_filter`): the first address of this node's pod network stands for one,
+/// which no pod has, and the answer is seen at the device.
+fn carried(network: &Network, own_pods: &[IpNet], links: &[&Link]) -> Vec<Path> {
+    let Some(overlay) = &network.overlay else {
+        return Vec::new();
+    };
+    let (Some((_, port)), Some(local)) = (overlay.vxlan, overlay.local) else {
+        // IPIP has no hardware addresses by which a packet could be handed to it.
+        return Vec::new();
+    };
+    let mut peers = overlay.peers.iter();
+    if peers.any(|peer| through(network, own_pods, links, *peer).is_none()) {
+        return Vec::new();
+    }
+    let vxlan = Encapsulation::Vxlan { vni: 0, port };
+    let overhead = mtu::overhead(vxlan, IpFamily::of(local));
+    let named = overlay.peers.iter().map(|peer| {
+        let mut nodes = network.nodes.iter();
+        let node = nodes.find(|node| node.addresses.contains(peer));
+        (
+            peer,
+            node.map_or_else(String::new, |node| node.name.clone()),
+        )
+    });
+    named
+        .map(|(peer, node)| Path {
+            node,
+            to: *peer,
+            device: overlay.device.clone(),
+            size: overlay.mtu,
+            passed: Passed::Nothing,
+            carrier: Some(Carrier { port, overhead }),
+        })
+        .collect()
+}
+
+fn through(network: &Network, own_pods: &[IpNet], links: &[&Link], to: IpAddr) -> Option<Through> {
+    let overlay = network.overlay.as_ref()?;
+    let link = links.iter().find(|link| link.name == overlay.device)?;
+    let local = overlay.local?;
+    let mut of_family = own_pods.iter().map(IpNet::network);
+    Some(Through {
+        interface: link.index,
+        from: of_family.find(|address| address.is_ipv4() == to.is_ipv4())?,
+        source: Mac::of(local).0,
+        destination: Mac::of(to).0,
+    })
 }

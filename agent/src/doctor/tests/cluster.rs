@@ -94,6 +94,48 @@ fn ways_to_other_nodes() {
 }
 
 #[test]
+fn ways_through_the_overlay() {
+    check(
+        |facts| {
+            facts.paths = Ok(vec![
+                path("node3", Passed::All),
+                carried("node3", Passed::UpTo(1350)),
+            ]);
+        },
+        expect![[r#"
+            FAILURE mtu: packets of 1450 bytes by fairlead-vxlan do not reach node3 (172.31.1.13); 1350 bytes do
+                start the agents with --mtu=1400, or let datagrams of any size to UDP port 4789 and their fragments through between the nodes
+        "#]],
+    );
+    check(
+        |facts| {
+            facts.paths = Ok(vec![
+                path("node3", Passed::All),
+                carried("node3", Passed::Nothing),
+            ]);
+        },
+        expect![[r#"
+            FAILURE reach: node3 (172.31.1.13) answers echo requests, but none that go through fairlead-vxlan
+                let UDP port 4789 through between the nodes, in their own firewalls and in the network's; and see whether an agent with the same --overlay-vni and --overlay-encap-port runs there
+        "#]],
+    );
+    // A node that is down is told once.
+    check(
+        |facts| {
+            facts.paths = Ok(vec![
+                path("node3", Passed::Nothing),
+                carried("node3", Passed::Nothing),
+            ]);
+        },
+        expect![[r#"
+            could not tell mtu: no other node answers echo requests; see `reach`
+            warning reach: node3 (172.31.1.13) does not answer echo requests by eth0
+                see whether the node is up, and whether ICMP is let through: path MTU discovery needs it too
+        "#]],
+    );
+}
+
+#[test]
 fn what_the_agent_says_of_itself() {
     check(
         |facts| {

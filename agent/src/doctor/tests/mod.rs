@@ -11,7 +11,9 @@ use expect_test::{Expect, expect, expect_file};
 use rustix::thread::CapabilitySet;
 
 use super::checks::{CHECKS, run};
-use super::facts::{Agent, Configuration, Facts, Networkd, Passed, Path, Pins, Seen, Unseen};
+use super::facts::{
+    Agent, Carrier, Configuration, Facts, Networkd, Passed, Path, Pins, Seen, Unseen,
+};
 use super::finding::Verdict;
 use super::report::{self, Report};
 use crate::control::network::{Network, NodeRow, OverlayRow};
@@ -41,6 +43,7 @@ fn link(name: &str, kind: LinkKind, networks: &[&str]) -> Link {
         mtu: 1500,
         peer_elsewhere: true,
         queued: false,
+        carrier: true,
     }
 }
 
@@ -68,6 +71,7 @@ fn good() -> Facts {
         ("net.netfilter.nf_conntrack_max", "1000"),
     ];
     let overlay = OverlayRow {
+        local: None,
         device: "fairlead-vxlan".to_owned(),
         vxlan: Some((7100, 4789)),
         mtu: 1450,
@@ -154,6 +158,20 @@ fn path(node: &str, passed: Passed) -> Path {
         device: "eth0".to_owned(),
         size: 1500,
         passed,
+        carrier: None,
+    }
+}
+
+/// The way through the overlay.
+fn carried(node: &str, passed: Passed) -> Path {
+    Path {
+        device: "fairlead-vxlan".to_owned(),
+        size: 1450,
+        carrier: Some(Carrier {
+            port: 4789,
+            overhead: 50,
+        }),
+        ..path(node, passed)
     }
 }
 

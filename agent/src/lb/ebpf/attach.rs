@@ -122,6 +122,8 @@ impl AttachError {
 pub struct Attachments {
     links: PathBuf,
     mode: Mode,
+    /// Whether the kernel may be hurried.
+    hurries: bool,
     attached: BTreeMap<u32, Target>,
 }
 
@@ -135,8 +137,15 @@ impl Attachments {
         Ok(Self {
             links,
             mode,
+            hurries: true,
             attached: BTreeMap::new(),
         })
+    }
+
+    /// Says whether the kernel may be hurried for them; see [`Hurry`].
+    #[must_use]
+    pub fn hurrying(self, hurries: bool) -> Self {
+        Self { hurries, ..self }
     }
 
     /// What is attached, by interface index.
@@ -159,7 +168,7 @@ impl Attachments {
             .collect();
         let is_new = |target: &Target| !self.attached.contains_key(&target.index);
         let changes = !gone.is_empty() || targets.iter().any(is_new);
-        let _hurry = if changes { Hurry::begin() } else { None };
+        let _hurry = Hurry::begin(changes && self.hurries);
         for index in gone {
             if let Some(target) = self
                 .attached

@@ -12,6 +12,7 @@ use netlink_packet_route::neighbour::{
 };
 
 use super::family_of;
+use crate::route::hops::{Heard, Key};
 use crate::route::image::Mac;
 
 pub(super) fn entry_of(entry: &NeighbourMessage) -> Option<(Option<IpAddr>, Mac)> {
@@ -39,6 +40,26 @@ pub(super) fn entry_of(entry: &NeighbourMessage) -> Option<(Option<IpAddr>, Mac)
     // What the kernel found out by itself goes by itself.
     let permanent = entry.header.state == NeighbourState::Permanent;
     permanent.then_some((address, mac?))
+}
+
+/// What an entry says of a neighbour.
+pub(super) fn heard_of(entry: &NeighbourMessage) -> Option<(Key, Heard)> {
+    let address = entry
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => Some((*found).into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => {
+                Some((*found).into())
+            }
+            _ => None,
+        });
+    let heard = match entry.header.state {
+        NeighbourState::Failed => Heard::Silent,
+        NeighbourState::Incomplete | NeighbourState::None => Heard::Open,
+        _ => Heard::Known,
+    };
+    Some(((entry.header.ifindex, address?), heard))
 }
 
 /// What identifies a neighbour.

@@ -4,17 +4,19 @@
     reason = "netlink's attributes are an open set, of which a few matter here"
 )]
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::{RouteError, family_of};
-use crate::route::image::{Out, PEERS_PRIORITY, PEERS_TABLE, PROTOCOL, RouteKey, Target};
+use crate::route::image::{Out, PEERS_PRIORITY, PEERS_TABLE, PROTOCOL, RouteKey, Target, Via};
 
 pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Target) {
     let v6 = route.header.address_family == AddressFamily::Inet6;
@@ -25,6 +27,7 @@ pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Targ
     };
     let (mut destination, mut gateway, mut out, mut source, mut metric) =
         (any, None, None, None, 0);
+    let mut several = None;
     let mut table = u32::from(route.header.table);
     for attribute in &route.attributes {
         match attribute {
@@ -34,22 +37,18 @@ pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Targ
             RouteAttribute::Oif(index) => out = Some(*index),
             RouteAttribute::Priority(found) => metric = *found,
             RouteAttribute::Table(found) => table = *found,
+            RouteAttribute::MultiPath(found) => several = hops_of(found, devices),
             _ => {}
         }
     }
     let length = route.header.destination_prefix_length;
     let destination = IpNet::new(destination, length).unwrap_or_else(|_| IpNet::from(destination));
-    let target = match (route.header.kind, gateway, out) {
-        (RouteType::BlackHole, _, _) => Target::Blackhole,
-        (RouteType::Unicast, Some(gateway), Some(out)) => Target::Via {
-            gateway,
-            out: if devices.contains(&out) {
-                Out::Overlay
-            } else {
-                Out::Link(out)
-            },
-            source,
-        },
+    let one = gateway
+        .zip(out)
+        .map(|(gateway, index)| [via(gateway, index, devices)].into());
+    let target = match (route.header.kind, several.or(one)) {
+        (RouteType::BlackHole, _) => Target::Blackhole,
+        (RouteType::Unicast, Some(hops)) => Target::Via { hops, source },
         _ => Target::Other,
     };
     let key = RouteKey {
@@ -58,6 +57,40 @@ pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Targ
         metric,
     };
     (key, target)
+}
+
+fn via(gateway: IpAddr, index: u32, devices: &[u32]) -> Via {
+    let out = if devices.contains(&index) {
+        Out::Overlay
+    } else {
+        Out::Link(index)
+    };
+    Via { gateway, out }
+}
+
+/// The next hops of a route with several, where each has the same share.
+fn hops_of(found: &[RouteNextHop], devices: &[u32]) -> Option<BTreeSet<Via>> {
+    let hops = found.iter().map(|hop| {
+        let gateway = hop.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(found) => ip(found),
+            _ => None,
+        });
+        let even = gateway.filter(|_| hop.hops == found[0].hops);
+        even.map(|gateway| via(gateway, hop.interface_index, devices))
+    });
+    hops.collect()
+}
+
+/// Of two entries of one key: a route with the next hops of both, as kernels before 4.11 tell of IPv6.
+pub(super) fn merged(one: Target, other: Target) -> Target {
+    match (one, other) {
+        (one, other) if one == other => one,
+        (Target::Via { mut hops, source }, Target::Via { hops: more, .. }) => {
+            hops.extend(more);
+            Target::Via { hops, source }
+        }
+        _ => Target::Other,
+    }
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -94,29 +127,38 @@ pub(super) fn route(
     message.header.scope = RouteScope::Universe;
     match target {
         Target::Blackhole | Target::Other => message.header.kind = RouteType::BlackHole,
-        Target::Via {
-            gateway,
-            out,
-            source,
-        } => {
+        Target::Via { hops, source } => {
             message.header.kind = RouteType::Unicast;
-            let index = match out {
-                Out::Link(index) => *index,
-                Out::Overlay => overlay.ok_or(RouteError::NoDevice)?,
-            };
-            if *out == Out::Overlay && gateway.is_ipv4() {
-                // The device has no address, so nothing is in a network of it.
-                message.header.flags = RouteFlags::Onlink;
+            let hops = hops.iter().map(|hop| next_hop(hop, overlay));
+            let hops = hops.collect::<Result<Vec<_>, _>>()?;
+            if let [hop] = &hops[..] {
+                message.header.flags = RouteFlags::from_bits_retain(hop.flags.bits().into());
+                message.attributes.extend(hop.attributes.iter().cloned());
+                let index = RouteAttribute::Oif(hop.interface_index);
+                message.attributes.push(index);
+            } else {
+                message.attributes.push(RouteAttribute::MultiPath(hops));
             }
-            message.attributes.extend([
-                RouteAttribute::Gateway(RouteAddress::from(*gateway)),
-                RouteAttribute::Oif(index),
-            ]);
             let source =
                 source.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source)));
             message.attributes.extend(source);
         }
     }
+    Ok(message)
+}
+
+fn next_hop(hop: &Via, overlay: Option<u32>) -> Result<RouteNextHop, RouteError> {
+    let mut message = RouteNextHop::default();
+    message.interface_index = match hop.out {
+        Out::Link(index) => index,
+        Out::Overlay => overlay.ok_or(RouteError::NoDevice)?,
+    };
+    if hop.out == Out::Overlay && hop.gateway.is_ipv4() {
+        // The device has no address, so nothing is in a network of it.
+        message.flags = RouteNextHopFlags::Onlink;
+    }
+    let gateway = RouteAttribute::Gateway(RouteAddress::from(hop.gateway));
+    message.attributes = vec![gateway];
     Ok(message)
 }
 

@@ -1,6 +1,9 @@
 //! `doctor` on nodes that are broken on purpose: each fault is found, and what it says to do mends
 //! it.
 
+#[cfg(test)]
+mod ways;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -108,9 +111,9 @@ fn a_node_in_order_has_nothing_to_mend() {
     assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&Value>::new());
     let of =
         |check: &str| found.iter().find(|found| found["check"] == check).unwrap()["found"].clone();
-    // Two families to each of two nodes.
-    assert_eq!(of("mtu"), "full size gets through on 4 ways");
-    assert_eq!(of("reach"), "4 ways, all answered");
+    // Two families to each of two nodes, and one of them through the overlay.
+    assert_eq!(of("mtu"), "full size gets through on 5 ways");
+    assert_eq!(of("reach"), "5 ways, all answered");
 }
 
 #[test]
@@ -249,60 +252,6 @@ fn a_last_rule_that_drops_is_as_good_as_a_policy_and_leftovers_are_told_by_name(
         ]
     );
     assert!(wrong("other-dataplanes")[0].0.contains("cilium_host"));
-}
-
-#[test]
-fn a_smaller_mtu_on_the_way_is_found_with_its_size() {
-    let network = Network::start(Families::Both, 1500, &[]);
-    network.await_routes("node1", 4);
-    network.await_routes("node3", 4);
-    // A bridge drops what does not fit into a port and tells nobody; a router tells, and it does
-    // not help what may not be fragmented.
-    for link in ["node2", "node3"] {
-        let middle = |mtu: u32| {
-            let line = format!("link set {link} mtu {mtu}\n");
-            network.lab.router().ip(&line).unwrap();
-        };
-        middle(1400);
-        let (code, found) = doctor(&network, &["--only", "mtu"]);
-        assert_eq!(code, Some(1), "{found:#?}");
-        for finding in &found {
-            let text = finding["found"].as_str().unwrap();
-            let expected = format!("packets of 1500 bytes by eth0 do not reach {link}");
-            assert!(
-                text.contains(&expected) && text.contains("1400 bytes do"),
-                "{text}"
-            );
-        }
-        assert_eq!(found.len(), 2, "one of each family: {found:#?}");
-        shell(&network, "node1", &command(&found[0]));
-        eventually("it passes", || {
-            let (code, found) = doctor(&network, &["--only", "mtu"]);
-            anyhow::ensure!(code == Some(0), "{found:#?}");
-            Ok(Some(()))
-        })
-        .unwrap();
-        middle(1500);
-        shell(&network, "node1", "ip link set eth0 mtu 1500");
-        eventually("the agent has followed", || {
-            Ok((network.routing("node1")["pod_mtu"] == 1450).then_some(()))
-        })
-        .unwrap();
-    }
-}
-
-#[test]
-fn a_node_that_is_down_is_named() {
-    let network = Network::start(Families::Both, 1500, &[]);
-    network.await_routes("node1", 4);
-    shell(&network, "node3", "ip link set eth0 down");
-    let (code, found) = doctor(&network, &["--only", "reach"]);
-    assert_eq!((code, found.len()), (Some(0), 2), "{found:#?}");
-    for finding in &found {
-        assert_eq!(finding["verdict"], "warning");
-        let text = finding["found"].as_str().unwrap();
-        assert!(text.starts_with("node3 ("), "{text}");
-    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! What pods send out of the cluster, seen from outside.
 
+#[cfg(test)]
+mod takeover;
+
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;

@@ -83,6 +83,7 @@ impl Kernel {
                     attribute,
                     RouteAttribute::Destination(_)
                         | RouteAttribute::Gateway(_)
+                        | RouteAttribute::MultiPath(_)
                         | RouteAttribute::Priority(_)
                         | RouteAttribute::PrefSource(_)
                         | RouteAttribute::Table(_)
