@@ -239,7 +239,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let pins = paths.bpf_root.join(MAPS);
     // To detach waits as well; what a killed agent left of it ends here.
-    let _hurry = Hurry::begin(arguments.rcu_expedited);
+    let _hurry = Hurry::begin(arguments.operation.rcu_expedited);
     let mut handed_back = hand_back(&pins, &mut out)?;
     let record = Item::File(Ownership::place(&paths.state_dir));
     let (mut code, mut lock) = (ExitCode::SUCCESS, lock);
