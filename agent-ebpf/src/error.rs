@@ -7,7 +7,7 @@ use aya_ebpf::bindings::__sk_buff;
 use crate::kernel;
 use crate::maps::Scratch;
 use crate::packet::{
-    Family, Hook, LINK_HEADER, Packet, QUOTED_TRANSPORT, QUOTED_V4, QUOTED_V6, V4_HEADER, V6_HEADER,
+    Family, Hook, LINK_HEADER, Packet, QUOTED_V4, QUOTED_V6, V4_HEADER, V6_HEADER,
 };
 
 const ICMP_HEADER: usize = 8;
@@ -89,9 +89,12 @@ fn error_v4(
         // A header with options does not fit the fixed quotation.
         return Err(Counter::DropUnsupported);
     }
-    kernel::load_into(skb, LINK_HEADER, quoted).ok_or(Counter::DropFailed)?;
+    let length = V4_HEADER + quoted_transport(packet);
+    // The sum of what is not quoted is zero.
+    *quoted = [0; QUOTED_V4];
+    kernel::load_first(skb, LINK_HEADER, quoted, length).ok_or(Counter::DropFailed)?;
     let (s, d) = (&packet.tuple.source, &packet.tuple.destination);
-    let total = (V4_HEADER as usize + ICMP_HEADER + QUOTED_V4) as u8;
+    let total = (V4_HEADER + ICMP_HEADER as u32 + length) as u8;
     let mut header = [
         0x45,
         0,
@@ -117,7 +120,7 @@ fn error_v4(
     [header[10], header[11]] = folded(kernel::checksum_difference(&[], &header, 0));
     let sum = kernel::checksum_difference(&[], quoted, 0) as u32;
     [icmp[2], icmp[3]] = folded(kernel::checksum_difference(&[], &icmp, sum));
-    kernel::set_length(skb, LINK_HEADER + QUOTED_V4 as u32 + padding(packet))
+    kernel::set_length(skb, LINK_HEADER + length)
         .and_then(|()| kernel::insert_after_link_header(skb, V4_HEADER as i32 + ICMP_HEADER as i32))
         .and_then(|()| kernel::store(skb, LINK_HEADER, &header))
         .and_then(|()| kernel::store(skb, LINK_HEADER + V4_HEADER, &icmp))
@@ -132,8 +135,10 @@ fn error_v6(
     quoted: &mut [u8; QUOTED_V6],
     mut icmp: [u8; ICMP_HEADER],
 ) -> Result<(), Counter> {
-    kernel::load_into(skb, LINK_HEADER, quoted).ok_or(Counter::DropFailed)?;
-    let length = (ICMP_HEADER + QUOTED_V6) as u8;
+    let quotation = V6_HEADER + quoted_transport(packet);
+    *quoted = [0; QUOTED_V6];
+    kernel::load_first(skb, LINK_HEADER, quoted, quotation).ok_or(Counter::DropFailed)?;
+    let length = (ICMP_HEADER as u32 + quotation) as u8;
     let start = [0x60, 0, 0, 0, 0, length, IPPROTO_ICMPV6, HOPS];
     let pseudo_header = [0, 0, 0, length, 0, 0, 0, IPPROTO_ICMPV6];
     let mut sum = kernel::checksum_difference(&[], quoted, 0) as u32;
@@ -141,7 +146,7 @@ fn error_v6(
     sum = kernel::checksum_difference(&[], &packet.tuple.destination, sum) as u32;
     sum = kernel::checksum_difference(&[], &pseudo_header, sum) as u32;
     [icmp[2], icmp[3]] = folded(kernel::checksum_difference(&[], &icmp, sum));
-    kernel::set_length(skb, LINK_HEADER + QUOTED_V6 as u32 + padding(packet))
+    kernel::set_length(skb, LINK_HEADER + quotation)
         .and_then(|()| kernel::insert_after_link_header(skb, V6_HEADER as i32 + ICMP_HEADER as i32))
         .and_then(|()| kernel::store(skb, LINK_HEADER, &start))
         .and_then(|()| kernel::store(skb, LINK_HEADER + 8, &packet.tuple.destination))
@@ -150,16 +155,16 @@ fn error_v6(
         .map_err(|_| Counter::DropFailed)
 }
 
-/// Bytes of the packet that stay behind the quotation, as an Ethernet frame's padding: where the kernel is
-/// still to fill in the transport's checksum, as in a packet from a pod, it takes no end before that.
+/// Bytes of the transport header that are quoted: eight (RFC 792), or up to the end of the checksum.
+/// Where the kernel is still to fill that one in, as in a packet from a pod, nobody takes a packet that
+/// ends before.
 #[inline(always)]
-fn padding(packet: &Packet) -> u32 {
-    let end_of_checksum = match packet.tuple.protocol {
-        IPPROTO_TCP => 18,
+fn quoted_transport(packet: &Packet) -> u32 {
+    match packet.tuple.protocol {
+        IPPROTO_TCP => 20,
         IPPROTO_SCTP => 12,
-        _ => QUOTED_TRANSPORT,
-    };
-    end_of_checksum - QUOTED_TRANSPORT
+        _ => 8,
+    }
 }
 
 /// A 32-bit sum as the Internet checksum (RFC 1071), as it stands in the packet.

@@ -198,17 +198,21 @@ pub(crate) fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[
     (answer == 0).then(|| unsafe { bytes.assume_init() })
 }
 
-/// Reads `N` bytes of the packet into a buffer.
+/// Reads the packet into the first `length` bytes of a buffer, `N` at most.
 #[inline(always)]
-pub(crate) fn load_into<const N: usize>(
+pub(crate) fn load_first<const N: usize>(
     skb: *mut __sk_buff,
     offset: u32,
     bytes: &mut [u8; N],
+    length: u32,
 ) -> Option<()> {
-    // SAFETY: `skb` is the program's context, `bytes` is writable for `N` bytes; the kernel checks
+    if length == 0 || length > N as u32 {
+        return None;
+    }
+    // SAFETY: `skb` is the program's context, `bytes` is writable for `length` bytes; the kernel checks
     // `offset`.
     let answer = unsafe {
-        generated::bpf_skb_load_bytes(skb.cast(), offset, from_mut(bytes).cast(), N as u32)
+        generated::bpf_skb_load_bytes(skb.cast(), offset, from_mut(bytes).cast(), length)
     };
     (answer == 0).then_some(())
 }

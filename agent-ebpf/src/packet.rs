@@ -41,8 +41,8 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// No sender uses more.
 const MOST_EXTENSIONS: u32 = 6;
 
-/// What of the rejected packet an ICMP error carries: its network header and the ports.
-pub(crate) const QUOTED_TRANSPORT: u32 = 8;
+/// Room for what of a packet an ICMP error about it carries: its network header, and TCP's at most.
+const QUOTED_TRANSPORT: u32 = 20;
 pub(crate) const QUOTED_V4: usize = (V4_HEADER + QUOTED_TRANSPORT) as usize;
 pub(crate) const QUOTED_V6: usize = (V6_HEADER + QUOTED_TRANSPORT) as usize;
 

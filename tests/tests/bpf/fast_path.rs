@@ -371,9 +371,7 @@ fn a_connection_that_began_through_the_stack_stays_there() {
     let direct = connections(&lab).entries().unwrap();
     let direct = direct
         .iter()
-        .filter(|(_, entry): &&(agent_abi::connection::TupleV1, _)| {
-            entry.flags & POLICY_CONNECTION_DIRECT != 0
-        });
+        .filter(|(_, entry): &&(TupleV1, _)| entry.flags & POLICY_CONNECTION_DIRECT != 0);
     assert_eq!(direct.count(), 1);
 }
 
