@@ -1,13 +1,14 @@
 //! What a Service's own settings do to real traffic.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::json;
 use tests::harness::{AgentOptions, ServiceSpec, Traffic};
 
 use crate::cluster::From::{Covered, Uncovered};
 use crate::cluster::{Cluster, expect_clean, tcp_and_udp, web};
+use crate::routes::large;
 
 /// An address of no node, of each family.
 fn external(v6: bool) -> IpAddr {
@@ -221,6 +222,23 @@ fn with_direct_return_a_remote_backend_sees_the_client_and_answers_it_directly()
     route(&cluster, "node2");
     for flow in flows {
         expect_clean(flow);
+    }
+}
+
+#[test]
+fn with_direct_return_segments_too_large_for_the_tunnel_are_told_and_sent_anew() {
+    let service = balanced()
+        .tcp(81, large::SERVER)
+        .annotation("kube-router.io/service.dsr", "tunnel")
+        .endpoints(&["b1"]);
+    let cluster = Cluster::start(&[&service]);
+    route(&cluster, "node1");
+    // Of many segments in one the tunnel makes shorter ones, each alone has to be told.
+    let client = &cluster.lab.place("client").namespace;
+    client.ip("link set eth0 gso_max_segs 1\n").unwrap();
+    for v6 in [false, true] {
+        let by = SocketAddr::new(external(v6), 81);
+        large::large_tcp_by(&cluster.lab, "client", "b1", by, 1 << 20);
     }
 }
 

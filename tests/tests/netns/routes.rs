@@ -13,7 +13,7 @@ mod fast_path;
 #[cfg(test)]
 mod kernel;
 #[cfg(test)]
-mod large;
+pub(crate) mod large;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]

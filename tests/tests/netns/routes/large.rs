@@ -9,10 +9,20 @@ use tests::harness::{Lab, eventually, ip};
 
 use super::{Families, Network};
 
+/// Port of the servers here.
+pub(crate) const SERVER: u16 = 7070;
+
 /// Sends a stream of `bytes` from one place to another, and has it counted.
 #[track_caller]
-pub(super) fn large_tcp(lab: &Lab, from: &str, to: &str, v6: bool, bytes: usize) {
-    let address = SocketAddr::new(lab.address(to, v6), 7070);
+pub(crate) fn large_tcp(lab: &Lab, from: &str, to: &str, v6: bool, bytes: usize) {
+    let by = SocketAddr::new(lab.address(to, v6), SERVER);
+    large_tcp_by(lab, from, to, by, bytes);
+}
+
+/// The same by an address that leads there.
+#[track_caller]
+pub(crate) fn large_tcp_by(lab: &Lab, from: &str, to: &str, by: SocketAddr, bytes: usize) {
+    let address = SocketAddr::new(lab.address(to, by.is_ipv6()), SERVER);
     let listener = lab
         .place(to)
         .namespace
@@ -32,7 +42,7 @@ pub(super) fn large_tcp(lab: &Lab, from: &str, to: &str, v6: bool, bytes: usize)
         total
     });
     let patience = Duration::from_secs(10);
-    let connect = || Ok(TcpStream::connect_timeout(&address, patience)?);
+    let connect = || Ok(TcpStream::connect_timeout(&by, patience)?);
     let mut stream = lab.place(from).namespace.run(connect).unwrap();
     stream.set_write_timeout(Some(patience)).unwrap();
     stream.set_read_timeout(Some(patience)).unwrap();
