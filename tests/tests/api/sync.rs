@@ -120,11 +120,14 @@ async fn check_large_list(expires: bool) {
     server.behave(|behaviour| behaviour.compact_between_pages = expires);
     if expires {
         // The version has to move for the one of the first page to be forgotten.
-        server.behave(|behaviour| behaviour.delay = Duration::from_millis(100));
+        server.behave(|behaviour| behaviour.delay = Duration::from_millis(200));
     }
     let mut client = Client::start(options(&[&server]), &[Kind::Service]);
     if expires {
-        client.during(Duration::from_millis(150)).await;
+        // The first page is answered, the second one asked for.
+        while server.requests().is_empty() {
+            client.during(Duration::from_millis(10)).await;
+        }
         server.delete(Kind::Service, &key("s0"));
     }
     client.until_watching(Kind::Service).await;
