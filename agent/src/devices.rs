@@ -43,6 +43,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Of filters and IPsec policies of others nothing tells but a look.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Of a qdisc that somebody deletes, before Linux 6.6, the same; packets pass until it is back.
+const QDISCS: Duration = Duration::from_millis(500);
+
 /// The programs, and where they are.
 #[derive(Debug)]
 pub struct Devices {
@@ -138,6 +141,7 @@ pub fn run(
             failing |= !share_routes(&mut ownership, &wanted, &known);
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
             if mode == Mode::Clsact {
+                forget_lost(&mut attachments);
                 record_qdiscs(&mut ownership, &targets, attachments.attached());
             }
             if let Some(handover) = &handover {
@@ -175,6 +179,7 @@ pub fn run(
                 changed = desired.changed() => changed.is_ok(),
                 () = tokio::time::sleep(RETRY), if failing => true,
                 () = tokio::time::sleep(LOOK), if fast_path => true,
+                () = a_qdisc_goes(attachments.attached()), if mode == Mode::Clsact => true,
             }
         });
         if !go_on {
@@ -262,6 +267,33 @@ fn target((link, role): &(&Link, Role)) -> Option<Target> {
             side: *side,
         }),
         Role::Ignore(_) => None,
+    }
+}
+
+/// Returns when an interface has lost the qdisc with our filters.
+async fn a_qdisc_goes(attached: &BTreeMap<u32, Target>) {
+    loop {
+        tokio::time::sleep(QDISCS).await;
+        // Where the kernel does not tell, it is asked again.
+        if let Ok(there) = qdisc::all()
+            && attached.keys().any(|index| !there.contains(index))
+        {
+            return;
+        }
+    }
+}
+
+fn forget_lost(attachments: &mut Attachments) {
+    match attachments.forget_lost() {
+        Ok(lost) => {
+            for interface in lost {
+                tracing::warn!(
+                    interface,
+                    "its clsact qdisc was deleted, our filters with it; they are made anew"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "qdiscs cannot be read; filters may be missing"),
     }
 }
 

@@ -29,6 +29,29 @@ fn a_qdisc_goes_once_no_filter_is_left_in_it() {
     assert!(qdisc::is_there("pod").is_err());
 }
 
+#[test]
+fn filters_come_back_with_a_qdisc_that_somebody_deleted() {
+    let mut lab = Lab::new();
+    let target = Target {
+        index: lab.pod,
+        name: "pod".into(),
+        side: Side::Workload,
+    };
+    let mut attachments = Attachments::new(lab.directory("links"), Mode::Clsact).unwrap();
+    let mut follow = |attachments: &mut Attachments| {
+        let errors = attachments.follow(lab.programs(), std::slice::from_ref(&target));
+        assert!(errors.is_empty(), "{errors:?}");
+    };
+    follow(&mut attachments);
+    assert!(attachments.forget_lost().unwrap().is_empty());
+    tc("qdisc del dev pod clsact");
+    follow(&mut attachments);
+    assert!(!qdisc::is_there("pod").unwrap(), "nothing was heard of it");
+    assert_eq!(attachments.forget_lost().unwrap(), ["pod"]);
+    follow(&mut attachments);
+    assert!(!qdisc::delete_if_empty("pod").unwrap(), "ours are in it");
+}
+
 #[track_caller]
 fn tc(arguments: &str) {
     let status = std::process::Command::new("tc")

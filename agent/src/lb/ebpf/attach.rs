@@ -20,6 +20,7 @@ use aya::util::KernelVersion;
 use rustix::io::Errno;
 
 use super::programs::{LoadError, Programs};
+use crate::sys::qdisc;
 use crate::sys::rcu::Hurry;
 
 /// Priority of our filters: before the 49152 and down that the kernel gives to those who ask for
@@ -151,6 +152,26 @@ impl Attachments {
     /// What is attached, by interface index.
     pub fn attached(&self) -> &BTreeMap<u32, Target> {
         &self.attached
+    }
+
+    /// Forgets interfaces that have lost their `clsact` qdisc, and our filters with it: the next
+    /// [`Self::follow`] attaches to them anew. Says which. Nobody takes links away.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn forget_lost(&mut self) -> io::Result<Vec<String>> {
+        let mut lost = Vec::new();
+        if self.mode == Mode::Clsact {
+            let there = qdisc::all()?;
+            self.attached.retain(|index, target| {
+                let stays = there.contains(index);
+                if !stays {
+                    lost.push(target.name.clone());
+                }
+                stays
+            });
+        }
+        Ok(lost)
     }
 
     /// Attaches to what is new among `targets`, lets go of what is no longer there. Each failure
