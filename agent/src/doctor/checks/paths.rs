@@ -1,5 +1,7 @@
 //! What was found on the way to other nodes.
 
+use std::net::IpAddr;
+
 use crate::doctor::facts::{Carrier, Facts, Passed, Path, Seen};
 use crate::doctor::finding::{Said, could_not_tell, failure, not_applicable, or_fine, warning};
 
@@ -26,6 +28,8 @@ pub(super) fn mtu(facts: &Facts) -> Seen<Vec<Said>> {
         match passed {
             Passed::All => passing += 1,
             Passed::Nothing => {}
+            // What lies under the overlay is told of, and mends it.
+            Passed::UpTo(_) if carrier.is_some() && is_narrow_outside(paths, *to) => {}
             Passed::UpTo(most) => wrong.push(failure(
                 format!(
                     "packets of {size} bytes by {device} do not reach {node} ({to}); {most} bytes do"
@@ -52,6 +56,13 @@ pub(super) fn mtu(facts: &Facts) -> Seen<Vec<Said>> {
         wrong,
         format!("full size gets through on {passing} ways"),
     ))
+}
+
+/// Whether large packets get lost on the way to an address outside of the overlay too.
+fn is_narrow_outside(paths: &[Path], to: IpAddr) -> bool {
+    let outside = |path: &&Path| path.to == to && path.carrier.is_none();
+    let found = paths.iter().find(outside);
+    found.is_some_and(|path| matches!(path.passed, Passed::UpTo(_)))
 }
 
 pub(super) fn reach(facts: &Facts) -> Seen<Vec<Said>> {

@@ -17,7 +17,14 @@ use aya::programs::SchedClassifier;
 /// The kernel keeps this much of a map's name.
 const NAME: usize = 15;
 /// The tables that are not pinned: what they hold is worth nothing a moment later.
-const PASSING: [&str; 5] = ["SCRATCH", "ROOM", "ROUTES", "FAST_ROUTES", HELD_MAP];
+const PASSING: [&str; 6] = [
+    "SCRATCH",
+    "ROOM",
+    "ROUTES",
+    "FAST_ROUTES",
+    "DECISIONS",
+    HELD_MAP,
+];
 
 /// Where programs are kept.
 #[derive(Debug)]
