@@ -116,9 +116,10 @@ fn statuses() -> Vec<ObjectStatus> {
     ];
     let told = told.into_iter().map(|(kind, status)| ObjectStatus {
         kind,
-        key: match kind {
-            Kind::GatewayClass => ObjectKey::cluster_scoped("web"),
-            _ => ObjectKey::new("shop", "web"),
+        key: if kind == Kind::GatewayClass {
+            ObjectKey::cluster_scoped("web")
+        } else {
+            ObjectKey::new("shop", "web")
         },
         status,
     });
