@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use tests::harness::{Agent, AgentOptions, Builder, Lab, Process, driver};
 
-use super::turns::Contender;
+use super::turns::{Contender, Way};
 use crate::ruleset::iptables::{self, Variant};
 use crate::ruleset::nftables;
 use crate::scale::cold_start;
@@ -57,6 +57,16 @@ impl Kind {
     /// Whether it is for clients outside alone.
     pub(crate) fn is_for_outside(self) -> bool {
         matches!(self, Self::FairleadDsr | Self::FairleadXdp)
+    }
+
+    /// Whether it is measured so. A stream by XDP is not: a veth gives its XDP program segments one by one,
+    /// and has not summed them up, where the others see 64 KiB at once; that says nothing of a card.
+    pub(super) fn takes_part(self, way: &Way) -> bool {
+        match self {
+            Self::FairleadDsr => way.is_outside,
+            Self::FairleadXdp => way.is_outside && !way.is_rate(),
+            Self::Direct | Self::Fairlead | Self::Iptables | Self::Nftables => true,
+        }
     }
 
     pub(crate) fn name(self) -> &'static str {

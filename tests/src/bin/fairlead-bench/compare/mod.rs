@@ -78,7 +78,7 @@ fn measure_size(services: u32, comparison: &Comparison<'_>) -> Result<Size> {
     let mut ways = Vec::new();
     for way in &WAYS {
         anstream::eprintln!("  {}", way.name);
-        let takes_part = |engine: &Engine| way.is_outside || !engine.kind.is_for_outside();
+        let takes_part = |engine: &Engine| engine.kind.takes_part(way);
         let contenders = engines
             .iter()
             .filter(|engine| takes_part(engine))
