@@ -65,18 +65,24 @@ pub(crate) fn find(scratch: &mut Scratch, now: u64) -> Option<&'static mut Conne
     }
 }
 
-/// Makes way for a TCP connection past every Service. A client may give it the source port of a
-/// translated connection that has ended, and its replies would pass for replies of that one.
+/// Makes way for a connection past every Service. A client may give it the source port of a translated
+/// connection, and its replies would pass for replies of that one.
+///
+/// TCP has to have ended. A brief protocol has no end that is seen, so the newer one has the port: of a
+/// client that speaks both ways in turn, each packet restores its own. What may be of the very connection,
+/// translated (`may_be_its_own`), leaves it as it is.
 #[inline(always)]
-pub(crate) fn make_way(packet: &Packet, now: u64) {
-    if packet.tuple.protocol != IPPROTO_TCP || !packet.opens() {
+pub(crate) fn make_way(packet: &Packet, may_be_its_own: bool, now: u64) {
+    let is_brief = is_brief(packet.tuple.protocol);
+    if !packet.opens() || (is_brief && may_be_its_own) {
         return;
     }
     let reply_key = packet.tuple.reversed();
     let Some(reply) = lookup(&reply_key).or_else(|| lookup_opening(&reply_key)) else {
         return;
     };
-    let ended = reply.flags & CONNECTION_CLOSING != 0 || expired(&reply_key, reply, now);
+    let ended =
+        is_brief || reply.flags & CONNECTION_CLOSING != 0 || expired(&reply_key, reply, now);
     if ended && reply.flags & CONNECTION_FORWARD == 0 {
         remove(&reply.rewrite.reversed());
         remove(&reply_key);

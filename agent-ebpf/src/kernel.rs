@@ -22,6 +22,9 @@ use crate::fragment::{Held, LARGEST};
 /// `CHECKSUM_COMPLETE` is left alone.
 const BPF_F_IPV6: u64 = 128;
 
+/// The `tc_index` of a packet that this node has translated.
+const TRANSLATED: u32 = 0xfa1d;
+
 /// `PACKET_HOST` of linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
 
@@ -441,6 +444,22 @@ pub(crate) fn set_return_value(errno: i32) {
 pub(crate) fn interface(skb: *mut __sk_buff) -> u32 {
     // SAFETY: `skb` is the program's context; the verifier rewrites the access.
     unsafe { (*skb).ifindex }
+}
+
+/// Says in the packet whether this node has changed its addresses: `tc_index` stays with it through
+/// bridges, VLANs and the stack, and nothing else uses it without a classifier that sets it. It stays
+/// with it over a veth to another node, too, so it is taken off where the packet leaves.
+#[inline(always)]
+pub(crate) fn mark_translated(skb: *mut __sk_buff, translated: bool) {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    unsafe { (*skb).tc_index = if translated { TRANSLATED } else { 0 } };
+}
+
+/// Whether [`mark_translated`] has marked the packet.
+#[inline(always)]
+pub(crate) fn is_translated(skb: *mut __sk_buff) -> bool {
+    // SAFETY: `skb` is the program's context; the verifier rewrites the access.
+    unsafe { (*skb).tc_index == TRANSLATED }
 }
 
 /// Whether the link-layer header says this host, and no VLAN (which is kept outside the packet).

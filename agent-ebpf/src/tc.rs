@@ -129,6 +129,9 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     }
     // The node's own stack sends the first one first.
     let in_order = hook == Hook::Egress;
+    if in_order {
+        kernel::mark_translated(skb, false);
+    }
     if !in_order && scratch.packet.is_first_fragment() && fragment::fragment_begin(skb) == 0 {
         return Err(Counter::DropFailed);
     }
@@ -198,7 +201,9 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             frontend_of(scratch, hook)
         };
         let Some(frontend) = frontend else {
-            connections::make_way(&scratch.packet, scratch.now);
+            if in_order || !kernel::is_translated(skb) {
+                connections::make_way(&scratch.packet, in_order, scratch.now);
+            }
             if !POLICED && egress::concerns(hook, &scratch.packet) {
                 return Ok(match egress::egress_open(skb, hook as u32) {
                     egress::OPENED => translate(skb, hook as u32),
@@ -286,6 +291,7 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
         return Ok(tunnel::ENTER);
     }
     rewrite(skb, &scratch.packet, &scratch.forward.rewrite)?;
+    kernel::mark_translated(skb, hook != Hook::Egress);
     count(Counter::PacketsTranslated);
     forward(skb, hook, scratch)
 }

@@ -1,9 +1,5 @@
 //! ClusterIPs: who reaches whom, and as whom.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
-
 use tests::harness::{AgentOptions, ServiceSpec, Traffic};
 
 use crate::cluster::From::{Covered, Uncovered};
@@ -125,52 +121,4 @@ fn masquerade_all_shows_backends_the_node() {
             );
         }
     }
-}
-
-#[test]
-fn a_direct_connection_may_have_the_port_of_an_ended_one_through_the_service() {
-    let service = ServiceSpec::new("web", 10).tcp(80, 8080).endpoints(&["b1"]);
-    let cluster = Cluster::start(&[&service]);
-    for v6 in [false, true] {
-        let own = SocketAddr::new(cluster.lab.address("pod-a", v6), 40_000);
-        let balanced = SocketAddr::new(service.ip(v6), 80);
-        let direct = SocketAddr::new(cluster.lab.address("b1", v6), 8080);
-        // This process is in no cgroup of the lab, so its connections are balanced per packet.
-        let inside = &cluster.lab.place("pod-a").namespace;
-        for to in [balanced, direct, balanced, direct] {
-            inside
-                .run(|| exchange(own, to))
-                .unwrap_or_else(|error| panic!("to {to}: {error:#}"));
-        }
-    }
-}
-
-/// Connects from a port of choice, exchanges a line, and closes.
-fn exchange(from: SocketAddr, to: SocketAddr) -> anyhow::Result<()> {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
-    let family = if from.is_ipv6() {
-        AddressFamily::INET6
-    } else {
-        AddressFamily::INET
-    };
-    let socket = socket(family, SocketType::STREAM, None)?;
-    // The port is still in TIME_WAIT towards the other destination.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_timeout(
-        &socket,
-        sockopt::Timeout::Send,
-        Some(Duration::from_secs(2)),
-    )?;
-    bind(&socket, &from)?;
-    connect(&socket, &to)?;
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream.write_all(b"hello\n")?;
-    let mut answer = String::new();
-    BufReader::new(&stream).read_line(&mut answer)?;
-    anyhow::ensure!(answer.ends_with("hello\n"), "{answer:?}");
-    // An orderly end by the server's side as well: it closes when it reads ours.
-    stream.shutdown(Shutdown::Write)?;
-    anyhow::ensure!(stream.read(&mut [0])? == 0, "not closed");
-    Ok(())
 }

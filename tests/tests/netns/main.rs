@@ -57,6 +57,8 @@ mod restart;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
+mod shared_ports;
+#[cfg(test)]
 mod takeover;
 #[cfg(test)]
 mod truth;
