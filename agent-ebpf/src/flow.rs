@@ -6,7 +6,7 @@
 use agent_abi::counters::Counter;
 use agent_abi::flow::{
     FLOW_ALLOWED, FLOW_AUDITED, FLOW_DROPPED, FLOW_REJECTED, HOOK_CONNECT, HOOK_FROM_POD,
-    HOOK_TO_POD, HOOK_XDP, LIMIT_BURST, LIMIT_INTERVAL, LimitKeyV1, LimitV1,
+    HOOK_TO_POD, HOOK_XDP, LIMIT_BURST, LIMIT_INTERVAL, LimitKeyV1, LimitV1, peer_of_cgroup,
 };
 use agent_abi::policy::RuleKeyV1;
 use agent_abi::{Address, IPPROTO_TCP, is_v4, mapped_v4};
@@ -201,14 +201,15 @@ fn is_asked(scratch: &Scratch) -> bool {
     scratch.now < until && kernel::now() < until
 }
 
-/// Tells of a process that is refused as it connects to a Service. Who it is, is not known: it has no
-/// address yet. Nothing of the scratch space is used, since packets interrupt a process.
+/// Tells of a process that is refused as it connects to a Service. It has no address yet; its cgroup says
+/// who it is. Nothing of the scratch space is used, since packets interrupt a process.
 #[inline(always)]
 pub(crate) fn tell_refused(destination: &Address, port: [u8; 2], service: u32) {
     let now = kernel::now();
-    // Frontends are few, so each has a bucket at once.
+    let process = peer_of_cgroup(kernel::cgroup());
+    // Containers and Services are few, so each pair has a bucket at once.
     let key = LimitKeyV1 {
-        address: *destination,
+        address: process,
         reason: Counter::SocketRejected as u32,
         interface: service,
     };
@@ -236,6 +237,7 @@ pub(crate) fn tell_refused(destination: &Address, port: [u8; 2], service: u32) {
     flow.reason = Counter::SocketRejected as u32;
     flow.suppressed = suppressed;
     flow.service = service;
+    flow.peer = process;
     flow.hook = HOOK_CONNECT;
     flow.verdict = FLOW_REJECTED;
     flow.tuple.protocol = IPPROTO_TCP;

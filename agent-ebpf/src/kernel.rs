@@ -439,6 +439,13 @@ pub(crate) fn set_return_value(errno: i32) {
     unsafe { generated::bpf_set_retval(-errno) };
 }
 
+/// The number of the cgroup of the process that is running (in cgroup hooks: 5.7).
+#[inline(always)]
+pub(crate) fn cgroup() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { generated::bpf_get_current_cgroup_id() }
+}
+
 /// The interface the packet is at.
 #[inline(always)]
 pub(crate) fn interface(skb: *mut __sk_buff) -> u32 {

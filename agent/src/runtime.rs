@@ -192,6 +192,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         desired: desired.clone(),
         links: links.clone(),
         policy: in_force,
+        cgroups: paths.cgroup_root.clone().or(node.cgroup2.clone()),
     });
 
     let mut tasks = Tasks::default();

@@ -61,4 +61,4 @@ pub use service::{
     TrafficDistribution, TrafficPolicy, Tuning, WeightedPeer,
 };
 pub use status::{Condition, ListenerStatus, ObjectStatus, Status};
-pub use workload::{EndpointsAnnotations, HostPort, Labels, Namespace, Pod, Secret};
+pub use workload::{EndpointsAnnotations, HostPort, Labels, Namespace, Pod, PodUid, Secret};

@@ -16,6 +16,8 @@ pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 pub struct Pod {
     /// Namespace and name.
     pub key: ObjectKey,
+    /// What its node's cgroups call it.
+    pub uid: Option<PodUid>,
     /// `metadata.labels`.
     pub labels: Labels,
     /// `spec.nodeName`, once it is scheduled.
@@ -34,6 +36,20 @@ pub struct Pod {
     pub created_unix_seconds: i64,
     /// What only edge proxies read, where it is asked for.
     pub edge: Option<Box<PodEdge>>,
+}
+
+/// What a kubelet calls a pod where it starts its containers: `metadata.uid`, or of a static pod the hash
+/// of its file (`kubernetes.io/config.hash`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PodUid(u128);
+
+impl PodUid {
+    /// Reads 32 hexadecimal digits, with or without `-` or `_` (as systemd has it) between them.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: String = text.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+        let number = u128::from_str_radix(&digits, 16).ok();
+        number.filter(|_| digits.len() == 32).map(Self)
+    }
 }
 
 /// One entry of `spec.containers[].ports` with a `hostPort`.

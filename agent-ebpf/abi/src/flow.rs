@@ -36,7 +36,7 @@ pub struct FlowV1 {
     /// are zero where they could not be read.
     pub tuple: TupleV1,
     /// Who is really at the other end: the backend, or the client behind the node's address. Zero
-    /// where that is not known.
+    /// where that is not known. Of [`HOOK_CONNECT`] it begins with the cgroup ([`FlowV1::cgroup`]).
     pub peer: Address,
     /// Rule of the policy tables that decided; 0 for none.
     pub rule: u32,
@@ -60,6 +60,27 @@ pub struct FlowV1 {
     pub _pad: [u8; 7],
 }
 
+impl FlowV1 {
+    /// The number of the cgroup of a process that was refused at `connect`; 0 of other events.
+    pub fn cgroup(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.peer;
+        match self.hook {
+            HOOK_CONNECT => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            _ => 0,
+        }
+    }
+}
+
+/// What `peer` is for a process in a cgroup.
+pub fn peer_of_cgroup(cgroup: u64) -> Address {
+    let mut peer = [0; 16];
+    let [a, b, c, d, e, f, g, h] = cgroup.to_ne_bytes();
+    [
+        peer[0], peer[1], peer[2], peer[3], peer[4], peer[5], peer[6], peer[7],
+    ] = [a, b, c, d, e, f, g, h];
+    peer
+}
+
 /// The packet was dropped.
 pub const FLOW_DROPPED: u8 = 0;
 /// The first packet of a connection passed.
@@ -80,19 +101,19 @@ pub const HOOK_XDP: u8 = 3;
 /// To a pod, where policy judges.
 pub const HOOK_TO_POD: u8 = 4;
 /// At `connect` of a process of the node or of a pod. It has no address yet: the source is the
-/// unspecified one, port 0.
+/// unspecified one, port 0. Its cgroup tells who it is.
 pub const HOOK_CONNECT: u8 = 5;
 
 /// Key of [`LIMITS_MAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub struct LimitKeyV1 {
-    /// The pod, or the Service; zero in the bucket that lets new ones begin, since a sender may
+    /// The pod, or the cgroup of a process; zero in the bucket that lets new ones begin, since a sender may
     /// claim as many addresses as it likes.
     pub address: Address,
     /// Index of the `Counter`.
     pub reason: u32,
-    /// Interface.
+    /// Interface; of a process the Service.
     pub interface: u32,
 }
 

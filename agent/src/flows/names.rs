@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_abi::egress::has_backends;
 use agent_abi::flow::FlowV1;
 use agent_abi::service::{FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
-use model::{Cluster, ObjectKey};
+use model::{Cluster, ObjectKey, PodUid};
 use tokio::sync::watch;
 
 use super::resolve::Lookups;
@@ -18,12 +18,15 @@ use crate::desired::{Desired, LbServiceKey};
 use crate::lb::ebpf::image::frontend_key;
 use crate::policy::ebpf::facility::InForce;
 use crate::reconcile::ClusterView;
+use crate::sys::cgroup;
 use crate::sys::links::Link;
 use crate::sys::map::{Table, TableError};
 
 /// Asking for the numbers of all Services is a system call each; a number that is in none of them
 /// is asked for again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Some containers come and go.
+const CGROUPS_KEPT: usize = 4096;
 
 /// Where names come from.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct Sources {
     pub links: watch::Receiver<Option<Vec<Link>>>,
     /// Rules, where policy is on.
     pub policy: Option<watch::Receiver<InForce>>,
+    /// The cgroup above those whose processes are balanced as they connect.
+    pub cgroups: Option<PathBuf>,
 }
 
 /// After a start, events of the time without an agent wait for names; where the cluster is not heard
@@ -71,6 +76,32 @@ pub struct Names {
     /// next time they are asked for.
     services: HashMap<u32, LbServiceKey>,
     asked: Option<Instant>,
+    processes: Processes,
+}
+
+/// Whose the cgroups are that were asked about. A number is used once, and a pod keeps its containers.
+#[derive(Debug, Default)]
+struct Processes {
+    uids: HashMap<u64, Option<PodUid>>,
+    pods: HashMap<u64, ObjectKey>,
+}
+
+impl Processes {
+    /// Looks for the pod of a cgroup below `root`.
+    fn look_for(&mut self, number: u64, root: &Path, cluster: &Cluster) {
+        if number == 0 || self.pods.contains_key(&number) {
+            return;
+        }
+        if self.uids.len() >= CGROUPS_KEPT {
+            *self = Self::default();
+        }
+        let uid = self.uids.entry(number);
+        let Some(uid) = *uid.or_insert_with(|| cgroup::pod(root, number)) else {
+            return;
+        };
+        let pod = cluster.pods().find(|(_, pod)| pod.uid == Some(uid));
+        self.pods.extend(pod.map(|(key, _)| (number, key.clone())));
+    }
 }
 
 impl Names {
@@ -83,6 +114,7 @@ impl Names {
             nodes: HashMap::new(),
             services: HashMap::new(),
             asked: None,
+            processes: Processes::default(),
         }
     }
 
@@ -98,6 +130,12 @@ impl Names {
             let cluster = self.sources.view.borrow_and_update().cluster.clone();
             (self.pods, self.nodes) = addresses(&cluster);
             self.gathered = true;
+        }
+        if let Some(root) = &self.sources.cgroups {
+            let view = self.sources.view.borrow();
+            for event in events {
+                self.processes.look_for(event.cgroup(), root, &view.cluster);
+            }
         }
         let unknown = events.iter().any(|event| {
             event.service != 0
@@ -150,6 +188,10 @@ impl Lookups for Names {
     fn rule(&self, rule: u32) -> Option<Reason> {
         let policy = self.sources.policy.as_ref()?;
         policy.borrow().rules.as_ref()?.get(&rule).cloned()
+    }
+
+    fn process(&self, cgroup: u64) -> Option<ObjectKey> {
+        self.processes.pods.get(&cgroup).cloned()
     }
 
     fn interface(&self, index: u32) -> Option<String> {

@@ -61,6 +61,9 @@ impl fmt::Display for End {
             node,
         } = self;
         if let Some(name) = pod.as_ref().or(node.as_ref()) {
+            if address.is_unspecified() {
+                return f.write_str(name);
+            }
             write!(f, "{name} ")?;
         }
         match port {
@@ -117,7 +120,7 @@ pub struct Flow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<String>,
     /// Where it was seen: `from-pod`, `to-pod`, `uplink`, `egress`, `xdp`; `connect` where a process
-    /// was refused as it connected, of which no address is known yet.
+    /// was refused as it connected: it has no address yet, and its cgroup tells the pod.
     pub hook: String,
     /// Interface; empty where there was none.
     pub interface: String,

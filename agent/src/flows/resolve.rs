@@ -25,6 +25,8 @@ pub trait Lookups {
     fn service(&self, id: u32) -> Option<LbServiceKey>;
     /// What decides by the number of a rule.
     fn rule(&self, rule: u32) -> Option<Reason>;
+    /// The pod of a process, by the number of its cgroup.
+    fn process(&self, cgroup: u64) -> Option<ObjectKey>;
     /// Name of an interface.
     fn interface(&self, index: u32) -> Option<String>;
 }
@@ -49,9 +51,11 @@ pub fn resolve(event: &FlowV1, time: Timestamp, names: &impl Lookups) -> Flow {
     let mut source = end(&tuple.source, tuple.source_port);
     if event.hook == HOOK_CONNECT {
         source.port = None;
+        source.pod = names.process(event.cgroup()).map(|pod| pod.to_string());
     }
     let destination = end(&tuple.destination, tuple.destination_port);
-    let peer = (event.peer != [0; 16]).then(|| end(&event.peer, event.peer_port));
+    let has_peer = event.hook != HOOK_CONNECT && event.peer != [0; 16];
+    let peer = has_peer.then(|| end(&event.peer, event.peer_port));
     let is_shown = |peer: &End| peer.address == source.address || *peer == destination;
     let reason = usize::try_from(event.reason).ok();
     let reason = reason.and_then(|index| COUNTERS.get(index));

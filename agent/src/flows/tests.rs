@@ -7,8 +7,8 @@ use agent_abi::Address;
 use agent_abi::connection::TupleV1;
 use agent_abi::counters::Counter;
 use agent_abi::flow::{
-    FLOW_ALLOWED, FLOW_AUDITED, FLOW_DROPPED, FLOW_REJECTED, FlowV1, HOOK_FROM_POD, HOOK_TO_POD,
-    HOOK_UPLINK,
+    FLOW_ALLOWED, FLOW_AUDITED, FLOW_DROPPED, FLOW_REJECTED, FlowV1, HOOK_CONNECT, HOOK_FROM_POD,
+    HOOK_TO_POD, HOOK_UPLINK, peer_of_cgroup,
 };
 use bytemuck::Zeroable as _;
 use expect_test::expect;
@@ -67,6 +67,10 @@ impl Lookups for Fake {
             }
             _ => None,
         }
+    }
+
+    fn process(&self, cgroup: u64) -> Option<ObjectKey> {
+        (cgroup == 77).then(|| ObjectKey::new("shop", "web"))
     }
 
     fn interface(&self, index: u32) -> Option<String> {
@@ -153,7 +157,13 @@ fn flows() -> [Flow; 5] {
 
 #[test]
 fn a_line_names_who_sent_what_to_whom_and_why_it_went_no_further() {
-    let lines: Vec<Line> = flows().map(|flow| Line::Flow(Box::new(flow))).into();
+    let refused = event(
+        (FLOW_REJECTED, HOOK_CONNECT, Counter::SocketRejected),
+        (6, "0.0.0.0:0", "10.96.0.1:80"),
+        |event| (event.peer, event.service) = (peer_of_cgroup(77), 4),
+    );
+    let flows = flows().into_iter().chain([refused]);
+    let lines: Vec<Line> = flows.map(|flow| Line::Flow(Box::new(flow))).collect();
     let lost = serde_json::from_str(r#"{"lost":12}"#).unwrap();
     let lines = [lines, vec![lost]].concat();
     expect![[r#"
@@ -163,6 +173,7 @@ fn a_line_names_who_sent_what_to_whom_and_why_it_went_no_further() {
         2023-11-14T22:13:20.123Z  rejected  uplink/tcp    198.51.100.9:4000 -> 192.0.2.1:80                                   shop/web  the Service has no endpoint
         2023-11-14T22:13:20.123Z  allowed   to-pod/icmp   shop/cart 10.0.1.6 -> shop/web 10.0.1.5                             -         ingress: rule 0 of ClusterNetworkPolicy admin
         2023-11-14T22:13:20.123Z  dropped   to-pod/udp    [fd00::7]:53 -> [fd00::5]:4000                                      -         no pod is known at the address, or its rules are not in force
+        2023-11-14T22:13:20.123Z  rejected  connect/tcp   shop/web -> 10.96.0.1:80                                            shop/web  the Service has no endpoint
         12 flows are missing here: they came faster than they were read
     "#]].assert_eq(&crate::control::table_of_flows(&lines));
 }

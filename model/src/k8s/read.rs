@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         problems
     }
 
-    fn uid(&self) -> Option<&str> {
+    pub(super) fn uid(&self) -> Option<&str> {
         self.object.pointer("/metadata/uid")?.as_str()
     }
 

@@ -8,7 +8,7 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
 use super::reduce;
-use crate::{Kind, Object};
+use crate::{Kind, Object, PodUid};
 
 fn service(spec: Value) -> Value {
     json!({"metadata": {"namespace": "shop", "name": "web", "creationTimestamp": "2026-01-02T03:04:05Z"}, "spec": spec})
@@ -282,6 +282,26 @@ fn an_object_and_its_events_have_one_name() {
             "data": {"ca.crt": ""}});
         let reduced = reduce(kind, &object);
         assert_eq!(reduced.object.unwrap().key(), &reduced.key, "{kind}");
+    }
+}
+
+#[test]
+fn a_pods_cgroups_have_its_uid_or_the_hash_of_its_file() {
+    let uid = "1cd0d3d5-8f5f-4d4e-a3a7-5a0f2f3b9c11";
+    let hash = "0123456789abcdef0123456789abcdef";
+    let read = |metadata: &Value| match reduce(Kind::Pod, &json!({"metadata": metadata})).object {
+        Some(Object::Pod(pod)) => pod.uid,
+        other => panic!("{other:?}"),
+    };
+    let plain = json!({"name": "p", "namespace": "n", "uid": uid});
+    assert!(read(&plain).is_some());
+    assert_eq!(read(&plain), PodUid::parse(uid));
+    let of_a_file = json!({"name": "p", "namespace": "n", "uid": uid,
+        "annotations": {"kubernetes.io/config.hash": hash}});
+    assert_eq!(read(&of_a_file), PodUid::parse(hash));
+    for none in ["", "1cd0d3d5", "not-a-uid-not-a-uid-not-a-uid-xx"] {
+        let metadata = json!({"name": "p", "namespace": "n", "uid": none});
+        assert_eq!(read(&metadata), None, "{none:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use super::edge;
 use super::read::{Field, Reader};
-use crate::{EndpointsAnnotations, HostPort, Namespace, Pod, PortName, Protocol, Secret};
+use crate::{EndpointsAnnotations, HostPort, Namespace, Pod, PodUid, PortName, Protocol, Secret};
 
 const UNKNOWN_ADDRESS: &str = "no policy knows the pod by this address";
 const UNNAMED: &str = "the port cannot be referred to by its name";
@@ -31,6 +31,7 @@ pub(super) fn pod(reader: &Reader<'_>) -> Pod {
         .and_then(|field| reader.text(&field, "the pod counts as running"));
     Pod {
         key: reader.key.clone(),
+        uid: uid(reader),
         labels: reader.strings(&reader.section("metadata"), "labels", UNLABELLED),
         node_name: spec
             .get("nodeName")
@@ -47,6 +48,13 @@ pub(super) fn pod(reader: &Reader<'_>) -> Pod {
         created_unix_seconds: reader.created(),
         edge: None,
     }
+}
+
+fn uid(reader: &Reader<'_>) -> Option<PodUid> {
+    let of_a_file = reader
+        .annotation("kubernetes.io/config.hash", "its processes are not known")
+        .and_then(|field| field.value.as_str());
+    PodUid::parse(of_a_file.or(reader.uid())?)
 }
 
 fn host_ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<HostPort> {

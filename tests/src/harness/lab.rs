@@ -65,7 +65,8 @@ impl Lab {
                 "pod {}: the name does not fit into that of an interface",
                 pod.name
             );
-            let at = place(&pod.name, cgroup.join(&pod.node).join("pods"));
+            let name = format!("pod{}", super::manifests::uid(&pod.name));
+            let at = place(&pod.name, cgroup.join(&pod.node).join("pods").join(name));
             placed.insert(pod.name.clone(), (pod, at));
         }
         let nodes = nodes
@@ -101,6 +102,9 @@ impl Lab {
         for (node, place) in &self.nodes {
             cgroup::create(&place.cgroup)?;
             cgroup::create(&place.cgroup.join("pods"))?;
+            for (_, at) in self.pods.values().filter(|(pod, _)| pod.node == node.name) {
+                cgroup::create(&at.cgroup)?;
+            }
             let bpf = self.bpf_root(&node.name);
             fs::create_dir_all(&bpf)?;
             fs::create_dir_all(self.state_directory(&node.name))?;

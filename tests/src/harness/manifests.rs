@@ -126,6 +126,14 @@ pub(super) fn node_document(node: &NodeSpec) -> Value {
     })
 }
 
+/// The uid of a pod of a lab.
+pub(super) fn uid(pod: &str) -> String {
+    let sum = pod.bytes().fold(0xcbf2_9ce4_8422_u64, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x1b3) & 0xffff_ffff_ffff
+    });
+    format!("00000000-0000-4000-8000-{sum:012x}")
+}
+
 /// A Pod of the API that runs. Its ports are named `http`, `http-1` and so on.
 pub(super) fn pod_document(pod: &PodSpec, namespace: &str, labels: &Value) -> Value {
     let addresses: Vec<_> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
@@ -142,7 +150,7 @@ pub(super) fn pod_document(pod: &PodSpec, namespace: &str, labels: &Value) -> Va
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": pod.name, "namespace": namespace, "labels": labels},
+        "metadata": {"name": pod.name, "namespace": namespace, "uid": uid(&pod.name), "labels": labels},
         "spec": {"nodeName": pod.node, "containers": [{"name": "server", "ports": ports}]},
         "status": {"phase": "Running", "podIPs": addresses},
     })

@@ -325,25 +325,28 @@ fn programs_say_what_they_do_only_when_asked_to() {
 fn a_process_that_is_refused_as_it_connects_is_told_of() {
     let service = ServiceSpec::new("empty", 20).tcp(80, 8080);
     let mut cluster = start(&[], &[&service]);
+    let pods = [("pod-a", "lab", json!({}))];
+    cluster.lab.apply_pods(&pods).unwrap();
     let follower = Follower::start(&mut cluster, "node1", &["--verdict", "reject"]);
     for v6 in [false, true] {
         let to = service.ip(v6);
-        for client in ["pod-a", "node1"] {
+        for (client, pod) in [("pod-a", Some("lab/pod-a")), ("node1", None)] {
             let report = cluster.run(Covered(client), &Traffic::connect(to, 80).count(1));
             assert_eq!(
                 report.errors.get("refused"),
                 Some(&1),
                 "{client}: {report:?}"
             );
+            let refused = json!({
+                "verdict": "rejected",
+                "reason": "socket_rejected",
+                "hook": "connect",
+                "protocol": "tcp",
+                "source": {"pod": pod},
+                "destination": {"address": to.to_string(), "port": 80},
+                "service": {"name": "lab/empty", "kind": "Service"},
+            });
+            follower.await_flow("the refusal", &refused);
         }
-        let refused = json!({
-            "verdict": "rejected",
-            "reason": "socket_rejected",
-            "hook": "connect",
-            "protocol": "tcp",
-            "destination": {"address": to.to_string(), "port": 80},
-            "service": {"name": "lab/empty", "kind": "Service"},
-        });
-        follower.await_flow("the refusal", &refused);
     }
 }
