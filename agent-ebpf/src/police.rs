@@ -8,31 +8,32 @@
 //!
 //! What is no IP passes: no router forwards it.
 
+mod known;
+mod other;
+mod settled;
+
 use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::policy::{
-    EPOCH_BEFORE, EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_DIRECT,
+    EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_DIRECT,
     POLICY_CONNECTION_FROM_POD, POLICY_CONNECTION_PEER, POLICY_CONNECTION_PLAIN,
-    PolicyConnectionV1,
 };
-use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
-use agent_abi::{Address, IPPROTO_ICMPV6, IPPROTO_TCP};
+use agent_abi::{Address, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
+use self::known::{cut, is_alive, is_same_peer, keep, let_through};
+use self::other::{judge_error, judge_other};
+pub(crate) use self::settled::{is_received_as_judged, is_sent_as_judged, remember, sent};
 use crate::connections;
 use crate::flow;
-use crate::fragment;
 use crate::global::{global, verdict};
 use crate::kernel;
 use crate::maps::{self, Decided, POLICY_CONNECTIONS_V1, Scratch, count};
-use crate::packet::{Family, Hook, Packet, UNREADABLE, is_icmp, parse_at, same_address};
+use crate::packet::{Hook, same_address};
 use crate::policy::{Decision, decide_as_before, traffic};
 use crate::source_check::source_may_come;
 
 const SECOND: u64 = 1_000_000_000;
-const ICMP_HEADER: u32 = 8;
-const ECHO_REPLY_V4: u8 = 0;
-const ECHO_REPLY_V6: u8 = 129;
 
 /// What is known of a packet that is asked about, as a number for [`police`].
 pub(crate) const AS_IT_IS: u32 = 0;
@@ -74,95 +75,6 @@ global! {
         let scratch = maps::scratch().ok_or(Counter::DropFailed);
         verdict(scratch.and_then(|scratch| judge_error(skb, scratch, from_pod)))
     }
-}
-
-/// The connection of a packet from the pod, where it was judged, and all is as it was then: for most
-/// packets it is, see [`is_sent_as_judged`]. Asks what [`judge`] asks, in the caller's own frame; once a
-/// second a packet goes to [`judge`] all the same, which notes that it has come.
-#[inline(always)]
-pub(crate) fn sent(
-    skb: *mut __sk_buff,
-    scratch: &mut Scratch,
-) -> Option<&'static PolicyConnectionV1> {
-    scratch.policy_flags = 0;
-    let found = POLICY_CONNECTIONS_V1.get_ptr_mut(&scratch.packet.tuple);
-    let known = found.map(kernel::policy)?;
-    if !is_current(known, scratch.now) || known.interface != kernel::interface(skb) {
-        return None;
-    }
-    scratch.policy_flags = u32::from(known.flags);
-    Some(known)
-}
-
-/// Whether a packet of a connection that [`sent`] has found goes to whom it was judged for.
-#[inline(always)]
-pub(crate) fn is_sent_as_judged(
-    known: Option<&PolicyConnectionV1>,
-    scratch: &Scratch,
-    state: u32,
-) -> bool {
-    let Some(known) = known else {
-        return false;
-    };
-    // One reference to either would be to bytes that nobody knows to be aligned.
-    known.flags & POLICY_CONNECTION_FROM_POD == 0
-        || if state == TRANSLATED {
-            goes_to(known, &scratch.forward.rewrite)
-        } else {
-            goes_to(known, &scratch.packet.tuple)
-        }
-}
-
-/// Whether the packet is for the pod, and of a connection that was judged, and all is as it was then.
-#[inline(always)]
-pub(crate) fn is_received_as_judged(scratch: &mut Scratch, state: u32) -> bool {
-    let Scratch {
-        packet,
-        forward,
-        policy_key,
-        policy_flags,
-        now,
-        ..
-    } = scratch;
-    if packet.tuple.protocol == IPPROTO_TCP && packet.opens() {
-        return false;
-    }
-    if state == TRANSLATED {
-        connections::reverse(&forward.rewrite, policy_key);
-    } else {
-        connections::reverse(&packet.tuple, policy_key);
-    }
-    let found = POLICY_CONNECTIONS_V1.get_ptr_mut(&*policy_key);
-    let Some(known) = found.map(kernel::policy) else {
-        return false;
-    };
-    *policy_flags = u32::from(known.flags);
-    is_current(known, *now)
-}
-
-#[inline(always)]
-fn is_current(known: &PolicyConnectionV1, now: u64) -> bool {
-    known.epoch == maps::policy_epoch()
-        && known.flags & POLICY_CONNECTION_CUT == 0
-        && now < known.last_seen.wrapping_add(SECOND)
-}
-
-/// Notes on the connection of a packet from a pod what else its packets need not ask for, `flags` of
-/// `POLICY_CONNECTION_*`, unless the tables have changed since `epoch`.
-#[inline(always)]
-pub(crate) fn remember(scratch: &Scratch, flags: u8, epoch: u32) {
-    let found = POLICY_CONNECTIONS_V1.get_ptr_mut(&scratch.packet.tuple);
-    if let Some(known) = found.map(kernel::policy)
-        && known.epoch == epoch
-        && known.flags & POLICY_CONNECTION_CUT == 0
-    {
-        known.flags |= flags;
-    }
-}
-
-#[inline(always)]
-fn goes_to(known: &PolicyConnectionV1, tuple: &TupleV1) -> bool {
-    same_address(&known.peer, &tuple.destination) && known.peer_port == tuple.destination_port
 }
 
 /// `begins` says that the packet can be no answer, and is to be judged in any case.
@@ -337,29 +249,6 @@ fn judge(
     Ok(TC_ACT_UNSPEC)
 }
 
-/// Whether a connection is still followed; notes that a packet of it has come.
-#[inline(always)]
-fn is_alive(key: &TupleV1, known: &mut PolicyConnectionV1, now: u64) -> bool {
-    let idle = now.saturating_sub(known.last_seen);
-    if idle < SECOND {
-        return true;
-    }
-    let seconds = maps::settings().map_or(0, |settings| match key.protocol {
-        IPPROTO_TCP => settings.tcp_seconds,
-        _ => settings.udp_seconds,
-    });
-    if idle > u64::from(seconds) * SECOND {
-        return false;
-    }
-    known.last_seen = now;
-    true
-}
-
-#[inline(always)]
-fn is_same_peer(a: &PolicyConnectionV1, b: &PolicyConnectionV1) -> bool {
-    same_address(&a.peer, &b.peer) && a.peer_port == b.peer_port
-}
-
 /// Who sends to a pod.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Peer {
@@ -392,56 +281,6 @@ fn real_peer(key: &TupleV1, peer: &mut Address, service: &mut u32) -> Peer {
     }
 }
 
-/// `entry.flags` say how it began, but for who did.
-#[inline(always)]
-fn let_through(key: &TupleV1, entry: &mut PolicyConnectionV1, begun_by_pod: bool, now: u64) {
-    entry.last_seen = now;
-    if begun_by_pod {
-        entry.flags |= POLICY_CONNECTION_FROM_POD;
-    }
-    entry._pad = 0;
-    entry._pad2 = 0;
-    // Where the table refuses, the next packet is judged too, and an answer as if it began.
-    let _inserted = POLICY_CONNECTIONS_V1.insert(key, &*entry, 0);
-}
-
-/// Cuts a connection that is forbidden now. It is kept: without its entry, what is under way from
-/// the other side would seem to begin one. What that side began stays, and is judged by itself.
-#[inline(always)]
-fn cut(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool) {
-    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(key).map(kernel::policy);
-    if let Some(known) = known
-        && (known.flags & POLICY_CONNECTION_FROM_POD != 0) == begun_by_pod
-    {
-        known.flags |= POLICY_CONNECTION_CUT;
-        known.epoch = entry.epoch;
-        known.peer = entry.peer;
-        known.peer_port = entry.peer_port;
-    }
-}
-
-/// Whether a connection that is forbidden now goes on, since it was let through before and
-/// `--netpol-keep-connections` says so.
-#[inline(always)]
-fn keep(key: &TupleV1, entry: &PolicyConnectionV1, begun_by_pod: bool, now: u64) -> bool {
-    if maps::settings().is_none_or(|settings| settings.flags & SETTING_KEEP_CONNECTIONS == 0) {
-        return false;
-    }
-    let known = POLICY_CONNECTIONS_V1.get_ptr_mut(key).map(kernel::policy);
-    let Some(known) = known else {
-        return false;
-    };
-    let is_the_same = known.flags & POLICY_CONNECTION_CUT == 0
-        && known.epoch != EPOCH_BEFORE
-        && (known.flags & POLICY_CONNECTION_FROM_POD != 0) == begun_by_pod
-        && is_same_peer(known, entry);
-    if !is_the_same || !is_alive(key, known, now) {
-        return false;
-    }
-    known.epoch = entry.epoch;
-    true
-}
-
 #[inline(always)]
 fn reason(from_pod: bool) -> Counter {
     if from_pod {
@@ -449,87 +288,4 @@ fn reason(from_pod: bool) -> Counter {
     } else {
         Counter::DropPolicyIngress
     }
-}
-
-#[inline(always)]
-fn judge_other(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Result<i32, Counter> {
-    if !matches!(kernel::ether_type(skb), [0x08, 0x00] | [0x86, 0xdd]) {
-        return Ok(TC_ACT_UNSPEC);
-    }
-    let packet = &mut scratch.packet;
-    if packet.tuple.protocol == UNREADABLE {
-        scratch.decided.rule = NO_RULE;
-        scratch.decided.service = 0;
-        return Err(reason(from_pod));
-    }
-    let mut answers = false;
-    if packet.later {
-        answers = fragment::recall(scratch).is_some();
-    } else if is_icmp(packet.tuple.protocol) {
-        let [kind, _, _, _, id0, id1, ..] =
-            kernel::load::<8>(skb, packet.transport).unwrap_or([0xff; 8]);
-        if is_of_the_link(packet, kind) {
-            if from_pod && source_may_come(skb) == 0 {
-                return Err(Counter::DropSpoofed);
-            }
-            return Ok(TC_ACT_UNSPEC);
-        }
-        packet.tuple.source_port = [id0, id1];
-        packet.tuple.destination_port = [id0, id1];
-        answers = match packet.family {
-            Family::V4 => kind == ECHO_REPLY_V4,
-            Family::V6 => kind == ECHO_REPLY_V6,
-        };
-        if packet.is_first_fragment() {
-            fragment::remember(scratch);
-        }
-    }
-    judge(skb, scratch, from_pod, AS_IT_IS, !answers)
-}
-
-#[inline(always)]
-fn judge_error(skb: *mut __sk_buff, scratch: &mut Scratch, from_pod: bool) -> Result<i32, Counter> {
-    let Scratch {
-        packet,
-        inner,
-        policy_key: key,
-        ..
-    } = scratch;
-    let at = packet.transport + ICMP_HEADER;
-    let _parsed = parse_at(skb, at, packet.family, inner);
-    if is_icmp(inner.tuple.protocol) {
-        let [_, _, _, _, id0, id1, ..] =
-            kernel::load::<8>(skb, inner.transport).unwrap_or([0xff; 8]);
-        inner.tuple.source_port = [id0, id1];
-        inner.tuple.destination_port = [id0, id1];
-    }
-    if inner.tuple.protocol != UNREADABLE {
-        if from_pod {
-            connections::reverse(&inner.tuple, key);
-        } else {
-            *key = inner.tuple;
-        }
-        if POLICY_CONNECTIONS_V1.get_ptr(&*key).is_some() {
-            if from_pod && source_may_come(skb) == 0 {
-                return Err(Counter::DropSpoofed);
-            }
-            return Ok(TC_ACT_UNSPEC);
-        }
-    }
-    Ok(UNDECIDED)
-}
-
-/// Neighbour discovery and multicast listeners (RFC 4861, RFC 2710, RFC 3810), to or from addresses
-/// that no router forwards: without them nothing leaves the pod.
-#[inline(always)]
-fn is_of_the_link(packet: &Packet, kind: u8) -> bool {
-    packet.tuple.protocol == IPPROTO_ICMPV6
-        && matches!(kind, 130..=137 | 143)
-        && (of_the_link(&packet.tuple.source) || of_the_link(&packet.tuple.destination))
-}
-
-#[inline(always)]
-fn of_the_link(address: &Address) -> bool {
-    (address[0] == 0xfe && address[1] & 0xc0 == 0x80)
-        || (address[0] == 0xff && address[1] & 0x0f == 2)
 }

@@ -17,7 +17,7 @@ const NFT: [&str; 3] = ["nft", "-f", "-"];
 /// take two minutes, 45,000 would take three quarters of an hour.
 const AT_ONCE: usize = 10_000;
 /// Services of a transaction where there are more.
-const STEP: usize = 250;
+const STEP: usize = 3000;
 
 /// Loads the whole ruleset in a namespace that has none: in one transaction, as kube-proxy starts, or in
 /// the many that are many times faster, for the sake of who waits.
