@@ -172,12 +172,14 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         }
     }
     let mut answer = KNOWN;
-    if begins
-        && !maps::is_the_kernels(begins)
-        && let Some(frontend) = frontend_of(scratch, hook)
-    {
-        scratch.frontend = *frontend;
-        answer = begin(skb, hook as u32, u32::from(tunnelled), 1);
+    let mut begins_past_services = false;
+    if begins && !maps::is_the_kernels(begins) {
+        if let Some(frontend) = frontend_of(scratch, hook) {
+            scratch.frontend = *frontend;
+            answer = begin(skb, hook as u32, u32::from(tunnelled), 1);
+        } else {
+            begins_past_services = true;
+        }
     }
     if answer == KNOWN {
         let now = scratch.now;
@@ -191,10 +193,11 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             return Ok(tunnel::or_enter(skb, hook, translate(skb, hook as u32)));
         }
         // Of TCP that began past every Service, which is most, no frontend need be asked for.
-        let is_past_services = POLICED
-            && hook == Hook::WorkloadIngress
-            && scratch.packet.tuple.protocol == IPPROTO_TCP
-            && police::is_sent_as_judged(known, scratch, police::AS_IT_IS);
+        let is_past_services = begins_past_services
+            || POLICED
+                && hook == Hook::WorkloadIngress
+                && scratch.packet.tuple.protocol == IPPROTO_TCP
+                && police::is_sent_as_judged(known, scratch, police::AS_IT_IS);
         let frontend = if is_past_services {
             None
         } else {
