@@ -265,8 +265,8 @@ impl Lab {
     /// whatever its network namespace, and after the lab's own: a Service of the same address is
     /// theirs for what [`Lab::uncovered`] places.
     pub fn expect_untranslated(&self, address: IpAddr) -> Result<()> {
-        /// The router itself refuses the connection.
-        const AT_ONCE: Duration = Duration::from_secs(1);
+        /// The router itself refuses the connection, at the second SYN at the latest.
+        const AT_ONCE: Duration = Duration::from_secs(5);
         self.router
             .ip(&format!("route add local {address} dev lo\n"))?;
         let to = SocketAddr::new(address, 80);
