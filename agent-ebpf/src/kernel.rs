@@ -19,7 +19,8 @@ pub(crate) use self::context::{
     segments,
 };
 pub(crate) use self::values::{
-    affinity, bits, connection, empty_flow, fast_device, fragment, held, limit, of_this_cpu, policy,
+    affinity, connection, empty_flow, fast_device, fragment, held, limit, number, of_this_cpu,
+    policy,
 };
 pub(crate) use self::ways::{
     clone_in, fib_lookup, mtu, next_hop, redirect_in, redirect_out, redirect_to_neighbour,

@@ -32,6 +32,7 @@ mod icmp;
 mod kernel;
 mod linear;
 mod maps;
+mod mss;
 mod packet;
 mod police;
 mod policy;

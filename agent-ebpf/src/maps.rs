@@ -109,6 +109,10 @@ static TRAFFIC_V2: PerCpuHashMap<u32, TrafficV1> = PerCpuHashMap::pinned(1024, B
 pub(crate) static EGRESS_V1: LpmTrie<EgressAddressV1, u32> =
     LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
 
+/// Written by the agent. No node has more overlays.
+#[map]
+pub(crate) static TUNNELS_V1: HashMap<u32, u32> = HashMap::pinned(16, BPF_F_NO_PREALLOC);
+
 /// Written by the agent. No node has more uplinks.
 #[map]
 pub(crate) static EGRESS_SOURCES_V1: HashMap<u32, EgressSourceV1> =
@@ -336,13 +340,13 @@ pub(crate) fn room() -> Option<&'static mut Held> {
 /// Whether an address is one of the cluster's nodes'.
 #[inline(always)]
 pub(crate) fn is_node(address: &Address) -> bool {
-    kernel::bits(ADDRESSES_V1.get_ptr(address)) & ADDRESS_NODE != 0
+    kernel::number(ADDRESSES_V1.get_ptr(address)) & ADDRESS_NODE != 0
 }
 
 /// Whether an address is a frontend's.
 #[inline(always)]
 pub(crate) fn is_frontend(address: &Address) -> bool {
-    kernel::bits(ADDRESSES_V1.get_ptr(address)) & ADDRESS_FRONTEND != 0
+    kernel::number(ADDRESSES_V1.get_ptr(address)) & ADDRESS_FRONTEND != 0
 }
 
 /// Whether a packet of a connection that is not known is the kernel's, since connections come from

@@ -18,7 +18,7 @@ use crate::packet::{Hook, Parsed};
 use crate::police::{self, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
-use crate::{egress, fast_path, flow, global, icmp, kernel, packet, services, tunnel};
+use crate::{egress, fast_path, flow, global, icmp, kernel, mss, packet, services, tunnel};
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
@@ -163,6 +163,9 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     if POLICED && in_order && scratch.packet.is_first_fragment() {
         fragment::remember(scratch);
     }
+    if !POLICED && in_order {
+        mss::leave(skb, scratch);
+    }
     let begins = scratch.packet.tuple.protocol == IPPROTO_TCP && scratch.packet.opens();
     let mut known = None;
     if POLICED && hook == Hook::WorkloadIngress && !begins {
@@ -293,6 +296,7 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
     if scratch.forward.flags & CONNECTION_TUNNEL != 0 {
         return Ok(tunnel::ENTER);
     }
+    mss::answer(skb, scratch, &scratch.forward);
     rewrite(skb, &scratch.packet, &scratch.forward.rewrite)?;
     kernel::mark_translated(skb, hook != Hook::Egress);
     count(Counter::PacketsTranslated);

@@ -28,8 +28,10 @@ use crate::lb::ebpf::programs::Programs;
 use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
 use crate::policy::ebpf::interfaces::Interfaces;
+use crate::route::image::DEVICES;
 use crate::settings;
 use crate::sys::links::Link;
+use crate::sys::map::Owned;
 use crate::sys::{qdisc, sysctl};
 use fast_path::FastPath;
 use pods::Unenforced;
@@ -69,6 +71,8 @@ pub struct Devices {
     pub interfaces: Option<Interfaces>,
     /// Under which addresses pods' connections leave the cluster.
     pub sources: SourceMap,
+    /// How long packets may be that leave by an overlay's device, by its index.
+    pub tunnels: Owned<u32, u32>,
     /// The tables of the fast path.
     pub fast_paths: FastPaths,
     /// `--fast-path`.
@@ -99,6 +103,7 @@ pub fn run(
         mode,
         mut interfaces,
         mut sources,
+        mut tunnels,
         mut fast_paths,
         fast_path,
     }: Devices,
@@ -138,6 +143,7 @@ pub fn run(
                 .collect();
             failing = !limit_sources(interfaces.as_mut(), &wanted.policy, &roles);
             failing |= !leave_by(&mut sources, &roles, &wanted);
+            failing |= !fit(&mut tunnels, &known);
             failing |= !share_routes(&mut ownership, &wanted, &known);
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
             if mode == Mode::Clsact {
@@ -224,6 +230,21 @@ fn leave_by(map: &mut SourceMap, roles: &[(&Link, Role)], wanted: &Desired) -> b
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, cause = with_causes(&error), "what pods send out of the cluster may leave under an address of before; tried again in a while");
+            false
+        }
+    }
+}
+
+/// Notes how long packets may be in the overlay; whether that succeeded.
+fn fit(map: &mut Owned<u32, u32>, links: &[Link]) -> bool {
+    let overlay = links
+        .iter()
+        .filter(|link| link.ethernet && DEVICES.contains(&link.name.as_str()));
+    let wanted = overlay.map(|link| (link.index, link.mtu)).collect();
+    match map.follow(wanted) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, cause = with_causes(&error), "TCP through the overlay may ask for segments that do not fit it; tried again in a while");
             false
         }
     }

@@ -135,6 +135,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         connect,
         tables,
         sources,
+        tunnels,
         log,
         in_force,
         fast_paths,
@@ -277,6 +278,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         mode: node.attach,
         interfaces,
         sources,
+        tunnels,
         fast_paths,
         fast_path,
     };

@@ -101,6 +101,8 @@ pub const CONNECTION_CLOSING: u32 = 2;
 pub const CONNECTION_TUNNEL: u32 = 4;
 /// Both sides have sent.
 pub const CONNECTION_ANSWERED: u32 = 8;
+/// The client's packets come in a tunnel, from the node that it sends to.
+pub const CONNECTION_TUNNELLED: u32 = 16;
 
 /// Key of [`FRAGMENTS_MAP`] (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]

@@ -71,10 +71,12 @@ pub enum Counter {
     EgressConnections = 29,
     /// Packets between pods that skipped the host's stack.
     FastPath = 30,
+    /// Segments that open TCP connections and were asked to announce shorter ones.
+    SegmentsClamped = 31,
 }
 
 /// Every counter, with its name in metrics and tables.
-pub const COUNTERS: [(Counter, &str); 31] = [
+pub const COUNTERS: [(Counter, &str); 32] = [
     (Counter::SocketConnections, "socket_connections"),
     (Counter::SocketRejected, "socket_rejected"),
     (Counter::PacketConnections, "packet_connections"),
@@ -106,6 +108,7 @@ pub const COUNTERS: [(Counter, &str); 31] = [
     (Counter::DropSpoofed, "drop_spoofed"),
     (Counter::EgressConnections, "egress_connections"),
     (Counter::FastPath, "fast_path"),
+    (Counter::SegmentsClamped, "segments_clamped"),
 ];
 
 /// Per-CPU hash: service id (`u32`) → [`TrafficV1`].

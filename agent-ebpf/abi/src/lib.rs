@@ -21,6 +21,7 @@ pub mod layout;
 pub mod policy;
 pub mod service;
 pub mod settings;
+pub mod tunnel;
 
 /// IANA number of ICMP.
 pub const IPPROTO_ICMP: u8 = 1;

@@ -1,6 +1,8 @@
 //! Opening a connection to a backend.
 
-use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL, TupleV1};
+use agent_abi::connection::{
+    CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL, CONNECTION_TUNNELLED, TupleV1,
+};
 use agent_abi::counters::Counter;
 use agent_abi::service::{
     BACKEND_LOCAL, BackendV2, FRONTEND_DIRECT_RETURN, FRONTEND_SOURCE_RANGES, FrontendV2,
@@ -165,10 +167,13 @@ fn aim_at_backend(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch, tunnel
         forward.flags |= CONNECTION_TUNNEL;
         return TUNNEL;
     }
+    if tunnelled {
+        forward.flags |= CONNECTION_TUNNELLED;
+    }
     let keep_port = aim(hook, packet, frontend, backend, &mut forward.rewrite);
     *reply = *forward;
     reverse(&packet.tuple, &mut reply.rewrite);
-    reply.flags = 0;
+    reply.flags ^= CONNECTION_FORWARD;
     if keep_port { KEEP_PORT } else { OTHER_PORT }
 }
 

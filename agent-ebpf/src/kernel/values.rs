@@ -81,9 +81,9 @@ pub(crate) fn held(value: *const Held) -> &'static Held {
     unsafe { &*value }
 }
 
-/// Bits that the agent has written, 0 where it has written none.
+/// A number that the agent has written, 0 where it has written none.
 #[inline(always)]
-pub(crate) fn bits(value: Option<*const u32>) -> u32 {
+pub(crate) fn number(value: Option<*const u32>) -> u32 {
     // SAFETY: the pointer comes from a lookup of this program run in a map that is not preallocated.
     value.map_or(0, |value| unsafe { *value })
 }

@@ -290,6 +290,9 @@ fn counted(name: &str) -> String {
         }
         "policy_audited" => "Connections that an audited policy would drop",
         "flows_lost" => "Events of single connections that came faster than they were read",
+        "segments_clamped" => {
+            "SYNs and their answers that ask for segments fitting a tunnel instead of longer ones"
+        }
         "xdp_sent" => "Packets sent to the endpoint's node before the stack saw them",
         _ => return format!("Counted by the programs: {}", name.replace('_', " ")),
     };

@@ -1,16 +1,15 @@
 //! The tables of egress; the only writers of them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use agent_abi::egress::{
-    EGRESS_MAP, EGRESS_POD, EGRESS_SOURCES_MAP, EgressAddressV1, EgressSourceV1,
-};
+use agent_abi::egress::{EGRESS_MAP, EGRESS_POD, EgressAddressV1, EgressSourceV1};
 
 use super::image::Entries;
-use super::source::Sources;
 use crate::applier::Usage;
-use crate::sys::map::{Table, TableError, Trie};
+use crate::sys::map::{Owned, TableError, Trie};
+
+/// `EGRESS_SOURCES_V1`: under which addresses connections leave, by the index of the interface.
+pub type SourceMap = Owned<u32, EgressSourceV1>;
 
 /// `EGRESS_V1` and what is known of it.
 #[derive(Debug)]
@@ -76,49 +75,5 @@ impl EgressMap {
             used: known.len() as u64,
             max: self.trie.max().into(),
         })
-    }
-}
-
-/// `EGRESS_SOURCES_V1` and what is known of it.
-#[derive(Debug)]
-pub struct SourceMap {
-    table: Table<u32, EgressSourceV1>,
-    known: Option<Sources>,
-}
-
-impl SourceMap {
-    /// The map pinned in the directory `pins`.
-    ///
-    /// # Errors
-    /// Where the programs have not been loaded.
-    pub fn open(pins: &Path) -> Result<Self, TableError> {
-        let table = Table::open(pins, EGRESS_SOURCES_MAP)?;
-        Ok(Self { table, known: None })
-    }
-
-    /// Makes it hold `wanted`.
-    ///
-    /// # Errors
-    /// Where the kernel refuses; the next call reads the map back.
-    pub fn follow(&mut self, wanted: Sources) -> Result<(), TableError> {
-        let known = match self.known.take() {
-            Some(known) => known,
-            None => self
-                .table
-                .entries()?
-                .into_iter()
-                .collect::<BTreeMap<_, _>>(),
-        };
-        for index in known.keys().filter(|index| !wanted.contains_key(index)) {
-            self.table.delete(*index)?;
-        }
-        for (index, source) in wanted
-            .iter()
-            .filter(|(index, source)| known.get(index) != Some(source))
-        {
-            self.table.put(*index, *source)?;
-        }
-        self.known = Some(wanted);
-        Ok(())
     }
 }

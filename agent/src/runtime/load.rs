@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use agent_abi::egress::EGRESS_SOURCES_MAP;
+use agent_abi::tunnel::TUNNELS_MAP;
 use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 
@@ -21,6 +23,7 @@ use crate::ownership::Ownership;
 use crate::policy::ebpf::facility::{InForce, PolicyMaps};
 use crate::policy::ebpf::interfaces::Interfaces;
 use crate::probe::Capabilities;
+use crate::sys::map::Owned;
 use crate::sys::program_log::ProgramLog;
 
 /// What is in the kernel. Each table is opened once, by its only writer.
@@ -34,6 +37,7 @@ pub(super) struct Loaded {
     pub(super) connect: String,
     pub(super) tables: NodeTables,
     pub(super) sources: SourceMap,
+    pub(super) tunnels: Owned<u32, u32>,
     pub(super) log: Log,
     /// What is told of the policy tables, where policy is on.
     pub(super) in_force: Option<watch::Receiver<InForce>>,
@@ -82,7 +86,8 @@ impl Loaded {
             policy: policy_maps(&pins, limits.policy.is_some())?,
             egress: EgressMap::open(&pins)?,
         };
-        let sources = SourceMap::open(&pins)?;
+        let sources = SourceMap::open(&pins, EGRESS_SOURCES_MAP)?;
+        let tunnels = Owned::open(&pins, TUNNELS_MAP)?;
         let log = Log::open(&pins)?;
         let in_force = tables.policy.as_ref().map(PolicyMaps::in_force);
         let fast_paths = FastPaths::open(&pins)?;
@@ -100,6 +105,7 @@ impl Loaded {
             connect,
             tables,
             sources,
+            tunnels,
             log,
             in_force,
             fast_paths,

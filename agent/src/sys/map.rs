@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "aya's marker for plain data is an unsafe trait")]
 
 pub mod foreign;
+mod owned;
 mod per_cpu;
 mod ring;
 mod trie;
@@ -15,6 +16,7 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::sys::SyscallError;
 
+pub use owned::Owned;
 pub use per_cpu::{per_cpu_delete, per_cpu_sums, per_cpu_sums_by_key};
 pub use ring::{Awaited, Ring};
 pub use trie::{Trie, TrieEntry};

@@ -15,7 +15,7 @@ use agent_abi::connection::{
     CONNECTION_ANSWERED, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::Counter;
-use agent_abi::egress::{EGRESS_SERVICE, EgressSourceV1};
+use agent_abi::egress::{EGRESS_SERVICE, EGRESS_SOURCES_MAP, EgressSourceV1};
 use agent_abi::settings::{SETTING_POD_EGRESS, TAKEOVER_MAP, TAKING_OVER};
 use model::Protocol;
 
@@ -63,7 +63,10 @@ fn switch_on(lab: &Lab) {
         v6: of("fd00::1"),
     };
     let sources = BTreeMap::from([(lab.uplink, source)]);
-    SourceMap::open(&lab.pins).unwrap().follow(sources).unwrap();
+    SourceMap::open(&lab.pins, EGRESS_SOURCES_MAP)
+        .unwrap()
+        .follow(sources)
+        .unwrap();
 }
 
 fn lab() -> Lab {
@@ -170,7 +173,10 @@ fn nothing_is_translated_where_it_is_off_or_there_is_no_address() {
     assert_eq!(lab.run(At::Node, sent), format!("pass {sent}"));
     switch_on(&lab);
     let sources = BTreeMap::from([(lab.uplink, EgressSourceV1::default())]);
-    SourceMap::open(&lab.pins).unwrap().follow(sources).unwrap();
+    SourceMap::open(&lab.pins, EGRESS_SOURCES_MAP)
+        .unwrap()
+        .follow(sources)
+        .unwrap();
     assert_eq!(lab.run(At::Node, sent), format!("pass {sent}"));
 }
 

@@ -50,6 +50,8 @@ mod routes;
 #[cfg(test)]
 mod sctp;
 #[cfg(test)]
+mod segments;
+#[cfg(test)]
 mod source_address;
 #[cfg(test)]
 mod told;

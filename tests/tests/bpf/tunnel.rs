@@ -10,17 +10,17 @@ use crate::packet::{describe, frame};
 use crate::wire::{LINK, ethernet, icmp_error, tunnel, udp, with_ends};
 
 /// One family: this node, another one, a client, a load balancer's address, a backend of each.
-struct Family {
+pub(crate) struct Family {
     node: &'static str,
     other: &'static str,
-    client: &'static str,
-    service: &'static str,
-    here: &'static str,
+    pub(crate) client: &'static str,
+    pub(crate) service: &'static str,
+    pub(crate) here: &'static str,
     there: &'static str,
     header: usize,
 }
 
-const FAMILIES: [Family; 2] = [
+pub(crate) const FAMILIES: [Family; 2] = [
     Family {
         node: "172.31.0.1",
         other: "172.31.0.2",
@@ -43,7 +43,7 @@ const FAMILIES: [Family; 2] = [
 
 impl Family {
     /// A node with a service of direct return and one backend.
-    fn lab(&self, protocol: &str, backend: &str) -> Lab {
+    pub(crate) fn lab(&self, protocol: &str, backend: &str) -> Lab {
         let mut lab = Lab::new();
         lab.service_with(protocol, self.service, backend, |unit| self.direct(unit));
         lab
@@ -62,7 +62,7 @@ impl Family {
     }
 
     /// What another node sends here.
-    fn received(&self, inner: &[u8]) -> Vec<u8> {
+    pub(crate) fn received(&self, inner: &[u8]) -> Vec<u8> {
         ethernet(&tunnel(address(self.other), address(self.node), inner))
     }
 

@@ -180,3 +180,52 @@ fn streams_through_the_overlay_have_segments_that_fit_it() {
         }
     }
 }
+
+/// Neither end knows of the overlay, and nobody has to be told.
+#[test]
+fn pods_that_take_more_than_the_overlay_ask_each_other_for_segments_that_fit_it() {
+    for flags in [&[][..], &["--fast-path=false"]] {
+        let network = Network::start(Families::Both, 1500, flags);
+        network.await_routes("node1", 4);
+        network.await_routes("node3", 4);
+        for (pod, node) in [("a", "node1"), ("c", "node3")] {
+            let of_the_pod = &network.lab.place(pod).namespace;
+            of_the_pod.ip("link set eth0 mtu 1500\n").unwrap();
+            let of_the_node = &network.lab.place(node).namespace;
+            of_the_node
+                .ip(&format!("link set p-{pod} mtu 1500\n"))
+                .unwrap();
+        }
+        for v6 in [false, true] {
+            for (from, to) in [("a", "c"), ("c", "a")] {
+                large_tcp(&network.lab, from, to, v6, 4 << 20);
+            }
+        }
+        for pod in ["a", "c"] {
+            let told = errors_about_size(&network.lab, pod);
+            assert_eq!(told, [0, 0], "{pod} {flags:?}: had to be told");
+        }
+    }
+}
+
+/// Errors that a place has been sent: fragmentation needed and others of ICMP, too big of ICMPv6.
+fn errors_about_size(lab: &Lab, place: &str) -> [u64; 2] {
+    let read = |file: &'static str| {
+        let text = lab.place(place).namespace.run(move || {
+            Ok(std::fs::read_to_string(format!(
+                "/proc/thread-self/net/{file}"
+            ))?)
+        });
+        text.unwrap()
+    };
+    let v4 = read("snmp");
+    let mut lines = v4.lines().filter(|line| line.starts_with("Icmp:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut columns = names.split(' ').zip(values.split(' '));
+    let (_, unreachable) = columns.find(|(name, _)| *name == "InDestUnreachs").unwrap();
+    let v6 = read("snmp6");
+    let too_big = v6
+        .lines()
+        .find_map(|line| line.strip_prefix("Icmp6InPktTooBigs"));
+    [unreachable, too_big.unwrap().trim()].map(|count| count.parse().unwrap())
+}
