@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_micros(100);
 /// `ALLOCATOR_V2[1]`: the id the next backend will get (`agent_abi::service::NEXT_BACKEND`).
 const NEXT_BACKEND: u32 = 1;
+/// Bytes of a key and a value of `RINGS_V2`.
+const RING_PART: f64 = 136.0;
 /// Size of `agent_abi::service::BackendV2`.
 const BACKEND: usize = 40;
 
@@ -107,12 +109,30 @@ pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
 
 /// What an agent takes that follows an API server.
 pub(crate) fn measure_memory(figures: &mut Figures) -> Result<()> {
-    let (now, at_most) = resident()?;
+    let plain = resident(false)?;
     let name = format!("{MANY} Services × {MORE_ENDPOINTS} endpoints");
-    figures.push(Figure::less(format!("{name}: resident"), "MiB", vec![now]).at_most(64.0));
-    let name = format!("{name}: resident at most");
-    figures.push(Figure::less(name, "MiB", vec![at_most]));
+    let resident_now = vec![plain.now];
+    figures.push(Figure::less(format!("{name}: resident"), "MiB", resident_now).at_most(64.0));
+    let peak = format!("{name}: resident at most");
+    figures.push(Figure::less(peak, "MiB", vec![plain.at_most]));
+    let hashed = resident(true)?;
+    let name = format!("{name}, hashed consistently");
+    figures.push(Figure::less(
+        format!("{name}: resident"),
+        "MiB",
+        vec![hashed.now],
+    ));
+    let rings = format!("{name}: rings in the kernel");
+    figures.push(Figure::less(rings, "MiB", vec![hashed.rings]));
     Ok(())
+}
+
+/// Mebibytes of an agent that follows an API server.
+struct Resident {
+    now: f64,
+    at_most: f64,
+    /// Of the entries of consistent hashing.
+    rings: f64,
 }
 
 fn agent((count, endpoints): (u32, u32), starts: u32, rounds: u32) -> Result<Seen> {
@@ -160,14 +180,17 @@ fn agent((count, endpoints): (u32, u32), starts: u32, rounds: u32) -> Result<See
     Ok(seen)
 }
 
-/// Mebibytes, now and at most, of an agent that follows an API server.
-fn resident() -> Result<(f64, f64)> {
+fn resident(hashed: bool) -> Result<Resident> {
     anstream::eprintln!("agent: {MANY} Services × {MORE_ENDPOINTS} endpoints of an API server");
     let lab = Builder::new(std::env::current_exe()?, 1)
         .traffic_arguments(&["traffic"])
         .build()?;
     lab.apply_nodes()?;
-    workload::write(lab.manifests(), &services(MANY, MORE_ENDPOINTS))?;
+    let mut services = services(MANY, MORE_ENDPOINTS);
+    services
+        .iter_mut()
+        .for_each(|service| service.hashed = hashed);
+    workload::write(lab.manifests(), &services)?;
     let address = SocketAddr::new(lab.address("node1", false), 0);
     let namespace = &lab.place("node1").namespace;
     let server = namespace.run(|| ApiServer::start_on(address))?;
@@ -179,7 +202,15 @@ fn resident() -> Result<(f64, f64)> {
     let (agent, _) = cold_start(&lab, "node1", &options)?;
     // Nothing is left to do.
     settled_operations(&agent)?;
-    Ok((memory(agent.id(), "VmRSS:")?, memory(agent.id(), "VmHWM:")?))
+    let status = agent.status()?;
+    let maps = status["maps"].as_array().context("status without maps")?;
+    let rings = maps.iter().find(|row| row["map"] == "RINGS_V2");
+    let parts = rings.and_then(|row| row["used"].as_f64());
+    Ok(Resident {
+        now: memory(agent.id(), "VmRSS:")?,
+        at_most: memory(agent.id(), "VmHWM:")?,
+        rings: parts.context("status without RINGS_V2")? * RING_PART / f64::from(1 << 20),
+    })
 }
 
 /// Starts the agent of the first node with empty tables; how long it took to be ready.

@@ -30,6 +30,8 @@ pub(crate) struct Service {
     pub(crate) node_port: Option<u16>,
     /// An external address, whose clients the backends' nodes answer themselves.
     pub(crate) direct_return: Option<Ipv4Addr>,
+    /// Whether clients keep their endpoints by consistent hashing.
+    pub(crate) hashed: bool,
     pub(crate) endpoints: Vec<SocketAddrV4>,
 }
 
@@ -43,6 +45,7 @@ impl Service {
             frontend: SocketAddrV4::new(Ipv4Addr::from_bits(0x0a60_0000 + 1 + number), 80),
             node_port: None,
             direct_return: None,
+            hashed: false,
             endpoints: (0..endpoints)
                 .map(|index| SocketAddrV4::new(endpoint(index), 8080))
                 .collect(),
@@ -95,6 +98,7 @@ fn text(service: &Service) -> String {
         frontend,
         node_port,
         direct_return,
+        hashed,
         endpoints,
     } = service;
     let target = endpoints
@@ -133,6 +137,9 @@ fn text(service: &Service) -> String {
     if let Some(external) = direct_return {
         service["spec"]["externalIPs"] = json!([external]);
         service["metadata"]["annotations"] = json!({"fairlead.io/dsr": "true"});
+    }
+    if *hashed {
+        service["metadata"]["annotations"] = json!({"fairlead.io/scheduler": "mh"});
     }
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1",

@@ -206,6 +206,7 @@ fn all(count: u32, far: Ipv4Addr, external: Option<Ipv4Addr>) -> Vec<Service> {
         frontend: cluster_ip(last),
         node_port,
         direct_return: external.filter(|_| node_port.is_some()),
+        hashed: false,
         endpoints: vec![SocketAddrV4::new(far, port)],
     };
     let mut services = services(count.saturating_sub(2), ENDPOINTS);
