@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod plan;
 pub mod range;
 pub mod reclaim;
+pub mod repair;
 pub mod request;
 pub mod result;
 pub mod status;

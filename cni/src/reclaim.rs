@@ -117,7 +117,7 @@ impl Kernel {
 }
 
 /// The address that a route is for alone, where it leads to an interface.
-fn own_address(route: &RouteMessage) -> Option<IpAddr> {
+pub(crate) fn own_address(route: &RouteMessage) -> Option<IpAddr> {
     outgoing(route)?;
     let mut attributes = route.attributes.iter();
     let address = attributes.find_map(|attribute| match attribute {

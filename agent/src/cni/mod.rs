@@ -3,3 +3,4 @@
 pub mod conflist;
 pub mod install;
 pub mod reclaim;
+pub mod routes;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::tasks::Tasks;
 use crate::applier::with_causes;
 use crate::cni::install::{self, Installed};
-use crate::cni::reclaim;
+use crate::cni::{reclaim, routes};
 use crate::config::RouterConfig;
 use crate::desired::Desired;
 use crate::desired::egress::EgressOptions;
@@ -53,11 +53,13 @@ impl Network {
         if let Some(egress) = egress {
             tasks.spawn(|token| egress.follow(excluded.clone(), token));
         }
-        let (wanted, links) = (desired.clone(), links.clone());
-        tasks.try_spawn(|token| keeper::run(wanted, links, kept.clone(), sync_period, token));
+        let (wanted, of_keeper) = (desired.clone(), links.clone());
+        tasks.try_spawn(|token| keeper::run(wanted, of_keeper, kept.clone(), sync_period, token));
         if let Some(places) = cni {
             let state_dir = places.state_dir.clone();
             tasks.spawn(|token| async move { reclaim::run(&state_dir, token).await });
+            let (state_dir, links) = (places.state_dir.clone(), links.clone());
+            tasks.spawn(|token| async move { routes::run(&state_dir, links, token).await });
             tasks.spawn(|token| install::run(places, desired.clone(), installed.clone(), token));
         }
     }

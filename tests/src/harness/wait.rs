@@ -8,13 +8,18 @@ use anyhow::{Result, bail};
 /// How long a condition of a lab may take to come true: on two busy cores, agents and kernel have
 /// been seen to need a second.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Gives another number of seconds: an emulated processor needs ten times as long.
+const PATIENCE_VARIABLE: &str = "FAIRLEAD_TEST_PATIENCE";
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Looks until `look` answers with a value, or says what was missing last.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let mut seen = "the condition did not hold".to_owned();
-    poll(PATIENCE, || match look() {
+    let asked = std::env::var(PATIENCE_VARIABLE).ok();
+    let asked = asked.and_then(|seconds| seconds.parse().ok());
+    let patience = asked.map_or(PATIENCE, Duration::from_secs);
+    poll(patience, || match look() {
         Ok(found) => found,
         Err(error) => {
             seen = format!("{error:#}");
@@ -22,7 +27,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) ->
         }
     })
     .map_or_else(
-        || bail!("{what}: not within {} s; last: {seen}", PATIENCE.as_secs()),
+        || bail!("{what}: not within {} s; last: {seen}", patience.as_secs()),
         Ok,
     )
 }

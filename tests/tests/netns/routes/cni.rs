@@ -1,5 +1,7 @@
 //! The installed CNI configuration and plugin.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tests::harness::{Flow, Sandbox, Traffic, eventually, ip};
 
@@ -79,7 +81,50 @@ fn a_pod_of_the_installed_plugin_reaches_pods_behind_the_overlay() {
     }
     let link = ip(&place.namespace, &["link", "show", "eth0"]).unwrap();
     assert!(link.contains("mtu 1450"), "{link}");
+    expect_routes_put_back(&network, &addresses);
     let deleted = network.lab.invoke_plugin("DEL", &sandbox).unwrap();
     assert_eq!(deleted.code, Some(0), "{deleted:?}");
     network.lab.end_sandbox(&sandbox).unwrap();
+}
+
+/// Somebody deletes the node's routes to a pod, or has its interface down for a moment.
+#[track_caller]
+fn expect_routes_put_back(network: &Network, addresses: &[Value]) {
+    let addresses = addresses.iter().map(|address| address.as_str().unwrap());
+    let addresses: Vec<&str> = addresses.collect();
+    let node = network.lab.place("node1").namespace.clone();
+    let routes = || {
+        let show = |family| ip(&node, &[family, "route", "show", "proto", "70"]).unwrap();
+        format!("{}{}", show("-4"), show("-6"))
+    };
+    let before = routes();
+    let interface = before.split_whitespace().skip_while(|word| *word != "dev");
+    let interface = interface.skip(1).next().unwrap().to_owned();
+    // A lease this young may be an ADD's that is under way.
+    std::thread::sleep(Duration::from_secs(2));
+    let down_and_up = format!("link set {interface} down\nlink set {interface} up\n");
+    for change in [
+        addresses
+            .iter()
+            .map(|address| format!("route del {address} dev {interface}\n"))
+            .collect(),
+        down_and_up,
+    ] {
+        node.ip(&change).unwrap();
+        let begun = Instant::now();
+        eventually("the routes are back", || {
+            let now = routes();
+            let all = addresses.iter().all(|address| {
+                let (host, _) = address.split_once('/').unwrap();
+                now.contains(host)
+            });
+            Ok(all.then_some(()))
+        })
+        .unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{change}: {:?}",
+            begun.elapsed()
+        );
+    }
 }

@@ -1,0 +1,135 @@
+//! Puts back routes to pods that somebody has taken away. The plugin has made them, and is not there
+//! any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cni::config::Place;
+use cni::name::HostInterface;
+use cni::repair::{Look, YOUNG, repair};
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::conflist::NETWORK;
+use crate::sys::links::Link;
+
+/// The routes of an interface by its index and name.
+type Seen = BTreeMap<(u32, String), BTreeSet<IpNet>>;
+
+/// Looks at all pods of the leases below `state_dir` once, and from then on at those whose interfaces
+/// lose a route, until `cancel`.
+pub async fn run(
+    state_dir: &Path,
+    mut links: watch::Receiver<Option<Vec<Link>>>,
+    cancel: CancellationToken,
+) {
+    let place = Place {
+        network: NETWORK.to_owned(),
+        state_dir: state_dir.to_owned(),
+    };
+    let mut seen = Seen::new();
+    let mut again = look(&place, None).await;
+    loop {
+        let pause = async {
+            if again {
+                tokio::time::sleep(YOUNG).await;
+            } else {
+                std::future::pending().await
+            }
+        };
+        let lost = tokio::select! {
+            () = cancel.cancelled() => return,
+            () = pause => None,
+            changed = links.changed() => match changed {
+                Ok(()) => {
+                    let now = pods(links.borrow_and_update().as_deref().unwrap_or_default());
+                    let lost = losers(&seen, &now);
+                    seen = now;
+                    Some(lost)
+                }
+                // The agent is stopping.
+                Err(_) => return,
+            },
+        };
+        match lost {
+            Some(lost) if lost.is_empty() => {}
+            Some(lost) => again |= look(&place, Some(lost)).await,
+            None => again = look(&place, None).await,
+        }
+    }
+}
+
+/// The plugin's interfaces.
+fn pods(links: &[Link]) -> Seen {
+    let of_the_plugin = links
+        .iter()
+        .filter(|link| HostInterface::parse(&link.name).is_some());
+    of_the_plugin
+        .map(|link| ((link.index, link.name.clone()), link.routes.clone()))
+        .collect()
+}
+
+/// Interfaces that are still there and have lost a route.
+fn losers(before: &Seen, now: &Seen) -> Vec<String> {
+    let lost = now.iter().filter(|(link, routes)| {
+        let had = before.get(*link);
+        had.is_some_and(|had| !had.is_subset(routes))
+    });
+    lost.map(|((_, name), _)| name.clone()).collect()
+}
+
+/// Looks, and puts back; whether to look again.
+async fn look(place: &Place, interfaces: Option<Vec<String>>) -> bool {
+    let of_task = place.clone();
+    let looked = tokio::task::spawn_blocking(move || repair(&of_task, interfaces.as_deref())).await;
+    let error = match looked {
+        Ok(Ok(Look {
+            repaired,
+            left_some,
+        })) => {
+            for (interface, address) in repaired {
+                tracing::warn!(%interface, %address, "the route to a pod was gone and is put back");
+            }
+            return left_some;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(
+        error,
+        "a route to a pod that is gone is not put back; tried again in a while"
+    );
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_loses_a_route_is_looked_at_and_who_ends_or_gets_one_is_not() {
+        let routes = |networks: &[&str]| -> BTreeSet<IpNet> {
+            networks.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let seen = |of: &[(u32, &[&str])]| -> Seen {
+            of.iter()
+                .map(|(index, networks)| ((*index, format!("fl{index}")), routes(networks)))
+                .collect()
+        };
+        let before = seen(&[
+            (1, &["10.0.0.1/32", "fd00::1/128"]),
+            (2, &["10.0.0.2/32"]),
+            (3, &["10.0.0.3/32"]),
+            (4, &[]),
+        ]);
+        let now = seen(&[
+            (1, &["fd00::1/128"]),
+            (2, &["10.0.0.2/32", "fd00::2/128"]),
+            (4, &["10.0.0.4/32"]),
+            (5, &[]),
+        ]);
+        assert_eq!(losers(&before, &now), ["fl1"]);
+        assert_eq!(losers(&Seen::new(), &now), [""; 0]);
+    }
+}
