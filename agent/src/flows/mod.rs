@@ -8,6 +8,7 @@
 pub mod filter;
 pub mod log;
 pub mod names;
+mod processes;
 pub mod record;
 pub mod resolve;
 

@@ -2,31 +2,29 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_abi::egress::has_backends;
 use agent_abi::flow::FlowV1;
 use agent_abi::service::{FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
-use model::{Cluster, ObjectKey, PodUid};
+use model::{Cluster, ObjectKey};
 use tokio::sync::watch;
 
+use super::processes::Processes;
 use super::resolve::Lookups;
 use crate::desired::policy::Reason;
 use crate::desired::{Desired, LbServiceKey};
 use crate::lb::ebpf::image::frontend_key;
 use crate::policy::ebpf::facility::InForce;
 use crate::reconcile::ClusterView;
-use crate::sys::cgroup;
 use crate::sys::links::Link;
 use crate::sys::map::{Table, TableError};
 
 /// Asking for the numbers of all Services is a system call each; a number that is in none of them
 /// is asked for again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Some containers come and go.
-const CGROUPS_KEPT: usize = 4096;
 
 /// Where names come from.
 #[derive(Clone, Debug)]
@@ -77,31 +75,6 @@ pub struct Names {
     services: HashMap<u32, LbServiceKey>,
     asked: Option<Instant>,
     processes: Processes,
-}
-
-/// Whose the cgroups are that were asked about. A number is used once, and a pod keeps its containers.
-#[derive(Debug, Default)]
-struct Processes {
-    uids: HashMap<u64, Option<PodUid>>,
-    pods: HashMap<u64, ObjectKey>,
-}
-
-impl Processes {
-    /// Looks for the pod of a cgroup below `root`.
-    fn look_for(&mut self, number: u64, root: &Path, cluster: &Cluster) {
-        if number == 0 || self.pods.contains_key(&number) {
-            return;
-        }
-        if self.uids.len() >= CGROUPS_KEPT {
-            *self = Self::default();
-        }
-        let uid = self.uids.entry(number);
-        let Some(uid) = *uid.or_insert_with(|| cgroup::pod(root, number)) else {
-            return;
-        };
-        let pod = cluster.pods().find(|(_, pod)| pod.uid == Some(uid));
-        self.pods.extend(pod.map(|(key, _)| (number, key.clone())));
-    }
 }
 
 impl Names {
@@ -191,7 +164,7 @@ impl Lookups for Names {
     }
 
     fn process(&self, cgroup: u64) -> Option<ObjectKey> {
-        self.processes.pods.get(&cgroup).cloned()
+        self.processes.pod(cgroup)
     }
 
     fn interface(&self, index: u32) -> Option<String> {

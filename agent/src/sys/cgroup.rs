@@ -5,8 +5,6 @@ use std::io;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
-use model::PodUid;
-
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const MAGIC: i128 = 0x6367_7270;
 
@@ -24,31 +22,17 @@ pub fn is_cgroup2(directory: &Path) -> bool {
     rustix::fs::statfs(directory).is_ok_and(|found| i128::from(found.f_type) == MAGIC)
 }
 
-/// The pod whose container is in the cgroup of a number, below `root`; `None` where it is no pod's, or gone.
-/// Reads the names of all cgroups, some thousand on a full node.
-pub fn pod(root: &Path, number: u64) -> Option<PodUid> {
-    pod_of(&with_number(root, number)?)
-}
-
-fn with_number(directory: &Path, number: u64) -> Option<PathBuf> {
+/// The cgroup of a number, below `root`; `None` where it is gone. Reads the names of all cgroups, some
+/// thousand on a full node.
+pub fn with_number(root: &Path, number: u64) -> Option<PathBuf> {
     // What is removed meanwhile has no more processes.
-    let entries = fs::read_dir(directory).ok()?.flatten();
+    let entries = fs::read_dir(root).ok()?.flatten();
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .find_map(|entry| match entry.ino() == number {
             true => Some(entry.path()),
             false => with_number(&entry.path(), number),
         })
-}
-
-/// The pod of a cgroup, as kubelets name them: `kubepods/burstable/pod<uid>/<container>`, or with systemd
-/// `kubepods-burstable-pod<uid>.slice/cri-containerd-<container>.scope`.
-fn pod_of(cgroup: &Path) -> Option<PodUid> {
-    cgroup.ancestors().find_map(|directory| {
-        let name = directory.file_name()?.to_str()?;
-        let (_, uid) = name.trim_end_matches(".slice").rsplit_once("pod")?;
-        PodUid::parse(uid)
-    })
 }
 
 /// Finds the mount in the text of mountinfo (proc_pid_mountinfo(5)).
@@ -65,22 +49,6 @@ fn find(mountinfo: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cgroup_of_a_container_tells_its_pod_with_either_driver() {
-        let uid = PodUid::parse("1cd0d3d5-8f5f-4d4e-a3a7-5a0f2f3b9c11");
-        assert!(uid.is_some());
-        for cgroup in [
-            "/sys/fs/cgroup/kubepods/burstable/pod1cd0d3d5-8f5f-4d4e-a3a7-5a0f2f3b9c11/0f8e",
-            "/sys/fs/cgroup/kubepods.slice/kubepods-pod1cd0d3d5_8f5f_4d4e_a3a7_5a0f2f3b9c11.slice/cri-containerd-0f8e.scope",
-            "/kubelet/kubepods/pod1cd0d3d58f5f4d4ea3a75a0f2f3b9c11",
-        ] {
-            assert_eq!(pod_of(Path::new(cgroup)), uid, "{cgroup}");
-        }
-        for cgroup in ["/system.slice/podman.service", "/kubepods/besteffort", "/"] {
-            assert_eq!(pod_of(Path::new(cgroup)), None, "{cgroup}");
-        }
-    }
 
     #[test]
     fn cgroup2_is_found_on_unified_and_hybrid_systems_and_missed_on_others() {
