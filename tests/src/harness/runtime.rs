@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -74,9 +74,8 @@ impl Lab {
             addresses,
         } = sandbox;
         let (program, config) = self.plugin_config(node, addresses)?;
-        let mut child = self
-            .place(node)
-            .command(self.cni(node, program))
+        let mut plugin = Command::new(self.cni(node, program));
+        plugin
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", name)
             .env("CNI_NETNS", Namespace::of(self.name(), name).path())
@@ -87,8 +86,10 @@ impl Lab {
                 format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}"),
             )
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+            .stdout(Stdio::piped());
+        // Started as a runtime does. To join a cgroup takes a grace period of RCU, which is no part of
+        // what a plugin takes. A process begins in the namespace of the thread that starts it.
+        let mut child = self.place(node).namespace.run(|| Ok(plugin.spawn()?))?;
         let mut input = child.stdin.take().context("invariant: it is piped")?;
         input.write_all(config.to_string().as_bytes())?;
         drop(input);
