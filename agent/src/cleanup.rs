@@ -11,6 +11,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use cni::rcu::Hurry;
+
 use crate::cni::{conflist, install};
 use crate::config::Paths;
 use crate::config::arguments::Arguments;
@@ -21,7 +23,6 @@ use crate::ownership::{Ownership, OwnershipError, Sysctl};
 use crate::route;
 use crate::route::image::Step;
 use crate::sys::lock::{Lock, LockError};
-use crate::sys::rcu::Hurry;
 use crate::sys::{bpffs, file, links, qdisc, sysctl};
 
 /// Directory of pinned maps below `--bpf-root`.

@@ -12,6 +12,7 @@ use crate::name::{End, HostInterface, Mac};
 use crate::namespace::Namespace;
 use crate::netlink::{Netlink, mtu, outgoing};
 use crate::plan::{self, Setting, Step, Wiring};
+use crate::rcu::Hurry;
 use crate::request::Add;
 use crate::result::Made;
 use crate::store::{Holder, Store};
@@ -110,7 +111,7 @@ fn undone(
     undo.iter().rev().fold(error, |error, undo| {
         let undone = match undo {
             Undo::Lease => Store::open(&config.place).and_then(|store| store.release(host)),
-            Undo::Pair => remove(&mut kernel.host, host),
+            Undo::Pair => remove(&mut kernel.host, host, config.hurries),
         };
         match undone {
             Ok(()) => error,
@@ -119,15 +120,17 @@ fn undone(
     })
 }
 
-/// Removes the host's interface, and with it the pod's. That it is not there is as good.
+/// Removes the host's interface, and with it the pod's. That it is not there is as good. Where it
+/// `hurries`, the kernel does; see [`Hurry`].
 ///
 /// # Errors
 /// Where the kernel refuses.
-pub fn remove(netlink: &mut Netlink, host: &HostInterface) -> Result<(), CniError> {
+pub fn remove(netlink: &mut Netlink, host: &HostInterface, hurries: bool) -> Result<(), CniError> {
     let failed = |error| kernel_error(&format!("remove the interface {host}"), &error);
     let Some(index) = netlink.index(host.as_str()).map_err(failed)? else {
         return Ok(());
     };
+    let _hurry = Hurry::begin(hurries);
     match netlink.change(message::remove(index)) {
         // The pod's namespace has ended meanwhile.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {

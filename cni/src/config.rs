@@ -44,6 +44,8 @@ pub struct Config {
     pub addresses: Vec<IpAddr>,
     /// Hardware address that the runtime asks for.
     pub mac: Option<Mac>,
+    /// Whether the kernel may be hurried where something is taken back.
+    pub hurries: bool,
 }
 
 /// The agent's socket.

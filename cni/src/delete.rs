@@ -15,9 +15,13 @@ use crate::store::Store;
 /// # Errors
 /// Where something of it stays.
 pub fn delete(request: &Delete) -> Result<(), CniError> {
-    let Delete { attachment, place } = request;
+    let Delete {
+        attachment,
+        place,
+        hurries,
+    } = request;
     let interface = HostInterface::of(attachment);
-    remove(&mut open()?, &interface)?;
+    remove(&mut open()?, &interface, *hurries)?;
     match Store::existing(place)? {
         Some(store) => store.release(&interface),
         None => Ok(()),
@@ -30,7 +34,11 @@ pub fn delete(request: &Delete) -> Result<(), CniError> {
 /// # Errors
 /// The first of the errors, and how many there are.
 pub fn collect(request: &Collect) -> Result<(), CniError> {
-    let Collect { place, valid } = request;
+    let Collect {
+        place,
+        valid,
+        hurries,
+    } = request;
     let Some(store) = Store::existing(place)? else {
         return Ok(());
     };
@@ -41,7 +49,7 @@ pub fn collect(request: &Collect) -> Result<(), CniError> {
         if valid.contains(&lease.interface) {
             continue;
         }
-        let taken = remove(&mut netlink, &lease.interface);
+        let taken = remove(&mut netlink, &lease.interface, *hurries);
         errors.extend(taken.and_then(|()| store.release(&lease.interface)).err());
     }
     let count = errors.len();

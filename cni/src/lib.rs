@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod plan;
 pub mod range;
+pub mod rcu;
 pub mod reclaim;
 pub mod repair;
 pub mod request;

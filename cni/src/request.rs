@@ -47,6 +47,8 @@ pub struct Delete {
     pub attachment: Attachment,
     /// Where its lease is.
     pub place: Place,
+    /// Whether the kernel may be hurried.
+    pub hurries: bool,
 }
 
 /// CHECK.
@@ -69,6 +71,8 @@ pub struct Collect {
     pub place: Place,
     /// What is to stay.
     pub valid: Vec<Attachment>,
+    /// Whether the kernel may be hurried.
+    pub hurries: bool,
 }
 
 /// Reads a request; `version` becomes that of the answer.
@@ -112,6 +116,7 @@ pub fn parse(
         Command::Delete => Request::Delete(Delete {
             attachment: environment::attachment(variable)?,
             place: document.place()?,
+            hurries: document.hurries(),
         }),
         Command::Check => Request::Check(Check {
             attachment: environment::attachment(variable)?,
@@ -122,6 +127,7 @@ pub fn parse(
         Command::Collect => Request::Collect(Collect {
             place: document.place()?,
             valid: valid_attachments(&document)?,
+            hurries: document.hurries(),
         }),
         Command::Status => Request::Status(document.config()?),
         Command::Version => Request::Version,
@@ -309,10 +315,20 @@ mod tests {
 
     #[test]
     fn a_deletion_asks_for_no_more_than_it_needs() {
-        let broken = json!({"ranges": "none", "unknown": 1, "mtu": -1, "prevResult": 7});
-        match asked("DEL", "1.0.0", &broken) {
-            Ok(Request::Delete(delete)) => assert_eq!(delete.place.network, "pods"),
-            other => panic!("{other:?}"),
+        let mut broken = json!({"ranges": "none", "unknown": 1, "mtu": -1, "prevResult": 7});
+        for (written, hurries) in [
+            (json!(true), true),
+            (json!(false), false),
+            (json!(1), false),
+        ] {
+            broken["rcuExpedited"] = written;
+            match asked("DEL", "1.0.0", &broken) {
+                Ok(Request::Delete(delete)) => {
+                    assert_eq!(delete.place.network, "pods");
+                    assert_eq!(delete.hurries, hurries);
+                }
+                other => panic!("{other:?}"),
+            }
         }
     }
 

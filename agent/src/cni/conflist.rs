@@ -15,7 +15,13 @@ const VERSION: &str = "1.0.0";
 const VERSIONS: [&str; 2] = [VERSION, "1.1.0"];
 
 /// The agent's configuration.
-pub fn own(ranges: &[IpNet], mtu: Option<u32>, socket: &Path, state_dir: &Path) -> String {
+pub fn own(
+    ranges: &[IpNet],
+    mtu: Option<u32>,
+    socket: &Path,
+    state_dir: &Path,
+    hurries: bool,
+) -> String {
     let ranges: Vec<String> = ranges.iter().map(IpNet::to_string).collect();
     let mut plugin = json!({
         "type": PLUGIN,
@@ -24,6 +30,9 @@ pub fn own(ranges: &[IpNet], mtu: Option<u32>, socket: &Path, state_dir: &Path) 
         "stateDir": state_dir,
         "capabilities": {"portMappings": true, "ips": true, "mac": true},
     });
+    if hurries {
+        plugin["rcuExpedited"] = true.into();
+    }
     // Without it the plugin takes the uplink's.
     if let Some(mtu) = mtu {
         plugin["mtu"] = mtu.into();
@@ -137,6 +146,7 @@ mod tests {
             Some(1450),
             Path::new("/run/a.sock"),
             Path::new("/run/cni"),
+            true,
         );
         expect![[r#"
             {
@@ -159,6 +169,7 @@ mod tests {
                     "10.244.1.0/24",
                     "fd00:244:1::/64"
                   ],
+                  "rcuExpedited": true,
                   "stateDir": "/run/cni",
                   "type": "fairlead-cni"
                 }
@@ -167,7 +178,8 @@ mod tests {
         "#]]
         .assert_eq(&list);
         assert!(is_own(&list));
-        assert!(!own(&ranges, None, Path::new("/a"), Path::new("/b")).contains("mtu"));
+        let least = own(&ranges, None, Path::new("/a"), Path::new("/b"), false);
+        assert!(!least.contains("mtu") && !least.contains("rcuExpedited"));
         for other in [
             "",
             "[]",

@@ -38,6 +38,8 @@ pub struct Places {
     pub state_dir: PathBuf,
     /// Whether the configuration says how large packets of pods may be.
     pub auto_mtu: bool,
+    /// Whether the plugin may hurry the kernel.
+    pub hurries: bool,
 }
 
 /// What came of it, for status.
@@ -195,8 +197,9 @@ fn own(places: &Places, ranges: &[IpNet], mtu: Option<u32>) -> Result<String, In
         socket,
         state_dir,
         auto_mtu: _,
+        hurries,
     } = places;
-    let wanted = conflist::own(ranges, mtu, socket, state_dir);
+    let wanted = conflist::own(ranges, mtu, socket, state_dir, *hurries);
     let there = read(config)?;
     if there
         .as_ref()
@@ -285,6 +288,7 @@ mod tests {
                 socket: "/run/a.sock".into(),
                 state_dir: "/run/cni".into(),
                 auto_mtu: true,
+                hurries: true,
             }
         }
 

@@ -98,6 +98,10 @@ impl Config {
             return Err(ConfigError::ClusterCidr(*first, *second));
         }
         let limits = limits(tables, run_firewall)?;
+        let of_plugin = OfPlugin {
+            socket: &paths.socket,
+            hurries: rcu_expedited,
+        };
         let config_sync_period = cluster.config_sync_period;
         // Peers of this node's pods may be anywhere.
         let (node_name, source) = heard_of(cluster, !run_firewall)?;
@@ -108,7 +112,7 @@ impl Config {
             exposure: Arc::new(exposed(exposure)?),
             mtu: router.mtu,
             fast_path: router.fast_path,
-            router: router_of(router, cni, egress, &cluster_cidr, &paths.socket)?,
+            router: router_of(router, cni, egress, &cluster_cidr, of_plugin)?,
             translation: Translation {
                 masquerade_all,
                 keep_connections: netpol_keep_connections,
@@ -220,13 +224,19 @@ fn exposed(arguments: ExposureArguments) -> Result<Exposure, ConfigError> {
     })
 }
 
-/// The pod network, where it is kept. The plugin asks the agent at `socket`.
+/// What the plugin is told of the agent.
+struct OfPlugin<'a> {
+    socket: &'a Path,
+    hurries: bool,
+}
+
+/// The pod network, where it is kept.
 fn router_of(
     arguments: RouterArguments,
     cni: CniArguments,
     egress: EgressArguments,
     cluster_cidrs: &[IpNet],
-    socket: &Path,
+    plugin: OfPlugin<'_>,
 ) -> Result<Option<RouterConfig>, ConfigError> {
     let RouterArguments {
         run_router,
@@ -280,9 +290,10 @@ fn router_of(
             config: cni_conf_dir.join(cni_conf_name),
             plugin: cni_bin_dir.join(PLUGIN),
             source: cni_plugin,
-            socket: socket.to_owned(),
+            socket: plugin.socket.to_owned(),
             state_dir: cni_state_dir,
             auto_mtu,
+            hurries: plugin.hurries,
         }),
         egress: enable_pod_egress.then(|| Given {
             cluster_cidrs: cluster_cidrs.to_vec(),

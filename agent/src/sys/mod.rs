@@ -14,7 +14,6 @@ pub mod map;
 pub mod memory;
 pub mod program_log;
 pub mod qdisc;
-pub mod rcu;
 pub mod socket;
 pub mod sysctl;
 pub mod vxlan;

@@ -16,7 +16,7 @@ use crate::range::{Family, Range};
 use crate::version::Version;
 
 /// The keys that are understood; those of other tools have a `/` in them.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "agentSocket",
     "agentWaitSeconds",
     "args",
@@ -31,6 +31,7 @@ const KEYS: [&str; 17] = [
     "name",
     "prevResult",
     "ranges",
+    "rcuExpedited",
     "runtimeConfig",
     "stateDir",
     "type",
@@ -60,6 +61,7 @@ struct Written {
     mtu: Option<u32>,
     agent_socket: Option<PathBuf>,
     agent_wait_seconds: Option<u32>,
+    rcu_expedited: Option<bool>,
     dns: Option<Map<String, Value>>,
     runtime_config: Option<RuntimeConfig>,
     args: Option<Args>,
@@ -145,6 +147,11 @@ impl Document {
         })
     }
 
+    /// Whether the kernel may be hurried. What is no answer is none.
+    pub fn hurries(&self) -> bool {
+        self.get("rcuExpedited") == Some(&Value::Bool(true))
+    }
+
     /// The whole configuration.
     ///
     /// # Errors
@@ -159,6 +166,7 @@ impl Document {
             mtu,
             agent_socket,
             agent_wait_seconds,
+            rcu_expedited,
             dns,
             runtime_config,
             args,
@@ -193,6 +201,7 @@ impl Document {
                 .map(|text| address(text))
                 .collect::<Result<_, _>>()?,
             mac: mac.as_deref().map(hardware_address).transpose()?,
+            hurries: rcu_expedited.unwrap_or_default(),
         })
     }
 

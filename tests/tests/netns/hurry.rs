@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use tests::harness::{Agent, AgentOptions, Builder, Lab, agent_program};
 
-/// A program that runs the agent with a file of the lab's for `/sys/kernel/rcu_expedited`.
+/// A program that runs the agent with a file of the lab's for `/sys/kernel/rcu_expedited`, and away
+/// from others who hurry on this machine.
 fn wrapper(lab: &Lab, setting: &str) -> PathBuf {
     let path = lab.directory().join("agent-with-setting");
     let agent = agent_program().unwrap();
     let text = format!(
-        "#!/bin/sh\nexec unshare -m sh -ec 'mount --bind {setting} /sys/kernel/rcu_expedited; exec \"$0\" \"$@\"' {} \"$@\"\n",
+        "#!/bin/sh\nexec unshare -m sh -ec 'mkdir -p /run/fairlead; mount -t tmpfs tmpfs /run/fairlead; mount --bind {setting} /sys/kernel/rcu_expedited; exec \"$0\" \"$@\"' {} \"$@\"\n",
         agent.display()
     );
     fs::write(&path, text).unwrap();

@@ -28,8 +28,9 @@ pub struct OperationArguments {
     /// More log; twice for everything
     #[arg(short = 'v', action = ArgAction::Count)]
     pub verbosity: u8,
-    /// Have the kernel hurry (/sys/kernel/rcu_expedited) while programs are attached or detached: a
-    /// moment each, but for the whole machine. Without it, pods start some 20 ms later
+    /// Have the kernel hurry (/sys/kernel/rcu_expedited) while programs are attached or detached, and
+    /// while the CNI plugin removes an interface: a moment each, but for the whole machine. Without it,
+    /// pods start and end some 20 ms later
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = ArgAction::Set)]
     pub rcu_expedited: bool,

@@ -264,7 +264,7 @@ mod tests {
         fs::create_dir_all(&home).unwrap();
         fs::write(
             home.join("10-fairlead.conflist"),
-            conflist::own(&[], None, directory, directory),
+            conflist::own(&[], None, directory, directory, false),
         )
         .unwrap();
         fs::write(home.join("05-other.conf"), "{}").unwrap();

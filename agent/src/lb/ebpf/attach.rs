@@ -17,11 +17,11 @@ use aya::programs::tc::{
 use aya::programs::{CgroupAttachMode, LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::util::KernelVersion;
+use cni::rcu::Hurry;
 use rustix::io::Errno;
 
 use super::programs::{LoadError, Programs};
 use crate::sys::qdisc;
-use crate::sys::rcu::Hurry;
 
 /// Priority of our filters: before the 49152 and down that the kernel gives to those who ask for
 /// none.
