@@ -162,105 +162,145 @@ pub async fn run(
     published: Published,
     cancel: CancellationToken,
 ) {
-    let mut place = place;
-    let Heard {
-        mut events,
-        mut announcements,
-    } = heard;
-    let mut announced = Announced::default();
-    let mut cluster = Cluster::default();
-    let mut before = None;
-    let mut compiles = Histogram::default();
-    let mut waiting: Option<Announcement> = None;
+    let mut heard = heard;
+    let mut known = Known {
+        place,
+        kinds,
+        published,
+        announced: Announced::default(),
+        cluster: Cluster::default(),
+        before: None,
+        compiles: Histogram::default(),
+    };
     loop {
-        let announcement = match waiting.take() {
-            Some(announcement) => Some(announcement),
-            None => tokio::select! {
-                () = cancel.cancelled() => return,
-                () = place.changed() => None,
-                Some(announcement) = announcements.recv() => Some(announcement),
-                first = events.recv() => match first {
-                    Some(first) => {
-                        cluster.apply(announced.fill(first));
-                        None
-                    }
-                    None => return,
-                },
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = known.place.changed() => {}
+            Some(announcement) = heard.announcements.recv() => known.answer(announcement, &mut heard),
+            first = heard.events.recv() => match first {
+                Some(first) => known.hear(first),
+                None => return,
             },
-        };
-        if let Some(Announcement {
-            pod,
-            addresses,
-            heard,
-        }) = announcement
-        {
-            // The Pod itself may be among them.
-            while let Ok(event) = events.try_recv() {
-                cluster.apply(announced.fill(event));
-            }
-            let known = before.as_ref().is_some_and(|_| cluster.is_synced(&kinds));
-            let answer = if known {
-                announced.announce(&mut cluster, &place.node_name, &pod, &addresses)
-            } else {
-                Err(sandbox::Reason::NotSynced.because("the cluster is not known yet"))
-            };
-            let answer = answer.map(|()| {
-                // A pod waits for this, so it waits for nothing more.
-                publish(&mut cluster, &place, &published, before.as_ref());
-                before = Some(cluster.clone());
-                let desired = published.desired.borrow();
-                desired
-                    .as_ref()
-                    .map_or(0, |desired| desired.policy.revision())
-            });
-            if heard.send(answer).is_err() {
-                tracing::debug!(%pod, "nobody waits for the pod's interface any more");
-            }
         }
         let first_at = Instant::now();
-        // The node's addresses too: for a moment without them, its pods would not know it.
-        let is_synced =
-            |cluster: &Cluster| cluster.is_synced(&kinds) && place.links.borrow().is_some();
         // A list is whole as it comes: a start waits for the last of them, and no longer.
-        while before.is_some() || !is_synced(&cluster) {
+        while known.before.is_some() || !known.is_synced() {
             tokio::select! {
-                more = tokio::time::timeout_at(deadline(first_at, debounce), events.recv()) => {
+                more = tokio::time::timeout_at(deadline(first_at, debounce), heard.events.recv()) => {
                     let Ok(Some(more)) = more else { break };
-                    cluster.apply(announced.fill(more));
+                    known.hear(more);
                 }
-                Some(announcement) = announcements.recv() => {
-                    waiting = Some(announcement);
-                    break;
+                Some(announcement) = heard.announcements.recv() => {
+                    known.answer(announcement, &mut heard);
                 }
             }
         }
-        let synced = is_synced(&cluster);
-        if synced {
+        if known.is_synced() {
             let started = Instant::now();
-            publish(&mut cluster, &place, &published, before.as_ref());
-            compiles.observe(started.elapsed());
-            before = Some(cluster.clone());
+            known.publish();
+            known.compiles.observe(started.elapsed());
         }
-        let problems_of_services = published
-            .desired
-            .borrow()
-            .as_ref()
-            .map(|desired| desired.problems().cloned().collect());
-        let problems: Vec<Problem> = cluster
-            .problems()
-            .cloned()
-            .chain::<Vec<Problem>>(problems_of_services.unwrap_or_default())
-            .collect();
-        report(&published.view.borrow().problems, &problems);
-        published.view.send_replace(ClusterView {
-            synced,
+        known.show();
+    }
+}
+
+/// What is known so far, and who is told.
+struct Known {
+    place: Place,
+    kinds: KindSet,
+    published: Published,
+    announced: Announced,
+    cluster: Cluster,
+    /// As it was published last.
+    before: Option<Cluster>,
+    compiles: Histogram,
+}
+
+impl Known {
+    fn hear(&mut self, event: Event) {
+        self.cluster.apply(self.announced.fill(event));
+    }
+
+    /// With the node's addresses too: for a moment without them, its pods would not know it.
+    fn is_synced(&self) -> bool {
+        self.cluster.is_synced(&self.kinds) && self.place.links.borrow().is_some()
+    }
+
+    /// Compiles what a pod needs that waits for it, and so waits for nothing more. Pods that start at
+    /// once are compiled at once.
+    fn answer(&mut self, first: Announcement, heard: &mut Heard) {
+        // The Pod itself may be among them.
+        while let Ok(event) = heard.events.try_recv() {
+            self.hear(event);
+        }
+        let mut answers = Vec::new();
+        let mut next = Some(first);
+        while let Some(Announcement {
+            pod,
+            addresses,
+            heard: waits,
+        }) = next
+        {
+            answers.push((waits, self.announce(&pod, &addresses)));
+            next = heard.announcements.try_recv().ok();
+        }
+        if answers.iter().any(|(_, answer)| answer.is_ok()) {
+            self.publish();
+        }
+        let desired = self.published.desired.borrow();
+        let revision = |()| {
+            let desired = desired.as_ref();
+            desired.map_or(0, |desired| desired.policy.revision())
+        };
+        for (waits, answer) in answers {
+            if waits.send(answer.map(revision)).is_err() {
+                tracing::debug!("nobody waits for a pod's interface any more");
+            }
+        }
+    }
+
+    fn announce(&mut self, pod: &ObjectKey, addresses: &[IpAddr]) -> Result<(), Refusal> {
+        if self.before.is_none() || !self.cluster.is_synced(&self.kinds) {
+            return Err(sandbox::Reason::NotSynced.because("the cluster is not known yet"));
+        }
+        let node = &self.place.node_name;
+        self.announced
+            .announce(&mut self.cluster, node, pod, addresses)
+    }
+
+    fn publish(&mut self) {
+        publish(
+            &mut self.cluster,
+            &self.place,
+            &self.published,
+            self.before.as_ref(),
+        );
+        self.before = Some(self.cluster.clone());
+    }
+
+    /// Tells what is known, for status and readiness.
+    fn show(&self) {
+        let cluster = &self.cluster;
+        let of_services: Vec<Problem> = {
+            let desired = self.published.desired.borrow();
+            let desired = desired.iter();
+            desired
+                .flat_map(|desired| desired.problems())
+                .cloned()
+                .collect()
+        };
+        let problems: Vec<Problem> = cluster.problems().cloned().chain(of_services).collect();
+        let view = &self.published.view;
+        report(&view.borrow().problems, &problems);
+        view.send_replace(ClusterView {
+            synced: self.is_synced(),
             states: cluster.source_states().clone(),
             problems,
-            api_servers: bootstrap::api_servers(&cluster),
+            api_servers: bootstrap::api_servers(cluster),
             services: cluster.services().count(),
             endpoint_slices: cluster.endpoint_slices().count(),
             cluster: cluster.clone(),
-            compiles: compiles.clone(),
+            compiles: self.compiles.clone(),
         });
     }
 }
@@ -304,3 +344,6 @@ fn report(before: &[Problem], after: &[Problem]) {
         tracing::info!(kind = %problem.kind, object = %problem.key, field = problem.field, "the problem is gone");
     }
 }
+
+#[cfg(test)]
+mod tests;

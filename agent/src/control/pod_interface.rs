@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::collect::Watched;
+use crate::applier::Applied;
 use crate::devices::{Device, Role};
 use crate::lb::ebpf::attach::Side;
+use crate::policy::ebpf::facility::InForce;
 use crate::reconcile::Announcement;
 use crate::sandbox::{Ready, Reason, Refusal, Request, VERSION};
 
@@ -64,8 +66,8 @@ async fn prepare(
         .await
         .map_err(|_| stopping())?;
     let revision = answer.await.map_err(|_| stopping())??;
-    if watched.policed {
-        rules_in_force(watched.applied.clone(), revision).await?;
+    if let Some(policy) = &watched.policy {
+        rules_in_force(policy.clone(), watched.applied.clone(), revision).await?;
     }
     attached(watched.devices.clone(), request).await?;
     let desired = watched.desired.borrow().clone();
@@ -90,24 +92,27 @@ async fn prepare(
     })
 }
 
-/// Waits until tables as new as `revision` are in the kernel.
+/// Waits until packets are judged by tables as new as `revision`.
 async fn rules_in_force(
-    mut applied: watch::Receiver<crate::applier::Applied>,
+    mut policy: watch::Receiver<InForce>,
+    mut applied: watch::Receiver<Applied>,
     revision: u64,
 ) -> Result<(), Refusal> {
     let before = applied.borrow().applies_total;
-    let done = applied
-        .wait_for(|applied| {
-            applied.outcome.policy >= Some(revision)
-                || (applied.applies_total > before && applied.outcome.error.is_some())
-        })
-        .await;
-    let done = done.map_err(|_| Reason::NotInForce.because("the agent is stopping"))?;
-    if done.outcome.policy >= Some(revision) {
-        return Ok(());
+    let stopping = |_| Reason::NotInForce.because("the agent is stopping");
+    tokio::select! {
+        // What does not fit is an error too, and closed: then the rules are in force.
+        biased;
+        told = policy.wait_for(|told| told.revision >= Some(revision)) => {
+            told.map(drop).map_err(stopping)
+        }
+        failed = applied.wait_for(|applied| {
+            applied.applies_total > before && applied.outcome.error.is_some()
+        }) => {
+            let why = failed.map_err(stopping)?.outcome.error.clone();
+            Err(Reason::NotInForce.because(why.unwrap_or_default()))
+        }
     }
-    let why = done.outcome.error.clone().unwrap_or_default();
-    Err(Reason::NotInForce.because(why))
 }
 
 /// Waits until the interface has its programs.

@@ -39,7 +39,11 @@ pub struct Policy {
 /// Measures. Reads the kernel's tables.
 pub(super) fn measure(
     pins: &Path,
-    InForce { rules, applies }: InForce,
+    InForce {
+        rules,
+        applies,
+        revision: _,
+    }: InForce,
     desired: Option<&Desired>,
     cluster: &Cluster,
 ) -> Policy {

@@ -39,6 +39,8 @@ pub struct InForce {
     pub rules: Option<RuleNames>,
     /// How long applies took that had something to do.
     pub applies: Histogram,
+    /// Of the tables that packets are judged by. What they no longer need may still be there.
+    pub revision: Option<u64>,
 }
 
 /// What the maps hold, as far as this process has read and written them.
@@ -217,6 +219,11 @@ impl PolicyMaps {
                 .map_err(|error| Undone::of(error, Vec::new()))?;
         }
         written.map_err(|(done, error)| Undone::of(error, ops.split_off(done)))?;
+        if room.new_ones {
+            // A pod that waits for its rules waits for nothing that nobody asks any more.
+            let revision = Some(tables.revision());
+            self.in_force.send_modify(|told| told.revision = revision);
+        }
         if !ops.is_empty() && !unused.is_empty() {
             std::thread::sleep(GRACE);
         }
