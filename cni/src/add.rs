@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use crate::agent::{self, Program};
+use crate::agent::{self, Asked, Program};
 use crate::config::Config;
 use crate::environment::Pod;
 use crate::error::{CniError, Code};
@@ -148,6 +148,7 @@ struct Kernel<'a> {
     pod: Netlink,
     host_index: u32,
     pod_index: u32,
+    asked: Option<Asked<'a>>,
 }
 
 impl<'a> Kernel<'a> {
@@ -160,6 +161,7 @@ impl<'a> Kernel<'a> {
             pod: pod.map_err(failed)?,
             host_index: 0,
             pod_index: 0,
+            asked: None,
         })
     }
 
@@ -167,11 +169,19 @@ impl<'a> Kernel<'a> {
         &mut self,
         step: &Step,
         wiring: &Wiring,
-        config: &Config,
+        config: &'a Config,
         undo: &mut Vec<Undo>,
     ) -> Result<(), CniError> {
-        if let (Step::Agent, Some(agent), Some(pod)) = (step, &config.agent, &wiring.pod) {
-            return agent::program(agent, &self.question(pod, wiring));
+        if let (Step::Ask, Some(agent), Some(pod)) = (step, &config.agent, &wiring.pod) {
+            self.asked = Some(agent::ask(agent, self.question(pod, wiring))?);
+            return Ok(());
+        }
+        if *step == Step::Agent {
+            let asked = self.asked.take().ok_or_else(|| {
+                let why = "the plan waits for an answer that it has not asked for";
+                CniError::new(Code::AgentRefused, "the agent was not asked", why)
+            });
+            return asked.and_then(Asked::answer);
         }
         let failed = |error| kernel_error(&step.to_string(), &error);
         if *step == Step::Pair {
@@ -197,7 +207,7 @@ impl<'a> Kernel<'a> {
                 self.host.change(neighbour)
             }
             Step::HostRoute(address) => self.host.change(message::host_route(host, *address)),
-            Step::Agent => Ok(()),
+            Step::Ask | Step::Agent => Ok(()),
             Step::PodSetting(setting) => self
                 .namespace
                 .within(|| set(setting, &wiring.ifname))

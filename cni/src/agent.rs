@@ -57,44 +57,79 @@ impl Program {
     }
 }
 
-/// Returns when the pod's rules are in place.
+/// A question that is on its way.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    agent: &'a AgentAt,
+    program: Program,
+    body: Vec<u8>,
+    deadline: Instant,
+    first: io::Result<UnixStream>,
+}
+
+/// Asks, and does not wait: there is more to do meanwhile.
 ///
 /// # Errors
-/// [`Code::TryAgain`] where they are not within the time, [`Code::AgentRefused`] where they will
-/// never be.
-pub fn program(agent: &AgentAt, program: &Program) -> Result<(), CniError> {
-    let AgentAt { socket, wait } = agent;
-    let body = serde_json::to_vec(program).map_err(|error| {
+/// Where the question cannot be written down.
+pub fn ask(agent: &AgentAt, program: Program) -> Result<Asked<'_>, CniError> {
+    let body = serde_json::to_vec(&program).map_err(|error| {
         CniError::new(Code::AgentRefused, "the question cannot be written", error)
     })?;
-    let deadline = Instant::now() + *wait;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let why = match ask(socket, &body, left.max(PAUSE)) {
-            Ok((200, _)) => return Ok(()),
-            Ok((code, answer)) => match serde_json::from_str::<Refusal>(&answer) {
-                Ok(Refusal {
-                    retry: true,
-                    message,
-                }) => message,
-                Ok(Refusal { message, .. }) => return Err(refused(socket, &message)),
-                Err(_) => return Err(refused(socket, &format!("HTTP status {code}: {answer}"))),
-            },
-            Err(error) => error.to_string(),
-        };
-        if Instant::now() + PAUSE >= deadline {
-            return Err(CniError::new(
-                Code::TryAgain,
-                format!(
-                    "the rules of Pod {}/{} are not in place after {} s",
-                    program.namespace,
-                    program.name,
-                    wait.as_secs()
-                ),
-                format!("agent at {}: {why}", socket.display()),
-            ));
+    Ok(Asked {
+        agent,
+        program,
+        deadline: Instant::now() + agent.wait,
+        first: send(&agent.socket, &body, agent.wait.max(PAUSE)),
+        body,
+    })
+}
+
+impl Asked<'_> {
+    /// Returns when the pod's rules are in place, and asks again until they are.
+    ///
+    /// # Errors
+    /// [`Code::TryAgain`] where they are not within the time, [`Code::AgentRefused`] where they will
+    /// never be.
+    pub fn answer(self) -> Result<(), CniError> {
+        let Self {
+            agent: AgentAt { socket, wait },
+            program,
+            body,
+            deadline,
+            first,
+        } = self;
+        let mut answer = first.and_then(receive);
+        loop {
+            let why = match answer {
+                Ok((200, _)) => return Ok(()),
+                Ok((code, answer)) => match serde_json::from_str::<Refusal>(&answer) {
+                    Ok(Refusal {
+                        retry: true,
+                        message,
+                    }) => message,
+                    Ok(Refusal { message, .. }) => return Err(refused(socket, &message)),
+                    Err(_) => {
+                        return Err(refused(socket, &format!("HTTP status {code}: {answer}")));
+                    }
+                },
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(CniError::new(
+                    Code::TryAgain,
+                    format!(
+                        "the rules of Pod {}/{} are not in place after {} s",
+                        program.namespace,
+                        program.name,
+                        wait.as_secs()
+                    ),
+                    format!("agent at {}: {why}", socket.display()),
+                ));
+            }
+            thread::sleep(PAUSE);
+            let left = deadline.saturating_duration_since(Instant::now());
+            answer = send(socket, &body, left.max(PAUSE)).and_then(receive);
         }
-        thread::sleep(PAUSE);
     }
 }
 
@@ -106,7 +141,7 @@ pub fn reach(socket: &Path) -> io::Result<()> {
     UnixStream::connect(socket).map(drop)
 }
 
-fn ask(socket: &Path, body: &[u8], patience: Duration) -> io::Result<(u16, String)> {
+fn send(socket: &Path, body: &[u8], patience: Duration) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
@@ -116,6 +151,10 @@ fn ask(socket: &Path, body: &[u8], patience: Duration) -> io::Result<(u16, Strin
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
+    Ok(stream)
+}
+
+fn receive(mut stream: UnixStream) -> io::Result<(u16, String)> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));

@@ -1,7 +1,7 @@
 //! The steps of an ADD, in order. Pure.
 //!
 //! The pod's end stays down until the agent has said that the pod's rules are in place, so no packet
-//! leaves before. The host's end is up by then: a route to an interface that is down cannot be made,
+//! leaves before. While the agent works, what can be done to an interface that is down is done. The host's end is up by then: a route to an interface that is down cannot be made,
 //! and by its route the agent knows whose interface it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -50,7 +50,9 @@ pub enum Step {
     HostNeighbour(IpAddr),
     /// The route to the pod.
     HostRoute(IpAddr),
-    /// Wait until the agent has the pod's rules in place.
+    /// Ask the agent to put the pod's rules in place.
+    Ask,
+    /// Wait until the agent has them there.
     Agent,
     /// Write a sysctl of the pod's end.
     PodSetting(Setting),
@@ -139,7 +141,7 @@ pub fn steps(wiring: &Wiring, asks_agent: bool) -> Vec<Step> {
         steps.push(Step::HostRoute(*address));
     }
     if asks_agent {
-        steps.push(Step::Agent);
+        steps.push(Step::Ask);
     }
     let of_pod = settings(|family| match family {
         Family::V4 => &[],
@@ -148,6 +150,9 @@ pub fn steps(wiring: &Wiring, asks_agent: bool) -> Vec<Step> {
     steps.extend(of_pod.map(Step::PodSetting));
     steps.push(Step::Loopback);
     steps.extend(addresses.iter().copied().map(Step::PodAddress));
+    if asks_agent {
+        steps.push(Step::Agent);
+    }
     steps.push(Step::PodUp);
     for family in families() {
         steps.push(Step::PodNeighbour(gateway(family)));
@@ -181,6 +186,7 @@ impl std::fmt::Display for Step {
                 write!(formatter, "set the neighbour {address} on the host")
             }
             Self::HostRoute(address) => write!(formatter, "make the host's route to {address}"),
+            Self::Ask => write!(formatter, "ask the agent"),
             Self::Agent => write!(formatter, "wait for the agent"),
             Self::PodSetting(setting) => write!(
                 formatter,
@@ -251,13 +257,14 @@ mod tests {
             make the host's route to 10.0.0.2
             set the neighbour fd00::2 on the host
             make the host's route to fd00::2
-            wait for the agent
+            ask the agent
             set disable_ipv6 to 0 on the pod's interface
             set accept_ra to 0 on the pod's interface
             set accept_dad to 0 on the pod's interface
             bring the pod's loopback interface up
             give the pod 10.0.0.2
             give the pod fd00::2
+            wait for the agent
             bring the pod's interface up
             set the pod's neighbour 169.254.1.1
             make the pod's default route by 169.254.1.1
@@ -270,7 +277,7 @@ mod tests {
         let up = at(&Step::HostUp {
             alias: String::new(),
         });
-        assert!(at(&Step::HostRoute("fd00::2".parse().unwrap())) < at(&Step::Agent));
+        assert!(at(&Step::HostRoute("fd00::2".parse().unwrap())) < at(&Step::Ask));
         let settings = steps
             .iter()
             .rposition(|step| matches!(step, Step::HostSetting(_)));
