@@ -84,3 +84,30 @@ fn what_others_take_away_is_back_within_a_second() {
         "{routes}"
     );
 }
+
+#[test]
+fn a_route_of_another_in_the_place_of_ours_is_named_and_left() {
+    let mut network = Network::build(Families::Both, 1500, &[]);
+    let node = network.lab.place("node1").namespace.clone();
+    let theirs = "10.244.3.0/24 via 172.31.0.1 proto static metric 4000";
+    node.ip(&format!("route add {theirs}\n")).unwrap();
+    network.start_ready("node1");
+    eventually("the failure is told", || {
+        let routing = network.routing("node1");
+        let failures = routing["failures"].to_string();
+        anyhow::ensure!(failures.contains("10.244.3.0/24"), "{routing:#}");
+        anyhow::ensure!(failures.contains("File exists"), "{routing:#}");
+        anyhow::ensure!(routing["in_kernel"] == 3, "{routing:#}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    let routes = network.show("node1", &["route"]);
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let there = |line: &str| line.starts_with("10.244.3.0/24 via 172.31.0.1");
+    assert!(
+        routes.lines().map(words).any(|line| there(&line)),
+        "{routes}"
+    );
+    node.ip(&format!("route del {theirs}\n")).unwrap();
+    network.await_routes("node1", 4);
+}
