@@ -62,8 +62,11 @@ fn the_pods_end_is_down_until_the_rules_are_in_place() {
         &socket,
         vec![busy(), (200, json!({"version": 1}))],
         move || {
-            let shown = ip(&pod, &["addr", "show", "eth0"]).unwrap();
-            assert!(!shown.contains("UP") && !shown.contains("inet"), "{shown}");
+            // It may have its addresses: nothing goes out of an interface that is down.
+            let shown = ip(&pod, &["link", "show", "eth0"]).unwrap();
+            assert!(!shown.contains("UP"), "{shown}");
+            let ways = ["-4", "-6"].map(|family| ip(&pod, &[family, "route"]).unwrap());
+            assert!(ways.iter().all(|ways| !ways.contains("eth0")), "{ways:?}");
             let routes = ip(&of_node, &["route", "get", "10.244.1.2"]).unwrap();
             assert!(routes.contains("dev fl"), "{routes}");
         },
