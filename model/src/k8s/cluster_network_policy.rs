@@ -1,13 +1,13 @@
 //! `policy.networking.k8s.io/v1alpha2/ClusterNetworkPolicy`.
 //!
 //! The API says what follows where a part is of a later version: an Accept rule matches nothing, a
-//! Deny or Pass rule denies everything. Here that goes for every part that cannot be read. Where
-//! it is unknown whom the policy concerns or when it is asked, its Deny rules alone are kept,
+//! Deny or Pass rule denies everything. Here that goes for every part that cannot be read, and what
+//! holds a field that is not known here is such a part. Where it is unknown whom the policy concerns or when it is asked, its Deny rules alone are kept,
 //! before all others.
 
 use serde_json::Value;
 
-use super::network_policy::{is_not_before, network};
+use super::network_policy::{POLICY_MODE, is_not_before, network};
 use super::read::{Field, Reader};
 use super::selector::selector;
 use crate::{
@@ -49,7 +49,10 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<ClusterNetworkPolicy> {
         },
     );
     let subject = subject(reader, &spec);
-    let is_whole = tier.is_some() && priority.is_some() && subject.is_some();
+    let known = ["tier", "priority", "subject", "ingress", "egress"];
+    let is_known = reader.only_known(&spec, &known, DENY_ONLY).is_some();
+    let is_whole = is_known && tier.is_some() && priority.is_some() && subject.is_some();
+    audits_nothing(reader);
     let rules = |name: &str, peers: &str| -> Vec<ClusterPolicyRule> {
         let entries = reader.try_list(&spec, name, "everything is denied in this direction");
         let Some(entries) = entries else {
@@ -74,6 +77,16 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<ClusterNetworkPolicy> {
             pods: LabelSelector::default(),
         }),
     })
+}
+
+/// Says that the mode of NetworkPolicies is none of these, where it is asked for.
+fn audits_nothing(reader: &Reader<'_>) {
+    let effect = "the policy is enforced";
+    if let Some(field) = reader.annotation(POLICY_MODE, effect)
+        && field.value != "enforce"
+    {
+        reader.problem(&field.path, "is for NetworkPolicies alone", effect);
+    }
 }
 
 fn required<T>(
@@ -147,6 +160,7 @@ fn in_namespaces(
         });
     }
     reader.mapping(field, effect)?;
+    reader.only_known(field, &["namespaceSelector", "podSelector"], effect)?;
     let part = |name| {
         let field = reader.required(field, name, effect)?;
         selector(reader, &field, effect)
@@ -157,7 +171,7 @@ fn in_namespaces(
     })
 }
 
-fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers: &str) -> ClusterPolicyRule {
+fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers_name: &str) -> ClusterPolicyRule {
     if reader.mapping(entry, "it denies everything").is_none() {
         return deny_all();
     }
@@ -176,8 +190,10 @@ fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers: &str) -> ClusterPolicyRul
         )
     });
     let action = action.unwrap_or(RuleAction::Deny);
-    let (peers, ports) = (self::peers(reader, entry, peers), protocols(reader, entry));
-    match (action, peers.unreadable || ports.unreadable) {
+    let (peers, ports) = (peers(reader, entry, peers_name), protocols(reader, entry));
+    let known = ["name", "action", peers_name, "protocols"];
+    let unknown = reader.only_known(entry, &known, CLOSED).is_none();
+    match (action, unknown || peers.unreadable || ports.unreadable) {
         (RuleAction::Deny | RuleAction::Pass, true) => deny_all(),
         (RuleAction::Accept, true) => nothing(),
         (_, false) => ClusterPolicyRule {
@@ -284,6 +300,7 @@ fn protocol(reader: &Reader<'_>, entry: &Field<'_>) -> Option<Vec<PolicyPort>> {
         }
     };
     reader.mapping(&field, CLOSED)?;
+    reader.only_known(&field, &["destinationPort"], CLOSED)?;
     let Some(port) = field.get("destinationPort") else {
         return Some(vec![PolicyPort::Protocol(protocol)]);
     };
@@ -294,6 +311,7 @@ fn protocol(reader: &Reader<'_>, entry: &Field<'_>) -> Option<Vec<PolicyPort>> {
         (port, port)
     } else {
         reader.mapping(&field, CLOSED)?;
+        reader.only_known(&field, &["start", "end"], CLOSED)?;
         let (start, end) = (
             reader.required(&field, "start", CLOSED)?,
             reader.required(&field, "end", CLOSED)?,

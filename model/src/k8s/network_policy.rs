@@ -1,7 +1,8 @@
 //! `networking.k8s.io/v1/NetworkPolicy`.
 //!
 //! What makes no sense must not open anything: a rule, peer or port that cannot be read selects
-//! nothing, and a direction that cannot be read is isolated.
+//! nothing, and a direction that cannot be read is isolated. A field that is not known here may be
+//! one that narrows what stands beside it, so it counts as one that cannot be read.
 
 use std::num::NonZeroU16;
 
@@ -14,8 +15,12 @@ use crate::{
     PortName, PortSelection,
 };
 
+/// The annotation that says what becomes of what a policy denies.
+pub(super) const POLICY_MODE: &str = "fairlead.io/policy-mode";
+
 const CLOSED: &str = "it allows nothing";
 const ISOLATED: &str = "the policy isolates both directions";
+const ISOLATED_BY_DEFAULT: &str = "the policy isolates both directions where it has no policyTypes";
 
 pub(super) fn reduce(reader: &Reader<'_>) -> Option<NetworkPolicy> {
     let spec = reader.section("spec");
@@ -47,7 +52,7 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Option<NetworkPolicy> {
 /// Whether it only says what it would deny. What cannot be read is enforced.
 fn mode(reader: &Reader<'_>) -> PolicyMode {
     let effect = "the policy is enforced";
-    let field = reader.annotation("fairlead.io/policy-mode", effect);
+    let field = reader.annotation(POLICY_MODE, effect);
     let mode = field.and_then(|field| {
         reader.parse(&field, "audit or enforce", effect, |value| {
             match value.as_str()? {
@@ -66,11 +71,13 @@ fn isolates(reader: &Reader<'_>, spec: &Field<'_>) -> (bool, bool) {
     let egress = spec.get("egress");
     let by_default =
         egress.is_some_and(|field| field.value.as_array().is_none_or(|l| !l.is_empty()));
+    let known = ["podSelector", "policyTypes", "ingress", "egress"];
+    let is_known = reader.only_known(spec, &known, ISOLATED_BY_DEFAULT);
     let Some(types) = reader.try_list(spec, "policyTypes", ISOLATED) else {
         return (true, true);
     };
     if types.is_empty() {
-        return (true, by_default);
+        return (true, by_default || is_known.is_none());
     }
     let mut isolates = (false, false);
     for field in &types {
@@ -89,6 +96,7 @@ fn isolates(reader: &Reader<'_>, spec: &Field<'_>) -> (bool, bool) {
 
 fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers: &str) -> Option<PolicyRule> {
     reader.mapping(entry, CLOSED)?;
+    reader.only_known(entry, &[peers, "ports"], CLOSED)?;
     let peers = reader.try_list(entry, peers, CLOSED)?;
     let ports = reader.try_list(entry, "ports", CLOSED)?;
     Some(PolicyRule {
@@ -109,12 +117,15 @@ fn rule(reader: &Reader<'_>, entry: &Field<'_>, peers: &str) -> Option<PolicyRul
 
 fn peer(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPeer> {
     reader.mapping(entry, CLOSED)?;
+    let known = ["podSelector", "namespaceSelector", "ipBlock"];
+    reader.only_known(entry, &known, CLOSED)?;
     let (pods, namespaces) = (entry.get("podSelector"), entry.get("namespaceSelector"));
     if let Some(block) = entry.get("ipBlock") {
         if pods.is_some() || namespaces.is_some() {
             reader.problem(&block.path, "stands beside a selector", CLOSED);
             return None;
         }
+        reader.only_known(&block, &["cidr", "except"], CLOSED)?;
         let cidr = network(reader, &reader.required(&block, "cidr", CLOSED)?, CLOSED)?;
         // An exception that cannot be read must not be allowed with the rest of the block.
         let except = reader.try_list(&block, "except", CLOSED)?;
@@ -151,6 +162,7 @@ pub(super) fn network(reader: &Reader<'_>, field: &Field<'_>, effect: &str) -> O
 
 fn port(reader: &Reader<'_>, entry: &Field<'_>) -> Option<PolicyPort> {
     reader.mapping(entry, CLOSED)?;
+    reader.only_known(entry, &["protocol", "port", "endPort"], CLOSED)?;
     let protocol = reader.protocol(entry, CLOSED)?;
     let (field, end) = (entry.get("port"), entry.get("endPort"));
     let named = field.as_ref().and_then(|field| field.value.as_str());

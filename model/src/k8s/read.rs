@@ -99,6 +99,21 @@ impl<'a> Reader<'a> {
             .map(drop)
     }
 
+    /// Whether every member of a field is one of `known`; the others are reported. What nobody here
+    /// knows may narrow what the rest says.
+    pub(super) fn only_known(&self, field: &Field<'a>, known: &[&str], effect: &str) -> Option<()> {
+        let members = field.value.as_object().into_iter().flatten();
+        let unknown = members
+            .filter(|(name, value)| !value.is_null() && !known.contains(&name.as_str()))
+            .map(|(name, _)| format!("{}.{name}", field.path));
+        let mut is_known = Some(());
+        for path in unknown {
+            self.problem(&path, "is no field that is known here", effect);
+            is_known = None;
+        }
+        is_known
+    }
+
     /// The elements of a member: none where it is absent, `None` where it is not a list.
     pub(super) fn try_list(
         &self,

@@ -12,6 +12,7 @@ pub(super) fn selector(
     effect: &str,
 ) -> Option<LabelSelector> {
     reader.mapping(field, effect)?;
+    reader.only_known(field, &["matchLabels", "matchExpressions"], effect)?;
     let labels = reader.try_strings(field, "matchLabels", effect)?;
     let expressions = reader.try_list(field, "matchExpressions", effect)?;
     let labels = labels
@@ -27,6 +28,7 @@ pub(super) fn selector(
 
 fn requirement(reader: &Reader<'_>, entry: &Field<'_>, effect: &str) -> Option<Requirement> {
     reader.mapping(entry, effect)?;
+    reader.only_known(entry, &["key", "operator", "values"], effect)?;
     let key: Arc<str> = reader
         .text(&reader.required(entry, "key", effect)?, effect)?
         .into();

@@ -275,6 +275,35 @@ fn whatever_junk_costs_is_reported() {
 }
 
 #[test]
+fn a_field_of_a_policy_that_nobody_knows_is_reported_wherever_it_is() {
+    let is_policy = |kind| matches!(kind, Kind::NetworkPolicy | Kind::ClusterNetworkPolicy);
+    let mut added = 0;
+    for (kind, sample) in samples().into_iter().filter(|(kind, _)| is_policy(*kind)) {
+        let mut pointers = vec!["/spec".to_owned()];
+        parts(&sample["spec"], "/spec", &mut pointers);
+        for pointer in pointers {
+            // Labels have any name.
+            if pointer.ends_with("/matchLabels") {
+                continue;
+            }
+            let mut object = sample.clone();
+            let part = object.pointer_mut(&pointer).unwrap();
+            let Some(members) = part.as_object_mut() else {
+                continue;
+            };
+            members.insert("narrows".to_owned(), json!({"by": "this"}));
+            added += 1;
+            let problems = reduce(kind, &object).problems;
+            let named = problems.iter().any(|problem| {
+                problem.field.ends_with("narrows") || problem.message.contains("exactly one")
+            });
+            assert!(named, "{kind} {pointer}: {problems:?}");
+        }
+    }
+    assert!(added > 20, "{added}");
+}
+
+#[test]
 fn a_part_that_is_null_is_absent() {
     for (kind, sample) in samples() {
         let mut pointers = Vec::new();
