@@ -6,11 +6,12 @@ pub(crate) mod generate;
 mod reference;
 mod scale;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::k8s::{Reduced, reduce};
-use model::{Cluster, Direction, Event, Kind, Protocol};
+use model::{Cluster, Direction, Event, Kind, ObjectKey, Protocol};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -72,6 +73,15 @@ fn compare(manifests: &[Manifest]) -> Result<usize, TestCaseError> {
     let tables = PolicyTables::compile(&cluster, &node);
     let mut peers: Vec<IpAddr> = generate::OUTSIDE.map(|at| at.parse().unwrap()).into();
     peers.extend(cluster.pods().flat_map(|(_, pod)| pod.addresses.clone()));
+    // Nobody else is judged, and nobody who is to be is forgotten.
+    let of_this_node = peers.iter().filter(|at| !node.own.contains(at));
+    let judged: BTreeMap<IpAddr, &ObjectKey> = of_this_node
+        .filter_map(|at| Some((*at, reference::pod_at(&cluster, *at)?)))
+        .filter(|(_, pod)| pod.node_name.as_deref() == Some("node1"))
+        .map(|(at, pod)| (at, &pod.key))
+        .collect();
+    let found = tables.endpoints().iter().map(|(at, pod)| (*at, &pod.key));
+    prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), judged);
     peers.extend(&node.own);
     let of_nodes = cluster.nodes().flat_map(|(_, node)| &node.addresses);
     peers.extend(of_nodes.map(|at| at.address));
@@ -162,9 +172,15 @@ fn verdicts_are_those_of_the_reference() {
         count.set(count.get() + compare(&manifests)?);
         Ok(())
     });
-    assert!(count.get() > 1000, "{} comparisons", count.get());
-    eprintln!("{} comparisons", count.get());
     result.unwrap();
+    eprintln!("{} comparisons", count.get());
+    // So that the long lane has its million.
+    let cases = cases("FAIRLEAD_POLICY_CASES", 48).cases;
+    assert!(
+        count.get() > 600 * cases as usize,
+        "{} of {cases} cases",
+        count.get()
+    );
 }
 
 /// Follows from the objects `before` to those of `after`, in an order and in batches that

@@ -33,28 +33,37 @@ pub(crate) fn outcome(
     if node.own.contains(&peer) {
         return Outcome::Allow;
     }
-    let nodes = cluster.nodes().map(|(_, node)| &**node);
-    let peer_nodes: Vec<&Node> = nodes
-        .filter(|node| node.addresses.iter().any(|at| at.address == peer))
-        .collect();
-    let pods = cluster.pods().map(|(_, pod)| &**pod);
-    let at_peer = pods.filter(|pod| {
-        !pod.host_network && !pod.finished && pod.addresses.contains(&peer) && peer_nodes.is_empty()
-    });
-    let newest = at_peer.max_by(|a, b| {
-        let age = a.created_unix_seconds.cmp(&b.created_unix_seconds);
-        age.then(b.key.cmp(&a.key))
-    });
     let packet = Packet {
         cluster,
         pod: cluster.pod(pod).unwrap(),
         address: peer,
-        peer_pod: newest,
-        peer_nodes,
+        peer_pod: pod_at(cluster, peer),
+        peer_nodes: nodes_at(cluster, peer),
         direction,
         traffic,
     };
     packet.outcome()
+}
+
+/// The pod that has an address, as policies mean pods: no finished one, and none with the network of
+/// its node.
+pub(crate) fn pod_at(cluster: &Cluster, address: IpAddr) -> Option<&Pod> {
+    let is_of_a_node = !nodes_at(cluster, address).is_empty();
+    let pods = cluster.pods().map(|(_, pod)| &**pod);
+    let there = pods.filter(|pod| {
+        !pod.host_network && !pod.finished && pod.addresses.contains(&address) && !is_of_a_node
+    });
+    there.max_by(|a, b| {
+        let age = a.created_unix_seconds.cmp(&b.created_unix_seconds);
+        age.then(b.key.cmp(&a.key))
+    })
+}
+
+fn nodes_at(cluster: &Cluster, address: IpAddr) -> Vec<&Node> {
+    let nodes = cluster.nodes().map(|(_, node)| &**node);
+    nodes
+        .filter(|node| node.addresses.iter().any(|at| at.address == address))
+        .collect()
 }
 
 impl Packet<'_> {

@@ -78,6 +78,69 @@ fn labels_that_no_selector_names_split_nothing() {
     assert!(size.classes < 100 && size.prefixes < 10_000, "{size:?}");
 }
 
+/// One pod of the node, and 100 peers of each of which a rule of its own says these ports.
+#[track_caller]
+fn of_a_hundred_classes(ports: &Value) -> usize {
+    let one = json!({"n": "none"});
+    let mut all = vec![pod(0, true, one)];
+    let numbers = 0..100;
+    all.extend(
+        numbers
+            .clone()
+            .map(|n| pod(n + 1, false, json!({"n": n.to_string()}))),
+    );
+    let rules: Vec<Value> = numbers
+        .map(|n| {
+            let peer = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"n": n.to_string()}}});
+            json!({"from": [peer], "ports": ports})
+        })
+        .collect();
+    let policy = json!({"metadata": {"namespace": "ns0", "name": "p"},
+        "spec": {"podSelector": {}, "ingress": rules}});
+    all.push((Kind::NetworkPolicy, policy));
+    let cluster = cluster(&all);
+    let size = PolicyTables::compile(&cluster, &node(&cluster)).size();
+    assert_eq!((size.classes, size.sets), (100, 1), "{size:?}");
+    assert_eq!(size.entries, size.largest_set);
+    size.entries
+}
+
+#[test]
+fn sets_are_no_larger_than_is_said() {
+    let single: Vec<Value> = (0..10).map(|n| json!({"port": 80 + 2 * n})).collect();
+    // And one for anybody.
+    assert_eq!(of_a_hundred_classes(&json!(single)), 1200 + 1);
+    // Fewer than half of all ports, so that they are what differs.
+    let ranges: Vec<Value> = (0..10)
+        .map(|n| json!({"port": 2048 * n + 1, "endPort": 2048 * n + 2046}))
+        .collect();
+    let found = of_a_hundred_classes(&json!(ranges));
+    assert!((10_000..=30_200).contains(&found), "{found}");
+}
+
+#[test]
+fn classes_are_no_more_than_pods_nor_than_labels_tell_apart() {
+    let labels = |bits: usize| -> Value {
+        let set = (0..5).filter(|bit| bits >> bit & 1 == 1);
+        set.map(|bit| (format!("l{bit}"), json!("1")))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let rules: Vec<Value> = (0..5)
+        .map(|bit| json!({"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {format!("l{bit}"): "1"}}}]}))
+        .collect();
+    let policy = json!({"metadata": {"namespace": "ns0", "name": "p"},
+        "spec": {"podSelector": {}, "ingress": rules}});
+    // Whom no selector means is anybody.
+    for (pods, expected) in [(10, 9), (32, 31), (320, 31)] {
+        let mut all: Vec<Manifest> = (0..pods).map(|n| pod(n, n == 0, labels(n % 32))).collect();
+        all.push((Kind::NetworkPolicy, policy.clone()));
+        let cluster = cluster(&all);
+        let size = PolicyTables::compile(&cluster, &node(&cluster)).size();
+        assert_eq!(size.classes, expected, "{pods} pods: {size:?}");
+    }
+}
+
 #[test]
 #[ignore = "measures; run it alone, in release"]
 fn cold_and_one_pod_more() {
