@@ -78,7 +78,9 @@ pub fn kinds(policed: bool) -> KindSet {
 /// Where the node lacks something, or a task fails.
 pub async fn run(mut config: Config) -> Result<()> {
     if !config.run_service_proxy {
-        bail!("--run-service-proxy=false leaves this build nothing to do; leave the flag out");
+        bail!(
+            "--run-service-proxy=false: behind another proxy's translation nobody can tell which backend a policy is about; leave the flag out, or use --cleanup-config to remove this agent"
+        );
     }
     for flag in &config.without_effect {
         tracing::warn!(flag, "has no effect in this build; see --help");

@@ -64,11 +64,16 @@ fn flags_without_effect_are_named_unless_they_turn_off_what_is_missing() {
         "--advertise-cluster-ip",
         "--run-firewall=false",
         "--iptables-sync-period=5m",
+        "--use-nftables-for-netpol",
         "--hairpin-mode",
     ];
     assert_eq!(
         config(&flags).unwrap().without_effect,
-        ["--iptables-sync-period", "--advertise-cluster-ip"]
+        [
+            "--iptables-sync-period",
+            "--use-nftables-for-netpol",
+            "--advertise-cluster-ip"
+        ]
     );
 }
 

@@ -15,6 +15,9 @@ pub struct Compatibility {
     /// Nothing is polled: rules follow the watch
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub iptables_sync_period: Option<Duration>,
+    /// Policies are enforced in eBPF, with no rules of iptables or nftables
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub use_nftables_for_netpol: Option<bool>,
     /// Nothing is polled: see --config-sync-period
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub ipvs_sync_period: Option<Duration>,
@@ -79,6 +82,7 @@ impl Compatibility {
     pub fn given(&self) -> Vec<String> {
         let Self {
             iptables_sync_period,
+            use_nftables_for_netpol,
             ipvs_sync_period,
             injected_routes_sync_period,
             disable_source_dest_check,
@@ -103,6 +107,7 @@ impl Compatibility {
         let wanted = |flag: &Option<bool>| *flag == Some(true);
         let flags = [
             ("--iptables-sync-period", iptables_sync_period.is_some()),
+            ("--use-nftables-for-netpol", wanted(use_nftables_for_netpol)),
             ("--ipvs-sync-period", ipvs_sync_period.is_some()),
             (
                 "--injected-routes-sync-period",
