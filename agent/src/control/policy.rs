@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use agent_abi::policy::{RULES_MAP, RuleKeyV1};
-use model::{Cluster, Tier};
+use model::{Cluster, ObjectKey, Tier};
 
 use super::page::{Labels, Page};
 use crate::desired::Desired;
@@ -30,8 +30,8 @@ pub struct Policy {
     pub verdicts: BTreeMap<[String; 4], [u64; PARTS]>,
     /// How large the tables are.
     pub size: Size,
-    /// Entries that go for the pod that has the most.
-    pub largest_pod: usize,
+    /// Entries that go for each pod of the node that has any.
+    pub pods: BTreeMap<ObjectKey, usize>,
     /// How long applies took.
     pub applies: Histogram,
 }
@@ -55,7 +55,7 @@ pub(super) fn measure(
     Policy {
         verdicts: by_policy(&counts, &rules.unwrap_or_default(), cluster),
         size: tables.map(PolicyTables::size).unwrap_or_default(),
-        largest_pod: tables.map_or(0, largest_pod),
+        pods: tables.map(entries_of_pods).unwrap_or_default(),
         applies,
     }
 }
@@ -98,11 +98,23 @@ impl Policy {
             (
                 "largest_pod_entries",
                 "Verdicts that go for the pod that has the most",
-                self.largest_pod,
+                self.pods.values().copied().max().unwrap_or(0),
             ),
         ] {
             page.gauge(&format!("fairlead_policy_{name}"), help, value)?;
         }
+        let of_pods = self.pods.iter().map(|(pod, entries)| {
+            let labels = vec![
+                ("namespace", pod.namespace.to_string()),
+                ("pod", pod.name.to_string()),
+            ];
+            (labels, *entries)
+        });
+        page.gauges(
+            "fairlead_policy_pod_entries",
+            "Verdicts that go for a pod of this node",
+            of_pods,
+        )?;
         page.histogram(
             "fairlead_policy_apply_duration_seconds",
             "How long changes of the policy tables took to be in force",
@@ -167,11 +179,12 @@ fn is_there(policy: &PolicyRef, cluster: &Cluster) -> bool {
     }
 }
 
-fn largest_pod(tables: &PolicyTables) -> usize {
+fn entries_of_pods(tables: &PolicyTables) -> BTreeMap<ObjectKey, usize> {
     let entries = |key: &_| tables.sets().get(key).map_or(0, |set| set.size());
-    let pods = tables.endpoints().values();
-    let sizes = pods.map(|pod| pod.sets().map(entries).sum());
-    sizes.max().unwrap_or(0)
+    let pods = tables.pods().iter();
+    pods.map(|(key, pod)| (key.clone(), pod.sets().map(entries).sum()))
+        .filter(|(_, entries)| *entries > 0)
+        .collect()
 }
 
 fn counts(pins: &Path) -> Result<Counts, TableError> {

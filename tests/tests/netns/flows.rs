@@ -148,6 +148,7 @@ fn a_drop_names_pods_service_policy_and_rule_and_what_passes_is_shown_to_who_fol
         "fairlead_policy_identities".to_owned(),
         "fairlead_policy_entries".to_owned(),
         "fairlead_policy_largest_pod_entries".to_owned(),
+        r#"fairlead_policy_pod_entries{namespace="lab",pod="a1"}"#.to_owned(),
         "fairlead_policy_apply_duration_seconds_count".to_owned(),
         "fairlead_compile_duration_seconds_count".to_owned(),
     ] {

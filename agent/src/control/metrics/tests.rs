@@ -135,7 +135,9 @@ fn measured() -> Measured {
                 ["NetworkPolicy", "shop", "closed", "ingress"].map(str::to_owned),
                 [1, 2, 3],
             )]),
-            largest_pod: 30,
+            pods: [("a", 30), ("b", 7)]
+                .map(|(name, entries)| (ObjectKey::new("shop", name), entries))
+                .into(),
             ..Policy::default()
         }),
         ..Measured::default()
@@ -166,6 +168,7 @@ fn every_value_is_where_a_scraper_looks_for_it() {
         r#"fairlead_policy_verdicts_total{kind="NetworkPolicy",namespace="shop",policy="closed",direction="ingress",verdict="allowed"} 1"#,
         r#"fairlead_policy_verdicts_total{kind="NetworkPolicy",namespace="shop",policy="closed",direction="ingress",verdict="audited"} 3"#,
         "fairlead_policy_largest_pod_entries 30",
+        r#"fairlead_policy_pod_entries{namespace="shop",pod="b"} 7"#,
         "fairlead_policy_identities 0",
         r#"fairlead_drops_total{reason="no_local_endpoint"} 19"#,
         r#"fairlead_service_connections_total{namespace="shop",service="web",port="dns",protocol="udp",family="ipv4"} 1"#,
