@@ -22,6 +22,7 @@ mod parallel;
 mod policy;
 mod problem;
 mod route;
+mod selector;
 mod service;
 mod status;
 mod workload;
