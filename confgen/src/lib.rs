@@ -18,6 +18,7 @@ pub mod haproxy;
 mod live;
 pub mod nginx;
 pub mod output;
+pub mod outside;
 #[cfg(test)]
 mod proxies;
 pub mod render;

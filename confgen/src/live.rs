@@ -3,6 +3,7 @@
 mod http;
 mod proxy_protocol;
 mod tls;
+mod unknown;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -31,6 +31,7 @@ use crate::apply::status::Status;
 use crate::config::Settings;
 use crate::edge::kinds;
 use crate::follow;
+use crate::outside;
 use crate::targets::{Renderer, Target, targets};
 
 /// Where each output is, by its name.
@@ -40,7 +41,11 @@ pub type Statuses = BTreeMap<String, watch::Receiver<Status>>;
 ///
 /// # Errors
 /// What cannot be started, and a source that cannot go on.
-pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationToken) -> Result<()> {
+pub async fn run(
+    mut settings: Settings,
+    once: Option<Once>,
+    cancel: CancellationToken,
+) -> Result<()> {
     let targets = targets(&settings)?;
     let planned = once.as_ref().and_then(|once| once.plan.clone());
     if let Some(planned) = &planned {
@@ -52,6 +57,7 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         Some(_) => None,
         None => kept_beside(&targets),
     };
+    outside::look_up(&mut settings.edge.outside).await;
     let kinds = kinds(&settings.edge);
     let (sender, events) = mpsc::channel(follow::EVENTS);
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
@@ -103,7 +109,6 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         let confirm = Confirm {
             source: settings.cluster.source(),
             kinds: kinds.clone(),
-            edge: settings.edge.clone(),
             again: confirm::AGAIN,
         };
         let (statuses, token) = (statuses.clone(), cancel.clone());
@@ -139,6 +144,17 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
     if let Some(kept) = kept {
         tasks.spawn(kept::follow(kept, to_keep, cancel.clone()));
     }
+    let (found_outside, outsides) = mpsc::channel(1);
+    if once.is_none() {
+        let (outside, files) = (settings.edge.outside.clone(), settings.certificate_files);
+        tasks.spawn(outside::follow(
+            outside,
+            files,
+            outside::AGAIN,
+            found_outside,
+            cancel.clone(),
+        ));
+    }
     let routing = settings.edge.pods.iter();
     let routing = routing.map(|of| Arc::clone(&of.secret_name));
     let following = Following {
@@ -147,6 +163,7 @@ pub async fn run(settings: Settings, once: Option<Once>, cancel: CancellationTok
         kinds,
         edge: settings.edge,
         events,
+        outsides,
         agreements,
         planned: planned.map(|planned| (planned, renderers)),
         statuses: told,

@@ -161,7 +161,8 @@ impl GuardLimits {
     ) -> Result<(), Refusal> {
         let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
         let (removed, unseen) = gone.fold((0, 0), |(removed, unseen), (_, origin)| {
-            let is_seen = seen.objects.contains(origin);
+            // What the configuration names does not vanish with the cluster's objects.
+            let is_seen = seen.objects.contains(origin) || origin.1.name.is_empty();
             (removed + 1, unseen + usize::from(!is_seen))
         });
         let unexplained = unseen.saturating_sub(seen.deletions);

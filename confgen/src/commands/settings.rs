@@ -13,6 +13,7 @@ use super::show;
 use crate::config::{self, ClusterSource, Settings};
 use crate::edge::{EdgePlan, compile, kinds};
 use crate::follow;
+use crate::outside;
 
 /// Where a configuration is that is not named.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/fairlead/confgen.toml";
@@ -63,7 +64,8 @@ impl Common {
 
     /// Settings, and the plan of the cluster as it is now.
     pub(super) async fn plan(&self) -> Result<(Settings, EdgePlan)> {
-        let settings = self.settings()?;
+        let mut settings = self.settings()?;
+        outside::look_up(&mut settings.edge.outside).await;
         let cluster = self.cluster(&settings).await?;
         let mut plan = compile(&cluster, &settings.edge);
         follow::with_problems_of(&cluster, &mut plan);

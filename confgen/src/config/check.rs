@@ -3,16 +3,18 @@
 mod cluster;
 mod conventions;
 mod outputs;
+mod unknown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use model::ObjectKey;
 
-use super::file::{Defaults, File, Listen, Unknown};
+use self::unknown::{Fallbacks, unknown};
+use super::file::{Defaults, File, Listen};
 use super::settings::{Outputs, Settings};
 use crate::edge::value::{HeaderName, Hostname, UrlPath};
-use crate::edge::{Balance, DefaultListeners, EdgeConfig, Listen as At, Unknown as Answer};
+use crate::edge::{Balance, DefaultListeners, EdgeConfig, Listen as At, Outside};
 
 /// What is wrong with the file: which key, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,18 +79,24 @@ impl File {
             let message = "no convention is on: add [endpoints], [services], [[pods]], [ingress] or [gateway]";
             return Err(Mistake::Toml(message.to_owned()));
         }
+        let (certificate, certificate_files) = unknown::certificate_files(listen)?.unzip();
+        let mut fallbacks = Fallbacks::new();
         let each = pods.iter().enumerate();
         let edge = EdgeConfig {
-            defaults: self::defaults(defaults)?,
+            defaults: self::defaults(defaults, &mut fallbacks)?,
             endpoints: endpoints.as_ref().map(conventions::endpoints),
             services: services.as_ref().map(conventions::services).transpose()?,
             pods: each
-                .map(|(index, pods)| conventions::pods(pods, index, &listeners))
+                .map(|(index, pods)| conventions::pods(pods, index, &listeners, &mut fallbacks))
                 .collect::<Checked<_>>()?,
             ingress: ingress.as_ref().map(conventions::ingress),
             gateway: gateway.as_ref().map(conventions::gateway).transpose()?,
             host_claims: conventions::host_claims(host_claims)?,
             listen: listeners,
+            outside: Outside {
+                fallbacks,
+                certificate,
+            },
         };
         let at = status.listen.as_str();
         let status = (!at.is_empty())
@@ -98,6 +106,7 @@ impl File {
         Ok(Settings {
             cluster: cluster::check(cluster)?,
             edge,
+            certificate_files,
             outputs: Outputs {
                 haproxy: haproxy.clone(),
                 nginx: nginx.clone(),
@@ -162,17 +171,6 @@ fn listeners(of: &Listen) -> Checked<DefaultListeners> {
     Ok(listeners)
 }
 
-fn unknown(key: &str, of: &Unknown) -> Checked<Answer> {
-    match of {
-        Unknown::Status(status) if (100..=599).contains(status) => Ok(Answer::Status(*status)),
-        Unknown::Word(word) if word == "close" => Ok(Answer::Close),
-        Unknown::Status(_) | Unknown::Word(_) => Err(Mistake::at(
-            key,
-            "is neither \"close\" nor a status from 100 to 599",
-        )),
-    }
-}
-
 fn host(key: &str, text: &str) -> Checked<Hostname> {
     Hostname::parse(text).map_err(|what| Mistake::at(key, format!("{what}")))
 }
@@ -186,7 +184,7 @@ fn address(key: &str, text: &str) -> Checked<IpAddr> {
     text.parse().map_err(|_| mistake())
 }
 
-fn defaults(of: &Defaults) -> Checked<crate::edge::Defaults> {
+fn defaults(of: &Defaults, fallbacks: &mut Fallbacks) -> Checked<crate::edge::Defaults> {
     let balance = match of.balance.as_str() {
         "roundrobin" => Balance::RoundRobin,
         "leastconn" => Balance::LeastConnections,
@@ -204,8 +202,8 @@ fn defaults(of: &Defaults) -> Checked<crate::edge::Defaults> {
             .ok_or_else(|| Mistake::at("defaults.certificate", message))
     });
     Ok(crate::edge::Defaults {
-        unknown_host: unknown("defaults.unknown_host", &of.unknown_host)?,
-        unknown_path: unknown("defaults.unknown_path", &of.unknown_path)?,
+        unknown_host: unknown("defaults.unknown_host", &of.unknown_host, fallbacks)?,
+        unknown_path: unknown("defaults.unknown_path", &of.unknown_path, fallbacks)?,
         status_path: path.map_err(|what| Mistake::at("defaults.status_path", what))?,
         balance,
         connect_timeout: of.connect_timeout.0,

@@ -92,6 +92,13 @@ pub struct Listen {
     /// Those of the above at which clients speak the PROXY protocol first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proxy_protocol: Vec<String>,
+    /// PEM file of the certificate that TLS clients are shown who ask for no known host; without
+    /// it, their handshakes are refused. It is read again when it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 impl Default for Listen {
@@ -100,6 +107,8 @@ impl Default for Listen {
             http: vec!["0.0.0.0:80".to_owned()],
             https: vec!["0.0.0.0:443".to_owned()],
             proxy_protocol: Vec::new(),
+            certificate: None,
+            key: None,
         }
     }
 }
@@ -108,7 +117,9 @@ impl Default for Listen {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
-    /// What a request for no known host gets: `"close"` or a status.
+    /// What a request for no known host gets: `"close"`, a status, or a URL without a path, whose
+    /// servers are asked. A name's addresses are looked up again and again; while it has none,
+    /// requests get 503.
     pub unknown_host: Unknown,
     /// What a request of a known host gets that nothing takes.
     pub unknown_path: Unknown,
@@ -148,13 +159,13 @@ impl Default for Defaults {
     }
 }
 
-/// `"close"`, or a status.
+/// `"close"`, a status, or a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Unknown {
     /// A status.
     Status(u16),
-    /// `close`.
+    /// `close`, or `http://` or `https://` with a name or address, and perhaps a port.
     Word(String),
 }
 
@@ -223,8 +234,14 @@ impl Default for Services {
 pub struct Pods {
     /// Tells this public from others.
     pub name: String,
-    /// Labels that pods and namespaces must have.
-    pub labels: BTreeMap<String, String>,
+    /// Labels that pods and namespaces must have; without any and without a selector,
+    /// `github.com/30x.dispatcher.routable = "true"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// A selector that they must fit too, as `kubectl get --selector` takes it: `a=b`, `a!=b`,
+    /// `a in (b,c)`, `a notin (b,c)`, `a`, `!a`, separated by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// Annotation of a namespace: hosts.
     pub hosts_annotation: String,
     /// Annotation of a pod: paths.
@@ -255,12 +272,18 @@ pub struct Pods {
     pub unknown_path: Option<Unknown>,
 }
 
+impl Pods {
+    /// The label that says `true` where nothing else is asked for.
+    pub const ROUTABLE: &str = "github.com/30x.dispatcher.routable";
+}
+
 impl Default for Pods {
     fn default() -> Self {
         let name = |name: &str| format!("github.com/30x.dispatcher.{name}");
         Self {
             name: "public".to_owned(),
-            labels: BTreeMap::from([(name("routable"), "true".to_owned())]),
+            labels: None,
+            selector: None,
             hosts_annotation: name("hosts"),
             paths_annotation: name("paths"),
             secret: "routing".to_owned(),

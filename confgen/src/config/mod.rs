@@ -24,7 +24,7 @@ pub use file::{
     Status, Unknown,
 };
 pub use outputs::{Apply, Haproxy, Nginx, Template};
-pub use settings::{ClusterSource, Outputs, Settings};
+pub use settings::{CertificateFiles, ClusterSource, Outputs, Settings};
 
 /// Reads and checks the native file.
 ///

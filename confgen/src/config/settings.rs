@@ -20,6 +20,8 @@ pub struct Settings {
     pub cluster: ClusterSource,
     /// What the plan is compiled by.
     pub edge: EdgeConfig,
+    /// Where the certificate of unknown hosts is read again.
+    pub certificate_files: Option<CertificateFiles>,
     /// What is written, of which kind; checked as far as it can be without the files.
     pub outputs: Outputs,
     /// How changes are applied.
@@ -28,6 +30,15 @@ pub struct Settings {
     pub status: Option<SocketAddr>,
     /// The Lease whose holder writes the status of objects.
     pub lease: Option<ObjectKey>,
+}
+
+/// A certificate outside the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM file of the chain, the leaf first.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
 }
 
 /// What is written.

@@ -105,7 +105,7 @@ fn dispatcher_is_carried_over() {
         "PORT" => Some("8080".to_owned()),
         "API_KEY_HEADER" => Some("X-Key".to_owned()),
         "NGINX_MAX_CLIENT_BODY_SIZE" => Some("8m".to_owned()),
-        "SSL_CERT" => Some("/x".to_owned()),
+        "APP_NAME_LABEL" => Some("app".to_owned()),
         _ => None,
     })
     .unwrap();
@@ -165,12 +165,16 @@ fn dispatcher_is_carried_over() {
             lease = "kube-system/fairlead-confgen"
         "#]],
     );
-    expect!["SSL_CERT and SSL_KEY are not read: with them the original answered hosts that it did not know, whose handshakes are refused here; hosts have theirs of their Secrets"].assert_eq(&carried.notes.join("\n"));
+    expect!["APP_NAME_LABEL had no effect in the original, and has none here"]
+        .assert_eq(&carried.notes.join("\n"));
     for (name, value) in [
         ("PORT", "0"),
         ("PORT", "http"),
-        ("DEFAULT_LOCATION_RETURN", "http://x"),
-        ("ROUTABLE_LABEL_SELECTOR", "a in (b)"),
+        ("DEFAULT_LOCATION_RETURN", "99"),
+        ("DEFAULT_LOCATION_RETURN", "elsewhere"),
+        ("ROUTABLE_LABEL_SELECTOR", "a in b"),
+        ("SSL_CERT", "/x"),
+        ("SSL_KEY", "/x"),
     ] {
         let carried = dispatcher::carry(|of| (of == name).then(|| value.to_owned()));
         assert!(
@@ -360,5 +364,118 @@ fn pyconfd_is_carried_over() {
             listen = "127.0.0.1:9115"
             lease = "kube-system/fairlead-confgen"
         "#]],
+    );
+}
+
+#[test]
+fn dispatcher_sends_what_nothing_takes_where_its_variables_say() {
+    let made = rcgen::generate_simple_self_signed(vec!["edge.example".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let certificate = file("crt", made.cert.pem());
+    let key = file("key", made.signing_key.serialize_pem());
+    let carried = dispatcher::carry(|name| match name {
+        "DEFAULT_LOCATION_RETURN" => Some("https://errors.example/".to_owned()),
+        "ROUTABLE_LABEL_SELECTOR" => Some("tier in (web,api),!internal".to_owned()),
+        "SSL_CERT" => Some(certificate.clone()),
+        "SSL_KEY" => Some(key.clone()),
+        _ => None,
+    })
+    .unwrap();
+    let text = toml::to_string(&carried.file).unwrap();
+    for line in [
+        "unknown_path = \"https://errors.example/\"",
+        "selector = \"tier in (web,api),!internal\"",
+        &format!("certificate = \"{certificate}\""),
+        &format!("key = \"{key}\""),
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}: {text}");
+    }
+    assert!(!text.contains("[pods.labels]"), "{text}");
+    assert!(
+        carried.notes.join("").contains("nobody checks"),
+        "{carried:?}"
+    );
+    let edge = parse(&text).unwrap().edge;
+    let fallback = edge.outside.fallbacks.values().next().unwrap();
+    let found = (fallback.is_tls, fallback.host.as_str(), fallback.port.get());
+    assert_eq!(found, (true, "errors.example", 443));
+    assert!(edge.outside.certificate.is_some());
+    let selects = |labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, is)| ((*key).into(), (*is).into()));
+        edge.pods[0].selector.selects(&labels.collect())
+    };
+    assert!(selects(&[("tier", "api")]));
+    assert!(!selects(&[("tier", "db")]));
+    assert!(!selects(&[("tier", "web"), ("internal", "")]));
+
+    std::fs::write(&key, made.cert.pem()).unwrap();
+    refused(
+        &text,
+        expect!["listen.key holds no private key in PEM (RSA, ECDSA P-256 or P-384, Ed25519)"],
+    );
+}
+
+#[test]
+fn what_nothing_takes_goes_to_a_status_or_to_an_origin() {
+    let outside = |value: &str| {
+        let text = format!("[endpoints]\n[defaults]\nunknown_host = {value}\n");
+        let fallbacks = parse(&text).map(|settings| settings.edge.outside.fallbacks);
+        fallbacks.map(|found| {
+            let each = found.into_values();
+            let each = each.map(|it| format!("{} {} {:?}", it.host, it.port, it.addresses));
+            each.collect::<Vec<_>>().join(", ")
+        })
+    };
+    for (value, expected) in [
+        ("'close'", ""),
+        ("404", ""),
+        ("'http://errors.example'", "errors.example 80 []"),
+        ("'https://Errors.example:8443/'", "errors.example 8443 []"),
+        ("'http://192.0.2.1:81'", "192.0.2.1 81 [192.0.2.1]"),
+        ("'https://[2001:db8::1]'", "2001:db8::1 443 [2001:db8::1]"),
+    ] {
+        assert_eq!(outside(value), Ok(expected.to_owned()), "{value}");
+    }
+    for value in [
+        "99",
+        "'drop'",
+        "'ftp://a'",
+        "'http://'",
+        "'http://a:0'",
+        "'http://a:b'",
+        "'http://u@a'",
+        "'http://a b'",
+        "'http://[a]:80'",
+        "'http://[::1'",
+        "'http://[::1]80'",
+        "'http://a;b'",
+        "'http://2001:db8::1'",
+    ] {
+        assert!(outside(value).is_err(), "{value}");
+    }
+    refused(
+        "[endpoints]\n[defaults]\nunknown_host = 'http://a/b'\n",
+        expect![[
+            r#"defaults.unknown_host is "http://a/b", with a path; requests are passed on with their own, so leave it out"#
+        ]],
+    );
+    refused(
+        "[endpoints]\n[[pods]]\nunknown_path = 'gone'\n",
+        expect![[
+            r#"pods[0].unknown_path is neither "close", nor a status from 100 to 599, nor a URL"#
+        ]],
+    );
+    refused(
+        "[[pods]]\nselector = 'a of (b)'\n",
+        expect![[r#"pods[0].selector is "a of (b)": "of" is neither in nor notin"#]],
+    );
+    refused(
+        "[endpoints]\n[listen]\ncertificate = '/a'\n",
+        expect!["listen.certificate is without listen.key"],
     );
 }

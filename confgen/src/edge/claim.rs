@@ -100,6 +100,8 @@ pub(crate) enum Members {
     Nodes { node_port: NonZeroU16 },
     /// These pods.
     Pods(Vec<PodMember>),
+    /// These addresses, which are not of the cluster.
+    Addresses(Vec<IpAddr>, NonZeroU16),
 }
 
 /// One pod as a server.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::{ChangeSet, Cluster, Kind, KindSet, ObjectKey};
 
 use super::claim::{BackendSpec, Claims, Members};
+use super::outside::Outside;
 use super::plan::{Backend, EdgePlan};
 use super::resolve::{Resolved, resolve};
 use super::value::Id;
@@ -59,6 +60,12 @@ impl Compiler {
         &self.plan
     }
 
+    /// The plan with other addresses of names outside the cluster, or another certificate.
+    pub fn look_outside(&mut self, cluster: &Cluster, outside: Outside) -> &EdgePlan {
+        self.config.outside = outside;
+        self.whole(cluster)
+    }
+
     /// The plan, made anew; parts that are as they were stay the same in memory.
     pub fn whole(&mut self, cluster: &Cluster) -> &EdgePlan {
         let Claims {
@@ -66,11 +73,18 @@ impl Compiler {
             tls,
             sni,
             tcp,
-            backends,
-            certificates,
+            mut backends,
+            mut certificates,
             views,
             problems,
         } = convention::claims(cluster, &self.config);
+        let Outside {
+            fallbacks,
+            certificate,
+        } = &self.config.outside;
+        let of_fallbacks = fallbacks.iter();
+        backends.extend(of_fallbacks.map(|(id, fallback)| (id.clone(), fallback.backend())));
+        certificates.extend(certificate.as_deref().cloned());
         let claims = Claims {
             http,
             tls,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::LabelSelector;
 
 use super::name_template::NameTemplate;
+use super::outside::Outside;
 use super::plan::{Balance, Listen, Unknown};
 use super::value::{HeaderName, Hostname, UrlPath};
 
@@ -32,6 +33,8 @@ pub struct EdgeConfig {
     /// Which namespaces may have which hosts; the first that fits a namespace counts, and where
     /// none does, nothing is allowed. `None` allows everything.
     pub host_claims: Option<Vec<HostClaimRule>>,
+    /// Servers and a certificate that are not of the cluster.
+    pub outside: Outside,
 }
 
 /// Listeners of hosts that name no port themselves.

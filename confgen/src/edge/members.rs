@@ -19,6 +19,10 @@ pub(super) fn fill(spec: &BackendSpec, cluster: &Cluster) -> Backend {
         Members::Endpoints { service, port } => endpoints(cluster, service, port.as_ref()),
         Members::Nodes { node_port } => nodes(cluster, *node_port),
         Members::Pods(pods) => pods.iter().flat_map(of_pod).collect(),
+        Members::Addresses(addresses, port) => {
+            let each = addresses.iter();
+            each.map(|address| server(*address, *port)).collect()
+        }
     };
     servers.sort_by(|a, b| (&a.name, a.state as u8).cmp(&(&b.name, b.state as u8)));
     // An endpoint may be in two slices while the controller moves it.

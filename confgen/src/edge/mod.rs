@@ -16,6 +16,7 @@ mod convention;
 mod host_claims;
 mod members;
 mod name_template;
+mod outside;
 mod plan;
 mod precedence;
 mod resolve;
@@ -31,6 +32,7 @@ pub use config::{
     IngressConvention, MissingKey, PodsConvention, ServicesConvention,
 };
 pub use name_template::NameTemplate;
+pub use outside::{Fallback, Outside};
 pub use plan::{
     Access, Action, Backend, BackendProtocol, BackendTls, Balance, Certificate, ClientCertificates,
     Domain, EdgePlan, Filter, Forward, HeaderChange, HealthCheck, HostTls, HttpListener, HttpRule,

@@ -47,6 +47,16 @@ pub struct EdgePlan {
 }
 
 impl EdgePlan {
+    /// Whether everything is there that a host's TLS needs. Without it the host is closed: another
+    /// host's certificate asks for no certificate of its clients.
+    pub fn can_end_tls(&self, host: &VirtualHost) -> bool {
+        host.tls.as_ref().is_some_and(|tls| {
+            let authorities = tls.clients.iter().map(|clients| &clients.authorities);
+            let mut all = authorities.chain([&tls.certificate]);
+            all.all(|id| self.certificates.contains_key(id))
+        })
+    }
+
     /// What is wrong with objects, lost claims among it.
     pub fn all_problems(&self) -> Vec<Problem> {
         let lost = self.losses.iter().map(|loss| {
@@ -111,6 +121,9 @@ pub struct TlsListener {
     pub http: HttpListener,
     /// Hosts passed through by SNI.
     pub passthrough: BTreeMap<HostMatch, SniRoute>,
+    /// Shown to clients that ask for no known host, in [`EdgePlan::certificates`]; without it their
+    /// handshakes are refused.
+    pub unknown_host: Option<Id>,
 }
 
 impl TlsListener {

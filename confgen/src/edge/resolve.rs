@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::claim::{Claims, HttpClaim, SniClaim, TcpClaim, TlsClaim};
 use super::plan::{
     HttpListener, Listen, Listener, Loss, LossCause, Origin, SniRoute, TcpListener, TlsListener,
-    VirtualHost,
+    Unknown, VirtualHost,
 };
 use super::precedence;
 use super::value::{HostMatch, Hostname};
-use super::{EdgeConfig, host_claims};
+use super::{Defaults, EdgeConfig, host_claims};
 
 /// What is served, and who is not.
 #[derive(Debug, Default)]
@@ -74,6 +74,7 @@ pub(super) fn resolve(claims: &Claims, config: &EdgeConfig) -> Resolved {
         resolved.listeners.insert(listen, listener);
     }
     resolved.tcp(&allowed.tcp, &speeches, config);
+    resolved.without_hosts(config);
     resolved
 }
 
@@ -173,6 +174,28 @@ impl HostClaims<'_> {
 }
 
 impl Resolved {
+    /// Configured listeners that nobody has a host at. Those that answer unknown hosts are there all
+    /// the same: load balancers in front ask them whether they are well.
+    fn without_hosts(&mut self, config: &EdgeConfig) {
+        let Defaults {
+            unknown_host,
+            status_path,
+            ..
+        } = &config.defaults;
+        if *unknown_host == Unknown::Close && status_path.is_none() {
+            return;
+        }
+        let http = config.listen.http.iter().map(|listen| (*listen, false));
+        let https = config.listen.https.iter().map(|listen| (*listen, true));
+        let https = https.filter(|_| config.outside.certificate.is_some());
+        for (listen, is_tls) in http.chain(https) {
+            if !self.listeners.contains_key(&listen) {
+                let listener = self.listener(listen, is_tls, &BTreeMap::new(), config);
+                self.listeners.insert(listen, listener);
+            }
+        }
+    }
+
     fn lose(&mut self, origin: &Origin, about: String, winner: &Origin) {
         // One object may ask twice for the same: that is its own affair, and told all the same.
         self.losses.push(Loss {
@@ -229,7 +252,12 @@ impl Resolved {
             http.hosts.insert(host.clone(), virtual_host);
         }
         if is_tls {
-            Listener::Tls(TlsListener { http, passthrough })
+            let certificate = config.outside.certificate.as_deref();
+            Listener::Tls(TlsListener {
+                http,
+                passthrough,
+                unknown_host: certificate.map(|(id, _)| id.clone()),
+            })
         } else {
             Listener::Http(http)
         }

@@ -57,7 +57,7 @@ pub fn simulate<'a>(
     };
     match listener {
         Listener::Tcp(tcp) => (Answer::PassedThrough(&tcp.forward), None),
-        Listener::Http(http) => at(plan, http, request),
+        Listener::Http(http) => at(plan, http, false, request),
         Listener::Tls(tls) => {
             let host = Hostname::parse(request.host).ok();
             let passed = host
@@ -71,7 +71,7 @@ pub fn simulate<'a>(
                 (Some((by, route)), ended) if ended.is_none_or(|(of, _)| by < of) => {
                     (Answer::PassedThrough(&route.forward), None)
                 }
-                _ => at(plan, &tls.http, request),
+                _ => at(plan, &tls.http, true, request),
             }
         }
     }
@@ -89,6 +89,7 @@ fn closest<'a, T>(
 fn at<'a>(
     plan: &'a EdgePlan,
     http: &'a HttpListener,
+    is_tls: bool,
     request: &Request<'_>,
 ) -> (Answer<'a>, Option<&'a HttpRule>) {
     let host = Hostname::parse(request.host).ok();
@@ -98,8 +99,11 @@ fn at<'a>(
         if is_status.is_some_and(|path| path.as_str() == request.path) {
             return (Answer::Status(200), None);
         }
-        return (unknown(&http.unknown_host), None);
+        return (unknown(plan, &http.unknown_host), None);
     };
+    if is_tls && !plan.can_end_tls(host) {
+        return (Answer::Closed, None);
+    }
     in_host(plan, host, request)
 }
 
@@ -110,7 +114,7 @@ fn in_host<'a>(
 ) -> (Answer<'a>, Option<&'a HttpRule>) {
     let rule = host.rules.iter().find(|rule| takes(&rule.matches, request));
     let Some(rule) = rule else {
-        return (unknown(&host.unknown_path), None);
+        return (unknown(plan, &host.unknown_path), None);
     };
     let answer = match refusal(&rule.access, request) {
         Some(status) => Answer::Status(status),
@@ -123,11 +127,11 @@ fn in_host<'a>(
     (answer, Some(rule))
 }
 
-fn unknown(unknown: &Unknown) -> Answer<'_> {
+fn unknown<'a>(plan: &EdgePlan, unknown: &'a Unknown) -> Answer<'a> {
     match unknown {
         Unknown::Close => Answer::Closed,
         Unknown::Status(status) => Answer::Status(*status),
-        Unknown::Forward(to) => Answer::Forwarded(to),
+        Unknown::Forward(to) => forwarded(plan, to),
     }
 }
 

@@ -101,11 +101,13 @@ fn generation(text: &str, backends: &[Section], files: &BTreeMap<String, Arc<Fil
             }
         }
     }
-    // Files of authorities, which lists of certificates name in brackets, are read at a reload alone.
+    // Files of authorities, which lists of certificates name in brackets, are read at a reload alone,
+    // and the certificate of unknown hosts is that of the last one.
     let lists = files.iter().filter(|(name, _)| name.ends_with(".list"));
     for (_, file) in lists {
         let text = std::str::from_utf8(&file.content).unwrap_or_default();
-        for line in text.lines().filter(|line| line.contains('[')) {
+        let is_fixed = |line: &&str| line.contains('[') || line.ends_with(lower::NOBODY);
+        for line in text.lines().filter(is_fixed) {
             hash.update(line.as_bytes());
         }
     }

@@ -9,7 +9,7 @@ use crate::edge::EdgePlan;
 use crate::{proxies, samples};
 
 /// Requests by curl, since it speaks TLS: each to a port, at a host, with what it answers.
-fn curl(port: u16, host: &str, more: &[&str]) -> String {
+pub(super) fn curl(port: u16, host: &str, more: &[&str]) -> String {
     let output = proxies::program("curl")
         .args(["-sk", "--max-time", "10", "--resolve"])
         .arg(format!("{host}:{port}:127.0.0.1"))

@@ -47,12 +47,14 @@ pub(crate) fn tls() -> EdgePlan {
             (host("*.example.com"), route("web")),
         ]
         .into(),
+        unknown_host: None,
     };
     let ending = TlsListener {
         http: HttpListener {
             accepts_proxy_protocol: true,
             ..http(hosts)
         },
+        unknown_host: Some(id("unknown")),
         ..TlsListener::default()
     };
     let tcp = TcpListener {
@@ -80,6 +82,7 @@ pub(crate) fn tls() -> EdgePlan {
             id("cert"),
             certificate(&["shop.example.com", "bank.example.com"]),
         ),
+        (id("unknown"), certificate(&["bank.example.com"])),
         (
             id("ca"),
             Certificate {

@@ -5,6 +5,7 @@
 //! cluster is listed in full again, apart from what is followed: what is gone in each list is gone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Statuses, World};
 use crate::apply::applier::Input;
 use crate::edge::value::HostMatch;
-use crate::edge::{EdgeConfig, EdgePlan, Listener, compile};
+use crate::edge::{EdgePlan, Listener, compile};
 use crate::follow;
 
 /// Long enough for an API server that just started to have its objects, short beside what a person
@@ -31,7 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Confirm {
     pub(super) source: Source,
     pub(super) kinds: KindSet,
-    pub(super) edge: EdgeConfig,
     pub(super) again: Duration,
 }
 
@@ -71,13 +71,14 @@ impl Confirm {
                 tracing::warn!("the shrink guard holds, and the cluster cannot be listed again");
                 continue;
             };
-            let plan = compile(&cluster, &self.edge);
-            let agrees = {
-                let known = world.borrow();
-                known
-                    .as_ref()
-                    .is_some_and(|known| has_no_more_than(&plan, &known.cluster.plan))
-            };
+            let known = world
+                .borrow()
+                .as_ref()
+                .map(|known| Arc::clone(&known.cluster));
+            let agrees = known.is_some_and(|known| {
+                let plan = compile(&cluster, &known.config());
+                has_no_more_than(&plan, &known.plan)
+            });
             if agrees {
                 count += 1;
             } else {
@@ -182,7 +183,6 @@ mod tests {
         let confirm = Confirm {
             source,
             kinds,
-            edge: settings.edge,
             again: Duration::from_millis(10),
         };
         let task = tokio::spawn(confirm.follow(statuses, known, sender, cancel.clone()));

@@ -15,7 +15,7 @@ use super::saved::SavedPlan;
 use super::world::{self, Followed};
 use crate::apply::applier::Input;
 use crate::apply::certificates::LastValid;
-use crate::edge::{Compiler, EdgeConfig};
+use crate::edge::{Compiler, EdgeConfig, Outside};
 use crate::targets::Renderer;
 
 /// Events of one change come this close; appliers wait longer for more of them.
@@ -30,6 +30,8 @@ pub(super) struct Following {
     pub(super) kinds: KindSet,
     pub(super) edge: EdgeConfig,
     pub(super) events: mpsc::Receiver<Event>,
+    /// What is named outside the cluster, whenever it changed.
+    pub(super) outsides: mpsc::Receiver<Outside>,
     /// How many complete lists agreed, while the shrink guard holds.
     pub(super) agreements: mpsc::Receiver<u32>,
     /// Nothing but this plan is to be applied.
@@ -48,6 +50,7 @@ impl Following {
             kinds,
             edge,
             events,
+            mut outsides,
             mut agreements,
             planned,
             statuses,
@@ -83,6 +86,14 @@ impl Following {
                 Some(count) = agreements.recv() => {
                     world = Arc::new(world.confirmed(count));
                     worlds.send_replace(Some(world.input()));
+                    continue;
+                }
+                Some(outside) = outsides.recv() => {
+                    let plan = compiler.look_outside(&cluster, outside.clone()).clone();
+                    let plan = world::with_kept(plan, &source.last);
+                    world = Arc::new(world.beside(outside, plan));
+                    worlds.send_replace(Some(world.input()));
+                    world.tell(&statuses, &problems);
                     continue;
                 }
                 first = source.first(&cancel) => {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::bisect::Suspect;
 use crate::apply::certificates::LastValid;
 use crate::apply::guard::Seen;
-use crate::edge::{self, EdgeConfig, EdgePlan, compile};
+use crate::edge::{self, EdgeConfig, EdgePlan, Outside, compile};
 
 /// States of which deletions are remembered: an applier that is further behind judges without.
 const REMEMBERED: usize = 1024;
@@ -59,6 +59,25 @@ impl World {
             deleted,
             confirmations: self.confirmations,
         }
+    }
+
+    /// The same cluster, with other servers or another certificate outside it.
+    pub(super) fn beside(&self, outside: Outside, plan: EdgePlan) -> Self {
+        let config = EdgeConfig {
+            outside,
+            ..(*self.config).clone()
+        };
+        Self {
+            number: self.number + 1,
+            plan,
+            config: Arc::new(config),
+            ..self.clone()
+        }
+    }
+
+    /// What plans are compiled by now.
+    pub(super) fn config(&self) -> Arc<EdgeConfig> {
+        Arc::clone(&self.config)
     }
 
     /// The same state, which further lists confirm. It is another number, so that it is judged again.

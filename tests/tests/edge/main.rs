@@ -12,6 +12,8 @@ mod cluster;
 #[cfg(test)]
 mod conversations;
 #[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod h2c;

@@ -83,6 +83,9 @@ impl<C> Applier<C> {
 fn suspects(plan: &EdgePlan) -> Vec<Suspect> {
     let mut found: BTreeMap<Suspect, i64> = BTreeMap::new();
     let mut note = |origin: &Origin| {
+        if origin.is_configuration() {
+            return;
+        }
         let created = origin.created_unix_seconds;
         let suspect = (origin.kind, origin.key.clone());
         let known = found.entry(suspect).or_insert(created);

@@ -7,7 +7,7 @@ use model::{Kind, ObjectKey, Problem};
 use serde::Serialize;
 
 use super::{findings, last_valid};
-use crate::edge::value::Id;
+use crate::edge::value::{HostMatch, Id};
 use crate::edge::{EdgePlan, Listener};
 
 /// Renewals of a certificate that lives 90 days come 30 days before its end; one that is not there
@@ -49,18 +49,21 @@ pub fn report(plan: &EdgePlan, now_unix_seconds: i64) -> Vec<Told> {
             Listener::Tls(tls) => &tls.http,
             Listener::Tcp(_) => continue,
         };
-        for (host, served) in &http.hosts {
-            let Some(tls) = &served.tls else { continue };
-            let Some(certificate) = plan.certificates.get(&tls.certificate) else {
+        let of_hosts = http.hosts.iter().filter_map(|(host, served)| {
+            let tls = served.tls.as_ref()?;
+            Some((host, &tls.certificate, Some(&tls.origin)))
+        });
+        let of_unknown = match listener {
+            Listener::Tls(tls) => tls.unknown_host.as_ref(),
+            Listener::Http(_) | Listener::Tcp(_) => None,
+        };
+        let of_unknown = of_unknown.map(|id| (&HostMatch::Any, id, None));
+        for (host, id, origin) in of_hosts.chain(of_unknown) {
+            let Some(certificate) = plan.certificates.get(id) else {
                 continue;
             };
-            let of = &tls.origin;
-            let name = (
-                of.kind,
-                of.key.clone(),
-                of.field.to_string(),
-                tls.certificate.clone(),
-            );
+            let of = origin.unwrap_or(&certificate.origin);
+            let name = (of.kind, of.key.clone(), of.field.to_string(), id.clone());
             let told = found.entry(name).or_insert_with(|| Told {
                 kind: of.kind,
                 object: of.key.to_string(),
@@ -89,7 +92,9 @@ pub fn report(plan: &EdgePlan, now_unix_seconds: i64) -> Vec<Told> {
 
 /// The findings as problems of their objects.
 pub fn problems(told: &[Told]) -> Vec<Problem> {
-    let each = told.iter().flat_map(|told| {
+    // A file of the operator's is no object that an Event could be about.
+    let of_objects = told.iter().filter(|told| !told.key.name.is_empty());
+    let each = of_objects.flat_map(|told| {
         told.findings.iter().map(|finding| {
             Problem::new(
                 told.kind,

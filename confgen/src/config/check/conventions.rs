@@ -1,10 +1,12 @@
 //! The tables of conventions, and who may claim which hosts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{LabelSelector, Requirement};
 
-use super::{Checked, Mistake, address, header, host, listen, unknown};
+use super::unknown::{Fallbacks, unknown};
+use super::{Checked, Mistake, address, header, host, listen};
 use crate::config::file::{Endpoints, Gateway, HostClaim, Ingress, Pods, Services};
 use crate::config::machine;
 use crate::edge::{
@@ -57,6 +59,7 @@ pub(super) fn pods(
     of: &Pods,
     index: usize,
     listeners: &DefaultListeners,
+    fallbacks: &mut Fallbacks,
 ) -> Checked<PodsConvention> {
     let key = |name: &str| format!("pods[{index}].{name}");
     let own = |name: &str, text: &Option<String>, of_all: &[At]| match text {
@@ -71,20 +74,10 @@ pub(super) fn pods(
             return Err(Mistake::at(key("missing_key"), message));
         }
     };
-    if of.labels.is_empty() {
-        let message = "is empty, which would select every pod and namespace";
-        return Err(Mistake::at(key("labels"), message));
-    }
-    let labels = of.labels.iter().map(|(name, value)| {
-        let value: Arc<str> = value.as_str().into();
-        Requirement::In(name.as_str().into(), vec![value])
-    });
     let http = own("http", &of.http, &listeners.http)?;
     Ok(PodsConvention {
         name: of.name.as_str().into(),
-        selector: LabelSelector {
-            requirements: labels.collect(),
-        },
+        selector: selector(of, &key)?,
         hosts_annotation: of.hosts_annotation.as_str().into(),
         paths_annotation: of.paths_annotation.as_str().into(),
         secret_name: of.secret.as_str().into(),
@@ -98,10 +91,33 @@ pub(super) fn pods(
             .ok_or_else(|| Mistake::at(key("http"), "is missing, and listen.http is empty"))?,
         https: own("https", &of.https, &listeners.https)?,
         unknown_path: match &of.unknown_path {
-            Some(of) => unknown(&key("unknown_path"), of)?,
+            Some(of) => unknown(&key("unknown_path"), of, fallbacks)?,
             None => Answer::Status(404),
         },
     })
+}
+
+/// What pods and namespaces must have.
+fn selector(of: &Pods, key: &impl Fn(&str) -> String) -> Checked<LabelSelector> {
+    let mut selector = match &of.selector {
+        Some(text) => {
+            let parsed = LabelSelector::parse(text);
+            parsed.map_err(|what| Mistake::at(key("selector"), what))?
+        }
+        None => LabelSelector::default(),
+    };
+    let routable = BTreeMap::from([(Pods::ROUTABLE.to_owned(), "true".to_owned())]);
+    let default = of.selector.is_none().then_some(&routable);
+    let labels = of.labels.as_ref().or(default).into_iter().flatten();
+    selector.requirements.extend(labels.map(|(name, value)| {
+        let value: Arc<str> = value.as_str().into();
+        Requirement::In(name.as_str().into(), vec![value])
+    }));
+    if selector.requirements.is_empty() {
+        let message = "is empty, which would select every pod and namespace";
+        return Err(Mistake::at(key("labels"), message));
+    }
+    Ok(selector)
 }
 
 pub(super) fn ingress(of: &Ingress) -> IngressConvention {

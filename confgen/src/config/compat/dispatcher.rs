@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use model::{LabelSelector, Requirement};
+
 use super::Carried;
 use crate::config::{Cluster, Defaults, File, Listen, Mistake, Nginx, Pods, Unknown};
 
@@ -25,18 +27,28 @@ pub fn carry(variable: impl Fn(&str) -> Option<String>) -> Result<Carried, Mista
     let returned = text("DEFAULT_LOCATION_RETURN", "404");
     let unknown_path = match returned.parse() {
         Ok(status) if (100..=599).contains(&status) => Unknown::Status(status),
+        Err(_) if returned.contains("://") => Unknown::Word(returned),
         Ok(_) | Err(_) => {
-            let message =
-                "is no status; a URL cannot be carried over: name a backend by a host `*`";
+            let message = format!("is {returned:?}, neither a status from 100 to 599 nor a URL");
             return Err(Mistake::at("DEFAULT_LOCATION_RETURN", message));
         }
     };
-    if variable("SSL_CERT").is_some_and(|path| !path.is_empty()) {
+    if matches!(&unknown_path, Unknown::Word(url) if url.starts_with("https:")) {
         notes.push(
-            "SSL_CERT and SSL_KEY are not read: with them the original answered hosts that it did \
-             not know, whose handshakes are refused here; hosts have theirs of their Secrets"
+            "DEFAULT_LOCATION_RETURN: as in the original, nobody checks the certificate of its \
+             servers"
                 .to_owned(),
         );
+    }
+    let file = |name: &str| variable(name).filter(|path| !path.is_empty());
+    let (certificate, key) = (file("SSL_CERT"), file("SSL_KEY"));
+    if certificate.is_some() != key.is_some() {
+        let (without, is) = if key.is_some() {
+            ("SSL_KEY", "SSL_CERT")
+        } else {
+            ("SSL_CERT", "SSL_KEY")
+        };
+        return Err(Mistake::at(without, format!("is without {is}")));
     }
     for name in ["ORG_LABEL", "ENV_LABEL", "APP_NAME_LABEL", "APP_REV_LABEL"] {
         if variable(name).is_some() {
@@ -54,6 +66,7 @@ pub fn carry(variable: impl Fn(&str) -> Option<String>) -> Result<Carried, Mista
             "ENABLE_NGINX_UPSTREAM_CHECK is not read; NGINX_ENABLE_HEALTH_CHECKS is".to_owned(),
         );
     }
+    let (labels, selector) = selector(routable)?;
     let health = text("NGINX_ENABLE_HEALTH_CHECKS", "false");
     let body = text("NGINX_MAX_CLIENT_BODY_SIZE", "0");
     Ok(Carried {
@@ -66,6 +79,8 @@ pub fn carry(variable: impl Fn(&str) -> Option<String>) -> Result<Carried, Mista
                 http: vec![format!("0.0.0.0:{port}")],
                 https: vec![format!("0.0.0.0:{ssl_port}")],
                 proxy_protocol: Vec::new(),
+                certificate: certificate.map(Into::into),
+                key: key.map(Into::into),
             },
             defaults: Defaults {
                 status_path: Some(text("NGINX_STATUS_PATH", "/dispatcher/status")),
@@ -73,7 +88,8 @@ pub fn carry(variable: impl Fn(&str) -> Option<String>) -> Result<Carried, Mista
                 ..Defaults::default()
             },
             pods: vec![Pods {
-                labels: labels(&routable)?,
+                labels,
+                selector,
                 hosts_annotation: text("HOSTS_ANNOTATION", &format!("{prefix}.hosts")),
                 paths_annotation: text("PATHS_ANNOTATION", &format!("{prefix}.paths")),
                 secret: text("API_KEY_SECRET_NAME", "routing"),
@@ -124,18 +140,26 @@ fn bytes(text: &str) -> Result<Option<u64>, Mistake> {
     Ok((bytes > 0).then_some(bytes))
 }
 
-/// `a=b,c=d`, the selector's form that the original's default has.
-fn labels(text: &str) -> Result<BTreeMap<String, String>, Mistake> {
-    let pair = |part: &str| {
-        let (name, value) = part.split_once('=')?;
-        let value = value.strip_prefix('=').unwrap_or(value);
-        let is_plain = !name.ends_with('!') && !name.trim().is_empty();
-        is_plain.then(|| (name.trim().to_owned(), value.trim().to_owned()))
+type Labels = BTreeMap<String, String>;
+
+/// A selector: as labels where they say all of it, since those read better.
+fn selector(text: String) -> Result<(Option<Labels>, Option<String>), Mistake> {
+    let parsed = LabelSelector::parse(&text);
+    let parsed = parsed.map_err(|what| Mistake::at("ROUTABLE_LABEL_SELECTOR", what))?;
+    let pair = |requirement: &Requirement| match requirement {
+        Requirement::In(key, values) if values.len() == 1 => {
+            Some((key.to_string(), values[0].to_string()))
+        }
+        Requirement::In(..)
+        | Requirement::NotIn(..)
+        | Requirement::Exists(_)
+        | Requirement::DoesNotExist(_) => None,
     };
-    let pairs: Option<_> = text.split(',').map(pair).collect();
-    pairs.ok_or_else(|| {
-        let message =
-            format!("is {text:?}; only NAME=VALUE, separated by commas, can be carried over");
-        Mistake::at("ROUTABLE_LABEL_SELECTOR", message)
-    })
+    let labels: Option<Labels> = parsed.requirements.iter().map(pair).collect();
+    Ok(
+        match labels.filter(|labels| labels.len() == parsed.requirements.len()) {
+            Some(labels) => (Some(labels), None),
+            None => (None, Some(text)),
+        },
+    )
 }

@@ -30,6 +30,21 @@ impl Ord for Origin {
 }
 
 impl Origin {
+    /// The configuration itself, at one of its keys. No object's name is empty.
+    pub fn of_configuration(kind: Kind, field: Arc<str>) -> Self {
+        Self {
+            created_unix_seconds: i64::MIN,
+            key: ObjectKey::cluster_scoped(""),
+            kind,
+            field,
+        }
+    }
+
+    /// Whether no object asked, but the configuration.
+    pub fn is_configuration(&self) -> bool {
+        self.key.name.is_empty()
+    }
+
     /// Something that is wrong with it, and what comes of that.
     pub fn problem(&self, message: impl Into<String>, effect: &str) -> Problem {
         Problem::new(self.kind, self.key.clone(), &*self.field, message, effect)

@@ -16,7 +16,7 @@ use model::{Cluster, Event, Kind};
 
 use super::{
     Action, Backend, DefaultListeners, Defaults, EdgeConfig, EdgePlan, Forward, HttpListener,
-    Listen, Listener, LossCause, ServerState, Unknown, VirtualHost,
+    Listen, Listener, LossCause, Outside, ServerState, Unknown, VirtualHost,
 };
 
 /// The cluster that a text of manifests describes.
@@ -72,6 +72,7 @@ pub(super) fn config() -> EdgeConfig {
         services: None,
         pods: Vec::new(),
         ingress: None,
+        outside: Outside::default(),
         gateway: None,
         host_claims: None,
     }

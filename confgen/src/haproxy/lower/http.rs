@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Lowering;
 use crate::edge::value::{HeaderName, HeaderValue, HostMatch, Id, PathMatch};
-use crate::edge::{Action, HttpListener, HttpRule, Listen, ValueMatch, VirtualHost};
+use crate::edge::{Action, HttpListener, HttpRule, Listen, Unknown, ValueMatch, VirtualHost};
 use crate::haproxy::view::{
     Choice, Condition, HttpFrontend, Processing, Section, Split, Termination,
 };
@@ -25,7 +25,12 @@ impl<'a> Lowering<'a> {
         let mut sites = Vec::new();
         for (host, site) in &listener.hosts {
             let id = Id::of(&["site", &name, &host.to_string()]).to_string();
-            self.site(&id, site, &mut choices, &mut targets);
+            if tls.is_some() && !self.plan.can_end_tls(site) {
+                let closed = self.unknown(&Unknown::Close);
+                self.rules.insert(id.clone(), closed);
+            } else {
+                self.site(&id, site, &mut choices, &mut targets);
+            }
             sites.push((host, id));
         }
         let any = sites.iter().find(|(host, _)| **host == HostMatch::Any);

@@ -25,6 +25,8 @@ use crate::edge::value::{HostMatch, Id};
 use crate::edge::{Backend, EdgePlan, Listener, Origin};
 use crate::render::Files;
 
+pub(super) use self::tls::NOBODY;
+
 /// Labels of wildcards that are always looked for, so that most new ones need no reload.
 const USUAL_WILDCARD_LABELS: usize = 4;
 

@@ -8,6 +8,11 @@ use crate::edge::{HostTls, Listen, TcpListener, TlsListener};
 use crate::haproxy::files::CertificateLine;
 use crate::haproxy::view::{Processing, Section, TcpFrontend, Termination, TlsFrontend, View};
 
+/// A name that no host has (RFC 2606 §2). The first certificate of a list is shown to whoever asks for
+/// none that is known; without a name of its own it would also stand before hosts that it names, and
+/// those may ask for certificates of their clients.
+pub(in crate::haproxy) const NOBODY: &str = "fairlead.invalid";
+
 impl<'a> Lowering<'a> {
     pub(super) fn tls(&mut self, listen: Listen, listener: &'a TlsListener, view: &mut View<'_>) {
         let termination = self.termination(listen, listener);
@@ -87,7 +92,6 @@ impl<'a> Lowering<'a> {
                 continue;
             };
             match host {
-                // The first certificate without a name serves whoever gives none that is known.
                 HostMatch::Any => {
                     is_strict = false;
                     lines.insert(0, line);
@@ -96,6 +100,19 @@ impl<'a> Lowering<'a> {
                     lines.push(line);
                 }
             }
+        }
+        let unknown = listener.unknown_host.as_ref().filter(|_| is_strict);
+        let plan = self.plan;
+        if let Some((id, certificate)) = unknown.and_then(|id| plan.certificates.get_key_value(id))
+        {
+            is_strict = false;
+            let line = CertificateLine {
+                file: self.files.add_pem(id, certificate),
+                authorities: None,
+                is_required: false,
+                filter: Some(NOBODY.to_owned()),
+            };
+            lines.insert(0, line);
         }
         let list = format!("certificates/{}.list", Id::of_listener("https", listen));
         self.files.add_certificate_list(&list, &lines);
@@ -139,7 +156,8 @@ impl<'a> Lowering<'a> {
             filter: match host {
                 HostMatch::Exact(name) if !is_address(name) => Some(name.to_string()),
                 HostMatch::Wildcard(suffix) => Some(format!("*.{suffix}")),
-                HostMatch::Exact(_) | HostMatch::Regex(_) | HostMatch::Any => None,
+                HostMatch::Any => Some(NOBODY.to_owned()),
+                HostMatch::Exact(_) | HostMatch::Regex(_) => None,
             },
         })
     }

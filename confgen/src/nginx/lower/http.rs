@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Lowering;
-use crate::edge::value::HostMatch;
-use crate::edge::{HostTls, HttpListener, HttpRule, Listen, VirtualHost};
+use crate::edge::value::{HostMatch, Id};
+use crate::edge::{HostTls, HttpListener, HttpRule, Listen, TlsListener, Unknown, VirtualHost};
 use crate::nginx::view::{Body, Location, LocationChoice, Named, ServerBlock};
 use crate::render::host_text;
 use crate::route::{Candidates, Routes};
@@ -22,16 +22,19 @@ pub(super) struct Place {
     pub(super) accepts_proxy: bool,
     /// Of URLs, where it is not the scheme's own.
     pub(super) port: String,
+    /// Shown to clients that ask for no known host.
+    pub(super) unknown_host: Option<Id>,
 }
 
 impl Place {
-    pub(super) fn open(listen: Listen, is_tls: bool, listener: &HttpListener) -> Self {
+    pub(super) fn open(listen: Listen, listener: &HttpListener, tls: Option<&TlsListener>) -> Self {
         Self {
             listen: listen.to_string(),
             is_unix: false,
-            is_tls,
+            is_tls: tls.is_some(),
             accepts_proxy: listener.accepts_proxy_protocol,
-            port: port(listen, is_tls),
+            port: port(listen, tls.is_some()),
+            unknown_host: tls.and_then(|tls| tls.unknown_host.clone()),
         }
     }
 
@@ -64,6 +67,10 @@ impl Lowering<'_> {
                 HostMatch::Any => server.is_default = true,
             }
             if place.is_tls && !self.certificate(site.tls.as_ref(), &mut server) {
+                server.rejects_handshake = true;
+                let closed = self.unknown(&Unknown::Close);
+                server.locations.push(everything(Vec::new(), closed));
+                self.servers.push(server);
                 continue;
             }
             if server.is_default {
@@ -77,10 +84,15 @@ impl Lowering<'_> {
             .iter()
             .any(|server| server.is_default && server.listen == place.listen);
         if !has_default {
+            let plan = self.plan;
+            let shown = place.unknown_host.as_ref();
+            let shown = shown.and_then(|id| plan.certificates.get_key_value(id));
+            let certificate = shown.map(|(id, shown)| self.files.add_pem(id, shown));
             let body = self.unknown(&listener.unknown_host);
             self.servers.push(ServerBlock {
                 is_default: true,
-                rejects_handshake: place.is_tls,
+                rejects_handshake: place.is_tls && certificate.is_none(),
+                certificate,
                 status_path: listener.status_path.as_ref().map(ToString::to_string),
                 locations: vec![everything(Vec::new(), body)],
                 ..place.server()

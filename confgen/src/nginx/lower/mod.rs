@@ -79,10 +79,10 @@ pub(super) fn lower<'a>(plan: &'a EdgePlan, options: &'a Options) -> Lowered<'a>
     for (listen, listener) in &*plan.listeners {
         match listener {
             Listener::Http(http) => {
-                lowering.http(&http::Place::open(*listen, false, http), http);
+                lowering.http(&http::Place::open(*listen, http, None), http);
             }
             Listener::Tls(tls) if tls.passthrough.is_empty() => {
-                lowering.http(&http::Place::open(*listen, true, &tls.http), &tls.http);
+                lowering.http(&http::Place::open(*listen, &tls.http, Some(tls)), &tls.http);
             }
             Listener::Tls(tls) => {
                 let place = lowering.sni(*listen, tls);

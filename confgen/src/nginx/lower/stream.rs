@@ -61,6 +61,7 @@ impl Lowering<'_> {
             is_tls: true,
             accepts_proxy: true,
             port: port(listen, true),
+            unknown_host: listener.unknown_host.clone(),
         }
     }
 
