@@ -245,8 +245,7 @@ impl Resolved {
                 }));
                 continue;
             }
-            let tls = claims.tls.iter().find(|claim| claim.owner == *owner);
-            let tls = tls.copied().or_else(|| covering(hosts, host, owner));
+            let tls = own_tls(&claims.tls, owner).or_else(|| covering(hosts, host, owner));
             let mut virtual_host = self.virtual_host(host, &claims.http, winner, owner);
             virtual_host.tls = tls.map(|claim| claim.tls.clone());
             http.hosts.insert(host.clone(), virtual_host);
@@ -329,6 +328,15 @@ fn covering<'a>(
     // A certificate's wildcard stands for one label (RFC 6125 §6.4.3).
     let (_, rest) = name.as_str().split_once('.')?;
     let wildcard = HostMatch::Wildcard(Hostname::parse(rest).ok()?);
-    let claims = &hosts.get(&&wildcard)?.tls;
-    claims.iter().find(|claim| claim.owner == *owner).copied()
+    own_tls(&hosts.get(&&wildcard)?.tls, owner)
+}
+
+/// The owner's oldest claim that asks for clients' certificates, else the oldest: an object that asks
+/// for none does not open a host to which another one lets only known clients.
+fn own_tls<'a>(claims: &[&'a TlsClaim], owner: &Arc<str>) -> Option<&'a TlsClaim> {
+    let mut own = claims.iter().filter(|claim| claim.owner == *owner);
+    let first = own.clone().next();
+    own.find(|claim| claim.tls.clients.is_some())
+        .or(first)
+        .copied()
 }

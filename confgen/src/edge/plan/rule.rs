@@ -32,6 +32,21 @@ pub struct HostTls {
     pub origin: Origin,
 }
 
+impl HostTls {
+    /// TLS that nothing can end, as what it needs is missing: the host is closed.
+    pub fn closed(origin: Origin) -> Self {
+        let missing = Id::of(&["missing"]);
+        Self {
+            certificate: missing.clone(),
+            clients: Some(ClientCertificates {
+                authorities: missing,
+                is_required: true,
+            }),
+            origin,
+        }
+    }
+}
+
 /// What clients must show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {

@@ -281,12 +281,46 @@ stringData: {{tls.crt: {crt:?}, tls.key: {key:?}}}
     // Clients' certificates that cannot be checked are not done without.
     let clients = annotated(&[("auth-tls-secret", "shop/ca")]);
     check(
-        &(secret + &ingress("web", &tls, &clients, PREFIX)),
+        &(secret.clone() + &ingress("web", &tls, &clients, PREFIX)),
         expect![[r#"
             0.0.0.0:80 shop.example /a Redirect(Redirect { to_https: Some(true), host: None, port: None, path: None, status: 308 })
+            0.0.0.0:443 tls shop.example: closed by shop/web
             0.0.0.0:443 tls shop.example /a -> [10.0.0.1:8080]
             ! Ingress shop/web: metadata.annotations.auth-tls-secret names Secret shop/ca, whose ca.crt holds no certificate in PEM; its hosts are closed in TLS: without it they would be open
         "#]],
+    );
+    // Nor does another Ingress of the host, or of a wildcard that takes it, open it.
+    let wildcard = ingress("wild", &tls, "", PREFIX).replace("shop.example", "'*.example'");
+    let (strict, open) = (
+        ingress("web", &tls, &clients, PREFIX),
+        ingress("also", &tls, "", r#"path: /b, pathType: Prefix"#),
+    );
+    for other in [wildcard, open] {
+        let yaml = format!("{SERVICE}---\n{secret}{strict}---\n{other}");
+        let plan = compile(&cluster(&yaml), &convention());
+        let text = shown(&plan);
+        let line = "0.0.0.0:443 tls shop.example: closed by shop/web";
+        assert!(text.lines().any(|it| it == line), "{text}");
+    }
+    let ca = format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {{namespace: shop, name: ca}}
+stringData: {{ca.crt: {crt:?}}}
+---
+"
+    );
+    let open = ingress("also", &tls, "", r#"path: /b, pathType: Prefix"#);
+    check(
+        &format!("{secret}{ca}{strict}---\n{open}"),
+        expect![[r#"
+        0.0.0.0:80 shop.example /b Redirect(Redirect { to_https: Some(true), host: None, port: None, path: None, status: 308 })
+        0.0.0.0:80 shop.example /a Redirect(Redirect { to_https: Some(true), host: None, port: None, path: None, status: 308 })
+        0.0.0.0:443 tls shop.example: certificate of shop/web, clients too
+        0.0.0.0:443 tls shop.example /b -> [10.0.0.1:8080]
+        0.0.0.0:443 tls shop.example /a -> [10.0.0.1:8080]
+    "#]],
     );
 }
 

@@ -115,8 +115,13 @@ pub(super) fn shown(plan: &EdgePlan) -> String {
 }
 
 fn hosts(text: &mut String, at: &str, http: &HttpListener, plan: &EdgePlan) {
-    for (host, VirtualHost { tls, rules, .. }) in &http.hosts {
-        if let Some(tls) = tls {
+    for (host, virtual_host) in &http.hosts {
+        let VirtualHost { tls, rules, .. } = virtual_host;
+        let can_end = plan.can_end_tls(virtual_host);
+        if let Some(tls) = tls.as_ref().filter(|_| !can_end) {
+            writeln!(text, "{at} {host}: closed by {}", tls.origin.key).unwrap();
+        }
+        if let Some(tls) = tls.as_ref().filter(|_| can_end) {
             let clients = tls.clients.as_ref().map_or("", |_| ", clients too");
             let origin = &tls.origin.key;
             writeln!(text, "{at} {host}: certificate of {origin}{clients}").unwrap();

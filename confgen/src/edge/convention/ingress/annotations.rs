@@ -41,7 +41,7 @@ pub(super) struct Options {
     pub(super) closed: bool,
     rewrite: Option<Rewrite>,
     host: Option<Hostname>,
-    client_authorities: Option<(ObjectKey, bool)>,
+    pub(super) client_authorities: Option<(ObjectKey, bool)>,
 }
 
 /// An Ingress beside another one.

@@ -40,7 +40,12 @@ impl OfIngress<'_> {
                 let secret = default?;
                 self.certificate(secret, &field, claims)
             });
-            if let Some(tls) = found {
+            // Another Ingress's certificate for the host, or one for a wildcard, would open it.
+            let closed = || {
+                let asks = self.options.client_authorities.is_some();
+                asks.then(|| HostTls::closed(self.origin(format!("{field}.secretName"))))
+            };
+            if let Some(tls) = found.or_else(closed) {
                 for host in &of_entry {
                     claims
                         .tls
