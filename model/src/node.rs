@@ -22,6 +22,9 @@ pub struct Node {
     pub created_unix_seconds: i64,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Arc<str>>,
+    /// Condition `Ready` of `status.conditions`: whether it is `True` or there is none. The dataplane
+    /// does not ask, and does not read it.
+    pub is_ready: bool,
 }
 
 /// One entry of `status.addresses`.

@@ -81,8 +81,7 @@ fn endpoints(cluster: &Cluster, service: &ObjectKey, name: Option<&PortName>) ->
 }
 
 fn nodes(cluster: &Cluster, port: NonZeroU16) -> Vec<Server> {
-    let of = cluster.nodes().filter(|(_, node)| takes_clients(node));
-    let of = of.filter_map(|(key, node)| {
+    let of = for_clients(cluster).into_iter().filter_map(|(key, node)| {
         let mut addresses = node.addresses.iter();
         let address = addresses.find(|at| at.address_type == NodeAddressType::InternalIp)?;
         Some(Server {
@@ -93,11 +92,20 @@ fn nodes(cluster: &Cluster, port: NonZeroU16) -> Vec<Server> {
     of.collect()
 }
 
-/// Whether a load balancer outside may lead clients to a node.
+/// Nodes that a load balancer outside may lead clients to. Where none is ready, all are: then it is
+/// their controller that is not well.
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-exclude-from-external-load-balancers>
-pub(super) fn takes_clients(node: &Node) -> bool {
-    let mut labels = node.labels.keys();
-    !labels.any(|label| &**label == "node.kubernetes.io/exclude-from-external-load-balancers")
+pub(super) fn for_clients(cluster: &Cluster) -> Vec<(&ObjectKey, &Node)> {
+    const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+    let mut nodes: Vec<(&ObjectKey, &Node)> = cluster
+        .nodes()
+        .map(|(key, node)| (key, &**node))
+        .filter(|(_, node)| !node.labels.contains_key(EXCLUDED))
+        .collect();
+    if nodes.iter().any(|(_, node)| node.is_ready) {
+        nodes.retain(|(_, node)| node.is_ready);
+    }
+    nodes
 }
 
 fn of_pod(member: &PodMember) -> Option<Server> {

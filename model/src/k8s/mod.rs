@@ -78,7 +78,7 @@ fn of_kind(detail: Detail, reader: &Reader<'_>) -> Option<Object> {
             Object::Service(service.into())
         }
         Kind::EndpointSlice => Object::EndpointSlice(endpoint_slice::reduce(reader)?.into()),
-        Kind::Node => Object::Node(node::reduce(reader).into()),
+        Kind::Node => Object::Node(node::reduce(reader, is_for_edge).into()),
         Kind::Pod => {
             let mut pod = workload::pod(reader);
             pod.edge = is_for_edge.then(|| edge::pod(reader).into());

@@ -11,7 +11,7 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 const POD_CIDRS: [&str; 2] = ["kube-router.io/pod-cidrs", "kube-router.io/pod-cidr"];
 const NOT_SERVED: &str = "node ports are not served at this address";
 
-pub(super) fn reduce(reader: &Reader<'_>) -> Node {
+pub(super) fn reduce(reader: &Reader<'_>, is_for_edge: bool) -> Node {
     let (spec, status) = (reader.section("spec"), reader.section("status"));
     Node {
         key: reader.key.clone(),
@@ -30,7 +30,18 @@ pub(super) fn reduce(reader: &Reader<'_>) -> Node {
         zone: reader
             .label(ZONE_LABEL, "the node counts as in no zone")
             .map(Into::into),
+        is_ready: !is_for_edge || is_ready(reader, &status),
     }
+}
+
+fn is_ready(reader: &Reader<'_>, status: &Field<'_>) -> bool {
+    let conditions = reader.mappings(status, "conditions", "the node counts as ready");
+    let is = |condition: &Field<'_>, name, value| {
+        let field = condition.get(name);
+        field.is_some_and(|field| field.value == value)
+    };
+    let mut ready = conditions.iter().filter(|it| is(it, "type", "Ready"));
+    ready.all(|condition| is(condition, "status", "True"))
 }
 
 /// Where the node's pods get their addresses from.

@@ -18,7 +18,7 @@ use self::annotations::Annotated;
 use super::{spoken, target};
 use crate::edge::ServicesConvention;
 use crate::edge::claim::{Claims, HttpClaim, Members, SniClaim, TcpClaim};
-use crate::edge::members::takes_clients;
+use crate::edge::members::for_clients;
 use crate::edge::plan::{
     Access, Action, BackendProtocol, Balance, Forward, HttpRule, Listen, Origin, RequestMatch,
     ServiceInformation, Timeouts, Unknown,
@@ -46,10 +46,7 @@ pub(super) fn claims(cluster: &Cluster, convention: &ServicesConvention) -> Clai
     claims
         .views
         .nodes
-        .extend(cluster.nodes().filter_map(|(key, node)| {
-            if !takes_clients(node) {
-                return None;
-            }
+        .extend(for_clients(cluster).into_iter().filter_map(|(key, node)| {
             let mut addresses = node.addresses.iter();
             let internal = addresses.find(|at| at.address_type == NodeAddressType::InternalIp)?;
             Some((Arc::clone(&key.name), internal.address))

@@ -163,3 +163,18 @@ endpoints: [{addresses: [10.0.0.4]}]
         "#]],
     );
 }
+
+/// In the original `subsets: null` and `subsets: []` ended the whole cycle; here the slices count.
+#[test]
+fn endpoints_without_subsets_have_the_servers_of_their_slices() {
+    for subsets in ["null", "[]", "[{}]", "junk"] {
+        let mut yaml = endpoints(("a", "web"), OLD, "web.example", "http", "10.0.0.1");
+        let object = "proto: \"http\"}}\n";
+        assert!(yaml.contains(object), "{yaml}");
+        yaml = yaml.replace(object, &format!("{object}subsets: {subsets}\n"));
+        yaml += &endpoints(("b", "other"), OLD, "other.example", "http", "10.0.0.2");
+        let text = shown(&compile(&cluster(&yaml), &convention()));
+        let expected = "0.0.0.0:80 other.example / -> [10.0.0.2:8080]\n0.0.0.0:80 web.example / -> [10.0.0.1:8080]\n";
+        assert_eq!(text, expected, "{subsets}");
+    }
+}

@@ -166,4 +166,52 @@ status: {addresses: [{type: InternalIP, address: 192.0.2.13}]}
             ! Service shop/web: spec.ports[1].nodePort is absent, though nodes are the servers; this port is not served, the others are
         "#]],
     );
+    // In the original a node that was not ready went on being a server.
+    let lost = |count: usize| {
+        let status = "status: {addresses";
+        let conditions = "status: {conditions: [{type: MemoryPressure, status: 'False'}, {type: Ready, status: Unknown}], addresses";
+        let (service, nodes) = yaml.split_once("kind: Node").unwrap();
+        let text = format!(
+            "{service}kind: Node{}",
+            nodes.replacen(status, conditions, count)
+        );
+        let text = shown(&compile(&cluster(&text), &config));
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    let line = "0.0.0.0:80 web.shop.svc.local / -> ";
+    assert_eq!(lost(1), format!("{line}[192.0.2.12:30080]"));
+    // Where none is, nobody knows better.
+    let both = "[192.0.2.11:30080, 192.0.2.12:30080]";
+    assert_eq!(lost(2), format!("{line}{both}"));
+}
+
+/// In the original two subsets with one port overwrote each other.
+#[test]
+fn slices_with_one_port_are_joined_and_count_an_endpoint_once() {
+    let slice = |number: u32, endpoints: &str| {
+        format!(
+            "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{namespace: shop, name: web-{number}, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+ports: [{{name: web, port: 8080}}]
+endpoints: [{endpoints}]
+---
+"
+        )
+    };
+    let yaml = service("web", "type: NodePort, ports: [{name: web, port: 80}]", "")
+        + &slice(2, "{addresses: [10.0.0.2]}, {addresses: [10.0.0.1]}")
+        + &slice(
+            3,
+            "{addresses: [10.0.0.3]}, {addresses: [10.0.0.2], conditions: {ready: false, serving: true, terminating: true}}",
+        );
+    check(
+        &convention(),
+        &yaml,
+        expect![[r#"
+            0.0.0.0:80 web.shop.svc.local / -> [10.0.0.1:8080, 10.0.0.2:8080, 10.0.0.3:8080]
+        "#]],
+    );
 }
