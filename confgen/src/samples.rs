@@ -21,7 +21,7 @@ use crate::edge::{
 };
 
 pub(crate) use self::routing::{access, filtering, matching};
-pub(crate) use self::servers::{backends, tls};
+pub(crate) use self::servers::{backends, certificate, tls};
 
 pub(crate) fn origin(name: &str) -> Origin {
     Origin {

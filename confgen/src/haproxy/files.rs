@@ -48,7 +48,7 @@ impl Files {
 }
 
 /// One line of a certificate list.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct CertificateLine {
     pub(super) file: String,
     pub(super) authorities: Option<String>,

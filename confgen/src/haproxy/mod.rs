@@ -126,6 +126,9 @@ pub fn source_map(plan: &EdgePlan, options: &Options) -> Result<Vec<Option<usize
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::runtime::{Change, Command, Image, Leaving, changes};
     use super::{Options, Rendering, render};
     use crate::edge::{Balance, EdgePlan, Listener};
     use crate::samples;
@@ -176,5 +179,60 @@ mod tests {
         web.servers.clear();
         scaled.backends.insert(web.id.clone(), web.into());
         assert_ne!(generation(&scaled), before, "what servers are told");
+    }
+
+    /// HAProxy keeps the first certificate of a list as long as it runs.
+    #[test]
+    fn every_certificate_is_renewed_without_a_reload() {
+        let mut before_plan = samples::tls();
+        for listener in Arc::make_mut(&mut before_plan.listeners).values_mut() {
+            if let Listener::Tls(tls) = listener {
+                // Of two hosts with one certificate, HAProxy's commands cannot tell the lines apart.
+                tls.http.hosts.remove(&samples::host("bank.example.com"));
+            }
+        }
+        let before = rendered(&before_plan);
+        for renewed in ["cert", "unknown"] {
+            let (was, is) = (samples::id(renewed), samples::id("renewed"));
+            let mut plan = before_plan.clone();
+            let certificates = Arc::make_mut(&mut plan.certificates);
+            certificates.remove(&was);
+            let names = ["shop.example.com", "bank.example.com"];
+            certificates.insert(is.clone(), samples::certificate(&names));
+            for listener in Arc::make_mut(&mut plan.listeners).values_mut() {
+                let Listener::Tls(tls) = listener else {
+                    continue;
+                };
+                let hosts = tls.http.hosts.values_mut();
+                let hosts = hosts.filter_map(|host| host.tls.as_mut());
+                let all = hosts.map(|tls| &mut tls.certificate);
+                for id in all
+                    .chain(tls.unknown_host.as_mut())
+                    .filter(|id| **id == was)
+                {
+                    *id = is.clone();
+                }
+            }
+            let after = rendered(&plan);
+            let (old, new) = (
+                Image {
+                    plan: &before_plan,
+                    rendered: &before.rendered,
+                },
+                Image {
+                    plan: &plan,
+                    rendered: &after.rendered,
+                },
+            );
+            let change = changes(old, new, &Leaving::default());
+            let Change::Runtime(commands) = change else {
+                panic!("{renewed}: {change:?}");
+            };
+            let first = commands.iter().find_map(|command| match command {
+                Command::SetCertificate { name, .. } => Some(name.contains("/first_")),
+                _ => None,
+            });
+            assert_eq!(first, Some(true), "{renewed}: {commands:?}");
+        }
     }
 }

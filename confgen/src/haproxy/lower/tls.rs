@@ -81,7 +81,7 @@ impl<'a> Lowering<'a> {
 
     fn termination(&mut self, listen: Listen, listener: &'a TlsListener) -> Termination {
         let mut lines = Vec::new();
-        let mut is_strict = true;
+        let (mut first, mut of_any) = (None, None);
         let mut checks_sni = false;
         for (host, site) in &listener.http.hosts {
             let Some(tls) = &site.tls else {
@@ -91,29 +91,20 @@ impl<'a> Lowering<'a> {
             let Some(line) = self.certificate(host, tls) else {
                 continue;
             };
-            match host {
-                HostMatch::Any => {
-                    is_strict = false;
-                    lines.insert(0, line);
-                }
-                HostMatch::Exact(_) | HostMatch::Wildcard(_) | HostMatch::Regex(_) => {
-                    lines.push(line);
-                }
+            if *host == HostMatch::Any {
+                of_any = Some((&tls.certificate, line));
+            } else {
+                first.get_or_insert(&tls.certificate);
+                lines.push(line);
             }
         }
-        let unknown = listener.unknown_host.as_ref().filter(|_| is_strict);
-        let plan = self.plan;
-        if let Some((id, certificate)) = unknown.and_then(|id| plan.certificates.get_key_value(id))
-        {
-            is_strict = false;
-            let line = CertificateLine {
-                file: self.files.add_pem(id, certificate),
-                authorities: None,
-                is_required: false,
-                filter: Some(NOBODY.to_owned()),
-            };
-            lines.insert(0, line);
-        }
+        let plain = |id| (id, CertificateLine::default());
+        let shown = of_any.or(listener.unknown_host.as_ref().map(plain));
+        let shown = shown.and_then(|(id, line)| self.first_line(listen, id, line));
+        let is_strict = shown.is_none();
+        let hidden = first.filter(|_| is_strict).map(plain);
+        let hidden = hidden.and_then(|(id, line)| self.first_line(listen, id, line));
+        lines.splice(..0, shown.or(hidden));
         let list = format!("certificates/{}.list", Id::of_listener("https", listen));
         self.files.add_certificate_list(&list, &lines);
         Termination {
@@ -121,6 +112,24 @@ impl<'a> Lowering<'a> {
             is_strict,
             checks_sni,
         }
+    }
+
+    /// A list's first line, which HAProxy neither adds nor takes away while it runs. So one that is no
+    /// host's has a file of its own name, and another certificate is another content of it. Unless
+    /// unknown hosts are shown a certificate, nobody sees it.
+    fn first_line(
+        &mut self,
+        listen: Listen,
+        id: &Id,
+        line: CertificateLine,
+    ) -> Option<CertificateLine> {
+        let certificate = self.plan.certificates.get(id)?;
+        let name = Id::of(&["first", &listen.to_string()]);
+        Some(CertificateLine {
+            file: self.files.add_pem(&name, certificate),
+            filter: Some(NOBODY.to_owned()),
+            ..line
+        })
     }
 
     fn certificate(&mut self, host: &HostMatch, tls: &HostTls) -> Option<CertificateLine> {
@@ -156,8 +165,7 @@ impl<'a> Lowering<'a> {
             filter: match host {
                 HostMatch::Exact(name) if !is_address(name) => Some(name.to_string()),
                 HostMatch::Wildcard(suffix) => Some(format!("*.{suffix}")),
-                HostMatch::Any => Some(NOBODY.to_owned()),
-                HostMatch::Exact(_) | HostMatch::Regex(_) => None,
+                HostMatch::Exact(_) | HostMatch::Regex(_) | HostMatch::Any => None,
             },
         })
     }
