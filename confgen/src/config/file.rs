@@ -261,6 +261,8 @@ pub struct Pods {
     /// Whether pods are told the client's address first (PROXY protocol, version 2).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub send_proxy_protocol: bool,
+    /// Whether requests in clear text for hosts that are served in TLS are sent there.
+    pub redirect_to_tls: bool,
     /// In clear text; without it, the first of `listen.http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
@@ -293,6 +295,7 @@ impl Default for Pods {
             missing_key: "refuse".to_owned(),
             health_checks: true,
             send_proxy_protocol: false,
+            redirect_to_tls: true,
             http: None,
             https: None,
             unknown_path: None,

@@ -49,6 +49,13 @@ fn mistakes_say_which_key_and_what_to_do() {
             r#"services.server_names[0] "{{ .Service.Foo }}": {{ .Service.Foo }} is no field; there are .Service.Name .Service.Namespace .Service.Port.Name .Service.Port.Port .Service.Port.Mode .Service.NodePort .Domain"#
         ]],
     );
+    // In the original any text that compiles as an expression was a path.
+    refused(
+        "[endpoints]\n[defaults]\nstatus_path = '/<>asd'\n",
+        expect![[
+            r#"defaults.status_path "/<>asd" is not a path of letters, digits and -._~!+,=:@/%"#
+        ]],
+    );
     refused(
         "[endpoints]\n[[templates]]\nfile = '/a'\noutput = '/b'\ngrammar = 'xml'\n",
         expect![[
@@ -138,6 +145,7 @@ fn dispatcher_is_carried_over() {
             key_base64 = true
             missing_key = "allow"
             health_checks = false
+            redirect_to_tls = false
             unknown_path = 404
 
             [pods.labels]

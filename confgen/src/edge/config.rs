@@ -144,6 +144,8 @@ pub struct PodsConvention {
     pub http: Listen,
     /// In TLS; without it, hosts that ask for TLS are left out.
     pub https: Option<Listen>,
+    /// Whether clear text of hosts that are served in TLS is sent there.
+    pub redirects_to_tls: bool,
     /// What a known host's other paths get.
     pub unknown_path: Unknown,
 }

@@ -87,6 +87,7 @@ pub(super) fn pods(
         missing_key,
         health_checks: of.health_checks,
         sends_proxy_protocol: of.send_proxy_protocol,
+        redirects_to_tls: of.redirect_to_tls,
         http: http
             .ok_or_else(|| Mistake::at(key("http"), "is missing, and listen.http is empty"))?,
         https: own("https", &of.https, &listeners.https)?,

@@ -97,6 +97,7 @@ pub fn carry(variable: impl Fn(&str) -> Option<String>) -> Result<Carried, Mista
                 key_header: text("API_KEY_HEADER", "X-ROUTING-API-KEY"),
                 missing_key: "allow".to_owned(),
                 health_checks: matches!(health.as_str(), "true" | "1" | "yes"),
+                redirect_to_tls: false,
                 unknown_path: Some(unknown_path),
                 ..Pods::default()
             }],

@@ -21,8 +21,8 @@ use self::secret::RoutingSecret;
 use super::target;
 use crate::edge::claim::{Claims, HttpClaim, Members, PodMember, TlsClaim};
 use crate::edge::plan::{
-    Access, Action, BackendProtocol, Filter, Forward, HealthCheck, HttpRule, Origin, PathRewrite,
-    Probe, RequestMatch, Timeouts,
+    Access, Action, BackendProtocol, Filter, Forward, HealthCheck, HttpRule, Listen, Origin,
+    PathRewrite, Probe, Redirect, RequestMatch, Timeouts,
 };
 use crate::edge::value::{HostMatch, Hostname, Id, PathMatch, UrlPath};
 use crate::edge::{EdgeConfig, PodsConvention};
@@ -189,6 +189,9 @@ impl OfNamespace<'_> {
                 }
             }
             listen = https;
+            if self.convention.redirects_to_tls {
+                claims.http.push(self.to_tls(&matched, https));
+            }
         }
         for (path, upstream) in upstreams {
             let rewrite = upstream.target.clone().map(PathRewrite::Prefix);
@@ -216,6 +219,43 @@ impl OfNamespace<'_> {
                 rule,
                 unknown_path: self.convention.unknown_path.clone(),
             });
+        }
+    }
+}
+
+impl OfNamespace<'_> {
+    /// Sends a host's clear text to its TLS.
+    fn to_tls(&self, host: &HostMatch, https: Listen) -> HttpClaim {
+        let annotation = &self.convention.hosts_annotation;
+        let redirect = Redirect {
+            to_https: Some(true),
+            host: None,
+            port: (https.port.get() != 443).then_some(https.port),
+            path: None,
+            status: 308,
+        };
+        let name = [&*self.convention.name, self.name, &host.to_string()];
+        HttpClaim {
+            listen: self.convention.http,
+            owner: Arc::clone(self.name),
+            is_tls: false,
+            host: host.clone(),
+            rule: HttpRule {
+                id: Id::of(&[&["pods", "to_tls"], &name[..]].concat()),
+                matches: RequestMatch::path(PathMatch::all()),
+                access: Access::default(),
+                filters: Vec::new(),
+                action: Action::Redirect(redirect),
+                timeouts: Timeouts::default(),
+                max_body_bytes: None,
+                origin: Origin {
+                    created_unix_seconds: self.namespace.created_unix_seconds,
+                    key: self.namespace.key.clone(),
+                    kind: Kind::Namespace,
+                    field: format!("metadata.annotations.{annotation}").into(),
+                },
+            },
+            unknown_path: self.convention.unknown_path.clone(),
         }
     }
 }

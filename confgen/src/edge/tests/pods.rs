@@ -1,10 +1,9 @@
 use expect_test::{Expect, expect};
-use model::LabelSelector;
-use model::Requirement;
+use model::{Event, Kind, LabelSelector, ObjectKey, Requirement};
 
 use super::{cluster, config, listen, shown};
 use crate::edge::value::HeaderName;
-use crate::edge::{EdgeConfig, MissingKey, PodsConvention, Unknown, compile};
+use crate::edge::{Compiler, EdgeConfig, MissingKey, PodsConvention, Unknown, compile};
 
 pub(super) fn convention(name: &str) -> PodsConvention {
     PodsConvention {
@@ -21,6 +20,7 @@ pub(super) fn convention(name: &str) -> PodsConvention {
         missing_key: MissingKey::Refuse,
         health_checks: true,
         sends_proxy_protocol: false,
+        redirects_to_tls: false,
         http: listen("0.0.0.0:80"),
         https: Some(listen("0.0.0.0:443")),
         unknown_path: Unknown::Status(404),
@@ -194,12 +194,12 @@ fn a_certificate_and_its_key_serve_the_host_in_tls_alone() {
             ),
             pod(("shop", "a"), WEB, "10.0.0.1", ""),
         ];
-        shown(&compile(
-            &cluster(&yaml.concat()),
-            &config_of(convention("p")),
-        ))
+        let mut convention = convention("p");
+        convention.redirects_to_tls = true;
+        shown(&compile(&cluster(&yaml.concat()), &config_of(convention)))
     };
     expect![[r#"
+        0.0.0.0:80 tls.example / Redirect(Redirect { to_https: Some(true), host: None, port: None, path: None, status: 308 })
         0.0.0.0:443 tls tls.example: certificate of shop/routing, clients too
         0.0.0.0:443 tls tls.example / with 1 of x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
     "#]]
@@ -250,4 +250,77 @@ fn entries_and_pods_count_one_by_one() {
             ! Pod shop/b: metadata.annotations.paths[0].targetPath differs from that of an older pod which serves /ok; the older one's holds
         "#]],
     );
+}
+
+/// In the original any other Secret that changed or went took the routing Secret out of its memory:
+/// no key was asked for then, and the namespace's TLS hosts were gone.
+#[test]
+fn other_secrets_come_and_go_without_opening_anything() {
+    let yaml = [
+        namespace("shop", r#"{"api.example": {}}"#),
+        secret("shop", "api-key: k"),
+        pod(("shop", "a"), WEB, "10.0.0.1", ""),
+    ];
+    let mut cluster = cluster(&yaml.concat());
+    let config = config_of(convention("public"));
+    let mut compiler = Compiler::new(config.clone());
+    let before = shown(compiler.whole(&cluster));
+    assert!(before.contains("with 1 of x-routing-api-key"), "{before}");
+    cluster.take_changes();
+    for text in ["api-key: other", "api-key: another, more: x"] {
+        let other = secret("shop", text).replace("name: routing", "name: other");
+        super::apply(&mut cluster, &other);
+        let changes = cluster.take_changes();
+        assert_eq!(shown(compiler.update(&cluster, &changes)), before);
+    }
+    cluster.apply(Event::Deleted {
+        kind: Kind::Secret,
+        key: ObjectKey::new("shop", "other"),
+    });
+    let changes = cluster.take_changes();
+    assert_eq!(shown(compiler.update(&cluster, &changes)), before);
+}
+
+/// In the original checks of ports were written into a comment, and a probe's port by name was 0.
+#[test]
+fn probes_become_checks_of_the_port_they_name() {
+    let of = |probe: &str| {
+        let pod = pod(("shop", "a"), WEB, "10.0.0.1", "");
+        let (first, rest) = pod.split_once("readinessProbe").unwrap();
+        let (_, rest) = rest.split_once("periodSeconds: 3}").unwrap();
+        let yaml = [
+            namespace("shop", r#"{"api.example": {}}"#),
+            secret("shop", "api-key: k"),
+            format!("{first}{probe}{rest}"),
+        ];
+        let plan = compile(&cluster(&yaml.concat()), &config_of(convention("public")));
+        let backend = plan.backends.values().next().unwrap();
+        let health = backend.health.clone().unwrap();
+        let numbers = (health.interval.as_secs(), health.timeout.as_secs());
+        let counts = (health.rise, health.fall);
+        format!(
+            "{:?} {:?} {numbers:?} {counts:?}",
+            health.probe, health.port
+        )
+    };
+    for (probe, expected) in [
+        (
+            "readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 7, timeoutSeconds: 2, successThreshold: 3, failureThreshold: 4}",
+            "Tcp None (7, 2) (3, 4)",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: 443}}",
+            "Tcp Some(443) (10, 1) (1, 3)",
+        ),
+        (
+            "livenessProbe: {httpGet: {path: /live, port: 9}}, readinessProbe: {httpGet: {path: /ready, port: web, scheme: HTTPS}}",
+            "Http { path: UrlPath(\"/ready\"), host: None, is_tls: true } None (10, 1) (1, 3)",
+        ),
+        (
+            "readinessProbe: {exec: {command: [x]}}",
+            "Tcp None (10, 1) (1, 3)",
+        ),
+    ] {
+        assert_eq!(of(probe), expected, "{probe}");
+    }
 }

@@ -215,3 +215,30 @@ endpoints: [{endpoints}]
         "#]],
     );
 }
+
+/// In the original two Services with one external domain both wrote it, and nobody was told.
+#[test]
+fn an_external_domain_is_the_oldest_services() {
+    let of = |name: &str, year: u32| {
+        let service = service(
+            name,
+            "type: NodePort, ports: [{name: web, port: 80}]",
+            "kube2lb/external-domains: www.example",
+        );
+        let (name, created) = (
+            format!("name: {name}, "),
+            format!("'{year}-01-01T00:00:00Z'"),
+        );
+        service.replacen(&name, &format!("{name}creationTimestamp: {created}, "), 1)
+    };
+    check(
+        &convention(),
+        &(of("late", 2024) + &of("early", 2020).replace("10.0.0.1]", "10.0.0.2]")),
+        expect![[r#"
+            0.0.0.0:80 early.shop.svc.local / -> [10.0.0.2:8080]
+            0.0.0.0:80 late.shop.svc.local / -> [10.0.0.1:8080]
+            0.0.0.0:80 www.example / -> [10.0.0.2:8080]
+            lost: Service shop/late www.example/: Service shop/early is older
+        "#]],
+    );
+}
