@@ -5,6 +5,7 @@ mod confirm;
 mod following;
 mod http;
 mod kept;
+mod quarantined;
 pub mod saved;
 mod world;
 
@@ -121,7 +122,13 @@ pub async fn run(
         let (of_events, token) = (options.clone(), cancel.clone());
         let component = Arc::clone(&node);
         let (all, all_problems) = watch::channel(Vec::new());
-        tasks.spawn(certificates::join(problems, certificates, all));
+        let (telling, left_out) = watch::channel(quarantined::Told::new());
+        let telling = Arc::new(telling);
+        for (output, status) in statuses.clone() {
+            let (telling, token) = (Arc::clone(&telling), cancel.clone());
+            tasks.spawn(quarantined::follow(output, status, telling, token));
+        }
+        tasks.spawn(certificates::join(problems, certificates, left_out, all));
         tasks.spawn(async move {
             model_watch::post_events(of_events, COMPONENT, component, all_problems, token).await;
             Ok(())

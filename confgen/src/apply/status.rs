@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::bisect::Suspect;
 use super::files::Extent;
 use crate::haproxy::runtime::Cause;
 
@@ -80,6 +81,9 @@ pub struct Quarantined {
     pub key: String,
     /// What the check said.
     pub proof: String,
+    /// The object itself.
+    #[serde(skip)]
+    pub suspect: Suspect,
 }
 
 impl Totals {

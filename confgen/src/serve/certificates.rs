@@ -9,7 +9,7 @@ use model::Problem;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::World;
+use super::{World, quarantined};
 use crate::apply::applier::Input;
 use crate::apply::certificates::{Told, problems, report};
 
@@ -71,19 +71,22 @@ pub(super) async fn follow(
     }
 }
 
-/// What is wrong with objects, of both: the plan's problems and the certificates'.
+/// What is wrong with objects: the plan's problems, the certificates', and what is left out.
 pub(super) async fn join(
     mut found: watch::Receiver<Vec<Problem>>,
     mut told: watch::Receiver<Vec<Told>>,
+    mut left_out: watch::Receiver<quarantined::Told>,
     all: watch::Sender<Vec<Problem>>,
 ) -> Result<()> {
     loop {
         let mut problems_now = found.borrow_and_update().clone();
         problems_now.extend(problems(&told.borrow_and_update()));
+        problems_now.extend(left_out.borrow_and_update().values().flatten().cloned());
         all.send_replace(problems_now);
         tokio::select! {
             changed = found.changed() => if changed.is_err() { return Ok(()) },
             changed = told.changed() => if changed.is_err() { return Ok(()) },
+            Ok(()) = left_out.changed() => {}
         }
     }
 }

@@ -213,8 +213,14 @@ fn days_left(text: &mut String, certificates: &[Told]) {
 
 #[cfg(test)]
 mod tests {
-    use super::days_left;
+    use std::sync::Arc;
+
+    use axum::extract::State;
+    use tokio::sync::watch;
+
+    use super::{Shared, days_left, ready};
     use crate::apply::certificates::report;
+    use crate::apply::status::Status;
     use crate::samples;
 
     #[test]
@@ -225,5 +231,34 @@ mod tests {
         let days = told.first().unwrap().days_left;
         assert!(text.contains(&format!("\"}} {days}\n")), "{text}");
         assert!(text.contains("certificate_days_left{kind=\""), "{text}");
+    }
+
+    /// Health is the last success: of each output that is behind, the reason is told.
+    #[tokio::test]
+    async fn ready_is_what_every_proxy_was_seen_to_run() {
+        let (haproxy, of_haproxy) = watch::channel(Status::default());
+        let (nginx, of_nginx) = watch::channel(Status::default());
+        let statuses = [("haproxy", of_haproxy), ("nginx", of_nginx)];
+        let statuses = statuses.map(|(name, status)| (name.to_owned(), status));
+        let shared = Arc::new(Shared {
+            statuses: statuses.into(),
+            world: watch::channel(None).1,
+            certificates: watch::channel(Vec::new()).1,
+        });
+        let answer = async || {
+            let answer = ready(State(Arc::clone(&shared))).await;
+            let code = answer.status().as_u16();
+            let body = axum::body::to_bytes(answer.into_body(), 1000)
+                .await
+                .unwrap();
+            format!("{code} {}", String::from_utf8_lossy(&body))
+        };
+        let not_yet = "503 haproxy: not live yet\nnginx: not live yet\n";
+        assert_eq!(answer().await, not_yet);
+        haproxy.send_modify(|status| status.live = 3);
+        nginx.send_modify(|status| status.live = 3);
+        assert_eq!(answer().await, "200 ok\n");
+        nginx.send_modify(|status| status.gap = Some("the check fails".to_owned()));
+        assert_eq!(answer().await, "503 nginx: the check fails\n");
     }
 }

@@ -74,6 +74,7 @@ impl<C> Applier<C> {
                 kind: kind.as_str(),
                 key: key.to_string(),
                 proof: proof.message.clone(),
+                suspect: (*kind, key.clone()),
             })
             .collect();
     }

@@ -231,6 +231,7 @@ mod tests {
                 kind: "Ingress",
                 key: "shop/web".to_owned(),
                 proof: "line 7: unknown keyword".to_owned(),
+                suspect: (model::Kind::Service, model::ObjectKey::new("shop", "web")),
             }],
             drift: vec!["server b/s has another weight".to_owned()],
             last_causes: vec![Cause::of("backend b: added")],
