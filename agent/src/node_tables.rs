@@ -75,7 +75,11 @@ impl Facility for NodeTables {
     }
 
     fn audit(&mut self, strangers: bool) -> Result<Divergences, String> {
-        let found = self.services.audit(strangers)?;
+        let mut found = self.services.audit(strangers)?;
+        if strangers {
+            let egress = self.egress.audit(&mut found);
+            egress.map_err(|error| with_causes(&error))?;
+        }
         if let Some(policy) = self.policy.as_mut().filter(|_| strangers) {
             policy.audit()?;
         }

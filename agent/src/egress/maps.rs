@@ -5,7 +5,7 @@ use std::path::Path;
 use agent_abi::egress::{EGRESS_MAP, EGRESS_POD, EgressAddressV1, EgressSourceV1};
 
 use super::image::Entries;
-use crate::applier::Usage;
+use crate::applier::{Divergence, Divergences, Usage};
 use crate::sys::map::{Owned, TableError, Trie};
 
 /// `EGRESS_SOURCES_V1`: under which addresses connections leave, by the index of the interface.
@@ -66,6 +66,30 @@ impl EgressMap {
         }
         self.known = Some(wanted);
         Ok(writes)
+    }
+
+    /// Compares all of it with what was written, and mends what differs.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; the next [`EgressMap::follow`] reads the map back.
+    pub fn audit(&mut self, found: &mut Divergences) -> Result<(), TableError> {
+        let Some(wanted) = self.known.take() else {
+            return Ok(());
+        };
+        let there: Entries = self.trie.entries()?.into_iter().collect();
+        let wrong = wanted
+            .iter()
+            .filter_map(|(key, bits)| match there.get(key) {
+                None => Some(Divergence::Missing),
+                Some(there) if there != bits => Some(Divergence::Different),
+                Some(_) => None,
+            });
+        let extra = there.keys().filter(|key| !wanted.contains_key(key));
+        for wrong in wrong.chain(extra.map(|_| Divergence::Extra)) {
+            *found.entry((EGRESS_MAP, wrong)).or_default() += 1;
+        }
+        self.known = Some(there);
+        self.follow(wanted).map(|_writes| ())
     }
 
     /// How full it is.

@@ -1,33 +1,41 @@
 //! Compares the kernel's maps with what is known to be in them, a little at a time, and mends single
 //! entries. Nobody but the agent should write them; bugs and people do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use agent_abi::Address;
 use agent_abi::service::{
-    BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP, SlotKeyV1,
+    ADDRESSES_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, RingKeyV1, SERVICES_MAP, SLOTS_MAP,
+    SOURCES_MAP, SlotKeyV1,
 };
 
+use super::addresses::{Addresses, Change};
 use super::maps::Maps;
-use super::tables::{Held, Op, Tables};
+use super::tables::{Held, Op, SourceRange, Tables};
 use crate::applier::{Divergence, Divergences};
-use crate::sys::map::TableError;
+use crate::sys::map::{Table, TableError};
 
 /// Services looked at in one step: a few thousand system calls at most, a few milliseconds.
 const SERVICES_A_STEP: usize = 64;
 
+/// Parts of rings looked at in one step, and those of the last ring to its end.
+const CHUNKS_A_STEP: usize = 256;
+
 /// Maps whose strange entries are looked for, one after the other.
-const SEARCHED: [&str; 5] = [
+const SEARCHED: [&str; 6] = [
     FRONTENDS_MAP,
     SERVICES_MAP,
     SLOTS_MAP,
     BACKENDS_MAP,
     RINGS_MAP,
+    SOURCES_MAP,
 ];
 
 /// How far the comparison has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
     next_service: u32,
+    next_ring: u32,
     next_map: usize,
 }
 
@@ -75,6 +83,16 @@ impl Cursor {
                 let wrong = compare(maps.backends.get(*backend)?, Some(*value));
                 repairs.push((BACKENDS_MAP, wrong, Some(Op::PutBackend(*backend, *value))));
             }
+            for SourceRange { bits, key } in &held.sources {
+                // A wider range of the Service answers for one that is missing; the search sees it.
+                let there = maps.sources.matches(*bits, *key)?;
+                let wrong = (!there).then_some(Divergence::Missing);
+                let range = SourceRange {
+                    bits: *bits,
+                    key: *key,
+                };
+                repairs.push((SOURCES_MAP, wrong, Some(Op::PutSource(range))));
+            }
             // Backends come before what leads to them.
             for (map, wrong, op) in repairs.into_iter().rev() {
                 if let (Some(wrong), Some(op)) = (wrong, op) {
@@ -84,6 +102,34 @@ impl Cursor {
             }
         }
         Ok(())
+    }
+
+    /// Compares the next few rings. The answer are the parts to be written anew, whose content is
+    /// nowhere but in the Services that use them.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn rings(
+        &mut self,
+        maps: &Maps,
+        tables: &Tables,
+    ) -> Result<Vec<(RingKeyV1, Divergence)>, TableError> {
+        let mut wrong = Vec::new();
+        let first = std::mem::take(&mut self.next_ring);
+        for (number, key) in tables.chunks_from(first).enumerate() {
+            if number >= CHUNKS_A_STEP && key.chunk == 0 {
+                self.next_ring = key.ring;
+                break;
+            }
+            match maps.rings.get(key)? {
+                None => wrong.push((key, Divergence::Missing)),
+                Some(value) if !tables.is_chunk(&key, &value) => {
+                    wrong.push((key, Divergence::Different));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(wrong)
     }
 
     /// Looks for strange entries in the next map.
@@ -124,9 +170,10 @@ impl Cursor {
                 let ids = strange(maps.backends.keys()?, |id| !known.contains(id));
                 ids.map(|id| Op::DeleteBackend { service: 0, id }).collect()
             }
-            _ => strange(maps.rings.keys()?, |key| !tables.has_chunk(key))
+            RINGS_MAP => strange(maps.rings.keys()?, |key| !tables.has_chunk(key))
                 .map(Op::DeleteRing)
                 .collect(),
+            _ => return search_sources(maps, tables, found),
         };
         for op in strange {
             maps.write(op)?;
@@ -134,6 +181,53 @@ impl Cursor {
         }
         Ok(())
     }
+}
+
+/// Compares the ranges of sources, all of them: a look-up cannot tell a range from a wider one.
+fn search_sources(
+    maps: &mut Maps,
+    tables: &Tables,
+    found: &mut Divergences,
+) -> Result<(), TableError> {
+    let there = maps.sources.keys()?.into_iter();
+    let there: BTreeSet<SourceRange> = there.map(|(bits, key)| SourceRange { bits, key }).collect();
+    let services = tables.services().values();
+    let wanted: BTreeSet<SourceRange> = services
+        .flat_map(|held| held.sources.iter().copied())
+        .collect();
+    for range in there.symmetric_difference(&wanted) {
+        let (op, wrong) = if wanted.contains(range) {
+            (Op::PutSource(*range), Divergence::Missing)
+        } else {
+            (Op::DeleteSource(*range), Divergence::Extra)
+        };
+        maps.write(op)?;
+        *found.entry((SOURCES_MAP, wrong)).or_default() += 1;
+    }
+    Ok(())
+}
+
+/// Compares what the programs know of addresses, all of it: an entry is some bytes.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn search_addresses(
+    map: &mut Table<Address, u32>,
+    addresses: &Addresses,
+    found: &mut Divergences,
+) -> Result<(), TableError> {
+    let entries = map.entries()?;
+    let there: BTreeMap<Address, u32> = entries.iter().copied().collect();
+    for change in addresses.reconcile(&entries) {
+        let wrong = match change {
+            Change::Delete(_) => Divergence::Extra,
+            Change::Put(address, _) if there.contains_key(&address) => Divergence::Different,
+            Change::Put(..) => Divergence::Missing,
+        };
+        change.write(map)?;
+        *found.entry((ADDRESSES_MAP, wrong)).or_default() += 1;
+    }
+    Ok(())
 }
 
 fn compare<V: PartialEq>(there: Option<V>, wanted: Option<V>) -> Option<Divergence> {

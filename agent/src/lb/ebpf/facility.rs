@@ -2,26 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_abi::Address;
 use agent_abi::service::{
-    ADDRESSES_MAP, BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
-    SOURCES_MAP,
+    ADDRESSES_MAP, BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, POOL_CLUSTER, POOL_LOCAL, RINGS_MAP,
+    RingChunkV1, RingKeyV1, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
 };
 use agent_abi::settings::{
-    SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SETTING_POD_EGRESS, SettingsV2,
+    SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SETTING_POD_EGRESS, SETTINGS_MAP, SettingsV2,
 };
 use ipnet::IpNet;
 use model::IpFamily;
+use rpds::RedBlackTreeMapSync;
 
 use super::addresses::Addresses;
-use super::audit::Cursor;
+use super::audit::{Cursor, search_addresses};
 use super::fill;
 use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
 use super::maps::{Maps, configure};
-use crate::applier::{Divergences, Facility, Failure, Outcome, Pass, Usage, with_causes};
-use crate::desired::{Changed, Desired, LbServiceKey, NodeContext};
+use super::pool::ring_of;
+use crate::applier::{
+    Divergence, Divergences, Facility, Failure, Outcome, Pass, Usage, with_causes,
+};
+use crate::desired::{Changed, Desired, LbService, LbServiceKey, NodeContext, Pool};
 use crate::sys::map::{Table, TableError};
 use crate::sys::memory;
 
@@ -68,6 +73,7 @@ pub struct ServiceMaps {
     maps: Maps,
     addresses: Table<Address, u32>,
     translation: Translation,
+    settings: Option<SettingsV2>,
     known: Option<Known>,
     audited: Cursor,
 }
@@ -78,6 +84,8 @@ struct Known {
     tables: Tables,
     addresses: Addresses,
     ids: BTreeMap<LbServiceKey, u32>,
+    /// What was desired last; rings are made anew from it.
+    services: RedBlackTreeMapSync<LbServiceKey, Arc<LbService>>,
     generation: u64,
     failures: BTreeMap<LbServiceKey, String>,
 }
@@ -93,6 +101,7 @@ impl ServiceMaps {
             addresses: Table::open(&pins, ADDRESSES_MAP)?,
             pins,
             translation,
+            settings: None,
             known: None,
             audited: Cursor::default(),
         })
@@ -104,7 +113,9 @@ impl ServiceMaps {
         pass: Pass,
         operations: &mut u64,
     ) -> Result<(), TableError> {
-        configure(&self.pins, settings(&desired.node, &self.translation))?;
+        let settings = settings(&desired.node, &self.translation);
+        configure(&self.pins, settings)?;
+        self.settings = Some(settings);
         let mut known = match self.known.take() {
             Some(known) if pass == Pass::Changes => known,
             _ => self.read_back(desired)?,
@@ -171,6 +182,7 @@ impl ServiceMaps {
             write(op, &mut known.tables, &mut known.addresses)?;
         }
         known.generation = desired.generation;
+        known.services = desired.services.clone();
         self.known = Some(known);
         Ok(())
     }
@@ -198,6 +210,34 @@ impl ServiceMaps {
         Ok(written)
     }
 
+    fn compare(&mut self, whole: bool, found: &mut Divergences) -> Result<(), String> {
+        // What the kernel holds is unknown: the next apply reads it back.
+        let Some(known) = &self.known else {
+            return Ok(());
+        };
+        let explained = |error: TableError| with_causes(&error);
+        if let Some(settings) = self.settings
+            && configure(&self.pins, settings).map_err(explained)?
+        {
+            found.insert((SETTINGS_MAP, Divergence::Different), 1);
+        }
+        let (cursor, maps, tables) = (&mut self.audited, &mut self.maps, &known.tables);
+        // Rings come before the services that ask them.
+        for (key, wrong) in cursor.rings(maps, tables).map_err(explained)? {
+            let value = known.chunk(key);
+            let value = value.ok_or_else(|| format!("{RINGS_MAP}: {key:?} is no Service's"))?;
+            maps.write(Op::PutRing(key, value)).map_err(explained)?;
+            *found.entry((RINGS_MAP, wrong)).or_default() += 1;
+        }
+        cursor.step(maps, tables, found).map_err(explained)?;
+        if whole {
+            cursor.search(maps, tables, found).map_err(explained)?;
+            let addresses = &mut self.addresses;
+            search_addresses(addresses, &known.addresses, found).map_err(explained)?;
+        }
+        Ok(())
+    }
+
     fn usage(&self, tables: &Tables) -> Vec<Usage> {
         let maps = [
             (FRONTENDS_MAP, self.maps.frontends.max()),
@@ -221,18 +261,10 @@ impl ServiceMaps {
 impl Facility for ServiceMaps {
     fn audit(&mut self, whole: bool) -> Result<Divergences, String> {
         let mut found = Divergences::new();
-        // What the kernel holds is unknown: the next apply reads it back.
-        let Some(known) = &self.known else {
-            return Ok(found);
-        };
-        let (cursor, maps, tables) = (&mut self.audited, &mut self.maps, &known.tables);
-        let mut compared = cursor.step(maps, tables, &mut found);
-        if whole {
-            compared = compared.and_then(|()| cursor.search(maps, tables, &mut found));
-        }
+        let compared = self.compare(whole, &mut found);
         if let Err(error) = compared {
             self.known = None;
-            return Err(with_causes(&error));
+            return Err(error);
         }
         Ok(found)
     }
@@ -274,6 +306,7 @@ impl Known {
             addresses: Addresses::of(&tables, nodes(desired)),
             tables,
             ids,
+            services: RedBlackTreeMapSync::new_sync(),
             generation: 0,
             failures: BTreeMap::new(),
         }
@@ -281,6 +314,22 @@ impl Known {
 
     fn is_empty(&self) -> bool {
         self.tables.services().is_empty() && self.tables.frontends().is_empty()
+    }
+
+    /// The content of a part of a ring, from a unit whose pool uses it.
+    fn chunk(&self, key: RingKeyV1) -> Option<RingChunkV1> {
+        self.ids.iter().find_map(|(unit, id)| {
+            let value = self.tables.services().get(id)?.value?;
+            let used = |pool: usize| value.pools[pool].ring == key.ring;
+            let pool = match (used(POOL_CLUSTER), used(POOL_LOCAL)) {
+                (true, _) => Pool::Cluster,
+                (_, true) => Pool::Local,
+                _ => return None,
+            };
+            let chunks = ring_of(self.services.get(unit)?, pool);
+            let chunk = chunks.get(usize::try_from(key.chunk).ok()?)?;
+            self.tables.is_chunk(&key, chunk).then_some(*chunk)
+        })
     }
 
     /// The units to look at: those that changed, and those that failed before.

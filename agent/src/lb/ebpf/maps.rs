@@ -110,16 +110,17 @@ impl Maps {
     }
 }
 
-/// Writes what the programs know of their node.
+/// Writes what the programs know of their node; answers whether it was something else.
 ///
 /// # Errors
 /// Where the map is not there.
-pub fn configure(pins: &Path, settings: SettingsV2) -> Result<(), TableError> {
+pub fn configure(pins: &Path, settings: SettingsV2) -> Result<bool, TableError> {
     let mut map: List<SettingsV2> = List::open(pins, SETTINGS_MAP)?;
-    if map.get(0)? == settings {
-        return Ok(());
+    let differs = map.get(0)? != settings;
+    if differs {
+        map.set(0, settings)?;
     }
-    map.set(0, settings)
+    Ok(differs)
 }
 
 /// Every counter of the programs, summed over the CPUs.

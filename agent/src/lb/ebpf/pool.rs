@@ -11,8 +11,9 @@ use agent_abi::service::{
     POOL_LOCAL, PoolV1, RING_CHUNK, RingChunkV1, RingKeyV1, SLOTS_OF_LOCAL, SLOTS_OTHER_BANK,
 };
 
-use super::image::empty_pool;
+use super::image::{address, empty_pool};
 use super::tables::{Held, Op, Tables};
+use crate::desired::{LbService, Pool};
 use crate::lb::ring::{self, Name};
 
 /// One backend of a pool.
@@ -185,6 +186,19 @@ impl Plan {
         let chunks = self.new_ring.iter().zip(0..);
         chunks.map(move |(value, chunk)| Op::PutRing(RingKeyV1 { ring: id, chunk }, *value))
     }
+}
+
+/// The ring of one of a unit's pools, made anew: the tables keep digests alone.
+pub(super) fn ring_of(unit: &LbService, pool: Pool) -> Vec<RingChunkV1> {
+    let members: Vec<Member> = unit
+        .pool(pool)
+        .map(|backend| Member {
+            backend: 0,
+            name: (address(backend.address), backend.port.get().to_be_bytes()),
+            weight: backend.weight,
+        })
+        .collect();
+    chunks(&ring::ring(&ring_members(&members)))
 }
 
 fn other_bank(first: u32, current: PoolV1) -> u32 {

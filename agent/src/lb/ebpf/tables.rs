@@ -242,6 +242,24 @@ impl Tables {
         ring.is_some_and(|ring| ring.chunks.contains_key(&key.chunk))
     }
 
+    /// The parts of rings from ring `first` on, in order.
+    pub fn chunks_from(&self, first: u32) -> impl Iterator<Item = RingKeyV1> {
+        let rings = self.rings.range(first..);
+        rings.flat_map(|(id, ring)| {
+            let key = |chunk: &u32| RingKeyV1 {
+                ring: *id,
+                chunk: *chunk,
+            };
+            ring.chunks.keys().map(key)
+        })
+    }
+
+    /// Whether this is what a part of a ring holds.
+    pub fn is_chunk(&self, key: &RingKeyV1, value: &RingChunkV1) -> bool {
+        let ring = self.rings.get(&key.ring);
+        ring.and_then(|ring| ring.chunks.get(&key.chunk)) == Some(&digest(value))
+    }
+
     /// The parts of rings that no pool uses.
     pub fn unused_rings(&self) -> Vec<RingKeyV1> {
         let unused = self.rings.iter().filter(|(_, ring)| ring.pools == 0);
