@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use model::{Cluster, Event, Kind, KindSet, ObjectKey, Problem, SourceState};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -98,14 +99,20 @@ impl Place {
         let addresses = node::addresses_of(cluster, &key);
         let is_uplink = |link: &&Link| link.addresses.iter().any(|own| addresses.contains(own));
         let mtu = mtu::of_uplinks(links().filter(is_uplink).map(|link| link.mtu), self.mtu);
-        let networks = links().flat_map(|link| &link.networks);
-        let networks = networks.filter(|network| addresses.contains(&network.addr()));
+        let networks = || links().flat_map(|link| &link.networks);
+        let with_others = |network: &&IpNet| {
+            network.prefix_len() < network.max_prefix_len() && !node::is_link_local(network.addr())
+        };
+        let interfaces = networks().filter(with_others);
+        let interfaces = interfaces.map(|network| network.addr()).collect();
+        let networks = networks().filter(|network| addresses.contains(&network.addr()));
         let networks = networks.copied().collect();
         NodeContext {
             default_deny: self.default_deny,
             router: self.router,
             egress: self.egress.borrow().clone(),
             networks,
+            interfaces,
             ..NodeContext::of(cluster, &self.node_name, &self.exposure, &own, mtu)
         }
     }

@@ -1,4 +1,8 @@
-//! Who owns an address and port that several Services claim: the oldest, then the first by name.
+//! Who owns an address and port that several Services claim: whose cluster IP it is, then the oldest,
+//! then the first by name.
+//!
+//! The API server gives a cluster IP to one Service. Were age alone to decide, an older Service could
+//! take a younger one's through its external addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,13 +13,22 @@ use model::{Problem, Protocol, Reason};
 use rpds::RedBlackTreeMapSync;
 
 use super::compiled::Compiled;
-use super::{Frontend, LbServiceKey};
+use super::{Frontend, LbServiceKey, Scope};
 
 /// What is claimed: two frontends of different scope may not share it either.
 type Address = (IpAddr, NonZeroU16, Protocol);
 
-/// Creation time and unit; the least of them owns the address.
-type Claim = (i64, LbServiceKey);
+/// What a claim rests on, creation time and unit; the least of them owns the address.
+type Claim = (Right, i64, LbServiceKey);
+
+/// What a claim rests on, the better one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Right {
+    /// It is the Service's cluster IP.
+    ClusterIp,
+    /// Somebody wrote it to an object, or the port is on every node.
+    Asked,
+}
 
 /// Every claim in the cluster.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +77,7 @@ impl Claims {
         for (address, claim) in before.symmetric_difference(&after) {
             let known = self.by_address.get(address).into_iter().flatten();
             let mut claims: BTreeSet<Claim> = known.cloned().collect();
-            affected.extend(claims.iter().map(|(_, key)| key.clone()));
+            affected.extend(claims.iter().map(|(.., key)| key.clone()));
             if after.contains(&(*address, claim.clone())) {
                 claims.insert(claim.clone());
             } else {
@@ -92,10 +105,11 @@ impl Claims {
             let owner = self
                 .by_address
                 .get(&address_of(frontend))
-                .and_then(|claims| claims.first())
-                .map(|(_, owner)| owner);
+                .and_then(|claims| claims.first());
             match owner {
-                Some(owner) if owner != key => problems.push(lost(key, frontend, owner)),
+                Some((right, _, owner)) if owner != key => {
+                    problems.push(lost(key, frontend, *right, owner));
+                }
                 _ => won.push(*frontend),
             }
         }
@@ -110,22 +124,39 @@ impl Claims {
 fn each_claim(compiled: &Compiled) -> impl Iterator<Item = (Address, Claim)> {
     let created = compiled.created_unix_seconds;
     compiled.units.iter().flat_map(move |(key, unit)| {
-        unit.frontends
-            .iter()
-            .map(move |frontend| (address_of(frontend), (created, key.clone())))
+        unit.frontends.iter().map(move |frontend| {
+            let claim = (right(frontend), created, key.clone());
+            (address_of(frontend), claim)
+        })
     })
+}
+
+fn right(frontend: &Frontend) -> Right {
+    match frontend.scope {
+        Scope::ClusterIp => Right::ClusterIp,
+        Scope::NodePort
+        | Scope::Loopback
+        | Scope::HostPort
+        | Scope::ExternalIp
+        | Scope::LoadBalancer => Right::Asked,
+    }
 }
 
 fn address_of(frontend: &Frontend) -> Address {
     (frontend.address, frontend.port, frontend.protocol)
 }
 
-fn lost(key: &LbServiceKey, frontend: &Frontend, owner: &LbServiceKey) -> Problem {
+fn lost(key: &LbServiceKey, frontend: &Frontend, right: Right, owner: &LbServiceKey) -> Problem {
+    let owner = &owner.owner;
+    let message = match (right, self::right(frontend)) {
+        (Right::ClusterIp, Right::Asked) => format!("{frontend} is a cluster IP of {owner}"),
+        _ => format!("{frontend} belongs to the older {owner}"),
+    };
     Problem::new(
         key.owner.kind(),
         key.owner.key().clone(),
         "spec.ports",
-        format!("{frontend} belongs to the older {}", owner.owner),
+        message,
         format!(
             "port `{}` is not served at this address; give one of the two another address or port",
             key.port

@@ -7,10 +7,54 @@ use model::{IpFamily, Kind, Problem, Service, ServicePort, ServiceType, TrafficP
 
 use super::{Frontend, NodeContext, Pool, Scope};
 
-/// The addresses of one port in one family. `cluster_ips` decide which families a Service has.
+/// Addresses of a Service that are served.
+pub(super) struct Served<'a> {
+    /// They decide which families a Service has.
+    pub(super) cluster_ips: &'a [IpAddr],
+    /// What is left of `spec.externalIPs`.
+    pub(super) external_ips: Vec<IpAddr>,
+}
+
+impl<'a> Served<'a> {
+    /// Those of a Service on a node, among all `nodes`' addresses; and the addresses that it asks for
+    /// and does not get.
+    pub(super) fn of(
+        service: &Service,
+        cluster_ips: &'a [IpAddr],
+        node: &NodeContext,
+        nodes: &BTreeSet<IpAddr>,
+    ) -> (Self, Vec<Problem>) {
+        let effect = "this address is not served";
+        let problem = |field: &str, message: String| {
+            Problem::new(Kind::Service, service.key.clone(), field, message, effect)
+        };
+        let mut problems = Vec::new();
+        let mut external_ips = Vec::new();
+        for address in &service.external_ips {
+            match refusal(*address, node, nodes) {
+                None => external_ips.push(*address),
+                Some(why) => {
+                    problems.push(problem("spec.externalIPs", format!("{address} {why}")));
+                }
+            }
+        }
+        let owned = service.load_balancer_ips.iter();
+        problems.extend(owned.filter(|address| node.owns(**address)).map(|address| {
+            let message = format!("{address} is the node's own");
+            problem("status.loadBalancer.ingress", message)
+        }));
+        let served = Self {
+            cluster_ips,
+            external_ips,
+        };
+        (served, problems)
+    }
+}
+
+/// The addresses of one port in one family.
 pub(super) fn frontends(
     service: &Service,
-    cluster_ips: &[IpAddr],
+    served: &Served<'_>,
     port: &ServicePort,
     family: IpFamily,
     node: &NodeContext,
@@ -30,7 +74,8 @@ pub(super) fn frontends(
         outside: internal,
         direct_return: false,
     };
-    let mut frontends: BTreeSet<Frontend> = cluster_ips
+    let mut frontends: BTreeSet<Frontend> = served
+        .cluster_ips
         .iter()
         .filter(of_family)
         .map(at_cluster_ip)
@@ -59,12 +104,8 @@ pub(super) fn frontends(
         let loopback = node.loopback(family);
         frontends.extend(loopback.map(|address| from_outside(address, number, Scope::Loopback)));
     }
-    let external = service.external_ips.iter().filter(of_family);
-    frontends.extend(
-        external
-            .filter(|address| refusal(**address, node).is_none())
-            .map(|address| from_outside(*address, port.port, Scope::ExternalIp)),
-    );
+    let external = served.external_ips.iter().filter(of_family);
+    frontends.extend(external.map(|address| from_outside(*address, port.port, Scope::ExternalIp)));
     let balancers = service.load_balancer_ips.iter().filter(of_family);
     frontends.extend(
         balancers
@@ -74,29 +115,14 @@ pub(super) fn frontends(
     frontends
 }
 
-/// Addresses that a Service asks for and does not get.
-pub(super) fn refused(service: &Service, node: &NodeContext) -> Vec<Problem> {
-    let effect = "this address is not served";
-    let problem = |field: &str, message: String| {
-        Problem::new(Kind::Service, service.key.clone(), field, message, effect)
-    };
-    let external = service.external_ips.iter().filter_map(|address| {
-        let why = refusal(*address, node)?;
-        Some(problem("spec.externalIPs", format!("{address} {why}")))
-    });
-    let balancers = service.load_balancer_ips.iter().filter_map(|address| {
-        let message = format!("{address} is the node's own");
-        node.owns(*address)
-            .then(|| problem("status.loadBalancer.ingress", message))
-    });
-    external.chain(balancers).collect()
-}
-
 /// Why an external IP is not served (CVE-2020-8554: whoever may write a Service could draw any
 /// address to it).
-fn refusal(address: IpAddr, node: &NodeContext) -> Option<String> {
-    if node.owns(address) {
+fn refusal(address: IpAddr, node: &NodeContext, nodes: &BTreeSet<IpAddr>) -> Option<String> {
+    if node.owns(address) || node.interfaces.contains(&address) {
         return Some("is the node's own".to_owned());
+    }
+    if nodes.contains(&address) {
+        return Some("is a node's own".to_owned());
     }
     let ranges = &node.exposure.external_ranges;
     if node.exposure.any_external || ranges.iter().any(|range| range.contains(&address)) {

@@ -119,6 +119,12 @@ impl Desired {
         if changes.get(&Kind::Node).is_some() {
             next.nodes = node::addresses_of_all(cluster);
         }
+        if next.nodes != self.nodes {
+            let external = cluster
+                .services()
+                .filter(|(_, service)| !service.external_ips.is_empty());
+            touched.extend(external.map(|(key, _)| Owner::Service(key.clone())));
+        }
         // What is the same stays the same value: who waits for a difference sees none.
         match (&self.routes, changes.get(&Kind::Node)) {
             (Some(known), Some(nodes)) if next.node == self.node => {
@@ -189,9 +195,9 @@ impl Desired {
     /// for which a start waits.
     fn compile_all(&mut self, cluster: &Cluster) {
         let owners: Vec<Owner> = every_owner(cluster).collect();
-        let node = &self.node;
+        let (node, nodes) = (&self.node, &self.nodes);
         let compiled = in_parallel(&owners, |owner| {
-            compile_one(owner, cluster, node).map(Arc::new)
+            compile_one(owner, cluster, node, nodes).map(Arc::new)
         });
         self.claims = Claims::of(&compiled);
         for compiled in compiled.iter().flatten() {
@@ -214,7 +220,7 @@ impl Desired {
     ) -> BTreeSet<LbServiceKey> {
         let mut affected = BTreeSet::new();
         for owner in owners {
-            let compiled = compile_one(&owner, cluster, &self.node);
+            let compiled = compile_one(&owner, cluster, &self.node, &self.nodes);
             affected.extend(
                 self.claims
                     .replace(self.units.get(&owner).map(AsRef::as_ref), compiled.as_ref()),
@@ -271,11 +277,16 @@ impl Desired {
     }
 }
 
-fn compile_one(owner: &Owner, cluster: &Cluster, node: &NodeContext) -> Option<Compiled> {
+fn compile_one(
+    owner: &Owner,
+    cluster: &Cluster,
+    node: &NodeContext,
+    nodes: &BTreeSet<IpAddr>,
+) -> Option<Compiled> {
     match owner {
         Owner::Service(key) => {
             let service = cluster.service(key)?;
-            Some(service::compile(service, cluster, node))
+            Some(service::compile(service, cluster, node, nodes))
         }
         Owner::Pod(key) => host_port::compile(cluster.pod(key)?, node),
     }

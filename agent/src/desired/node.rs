@@ -59,6 +59,9 @@ pub struct NodeContext {
     pub mtu: u32,
     /// Addresses of the Node object as its interfaces have them, each with its network.
     pub networks: BTreeSet<IpNet>,
+    /// Addresses of its interfaces that are of a network there. One that stands alone may be a
+    /// Service's: keepalived's, or on the dummy interface of kube-router or kube-proxy.
+    pub interfaces: BTreeSet<IpAddr>,
     /// How pods of other nodes are reached, where routes are kept (`--run-router`).
     pub router: Option<RouterOptions>,
     /// What pods send out of the cluster leaves under the node's address (`--enable-pod-egress`).
@@ -101,6 +104,7 @@ impl NodeContext {
             exposure: Arc::clone(exposure),
             mtu,
             networks: BTreeSet::new(),
+            interfaces: BTreeSet::new(),
             router: None,
             egress: None,
         }
@@ -149,7 +153,8 @@ pub(super) fn addresses_of_all(cluster: &Cluster) -> Arc<BTreeSet<IpAddr>> {
     Arc::new(addresses.collect())
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Whether an address means something on one link alone.
+pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

@@ -1,5 +1,7 @@
 //! One Service and its EndpointSlices, to units of balancing.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::{
@@ -9,13 +11,18 @@ use model::{
 
 use super::compiled::Compiled;
 use super::endpoints::{backends, ready_here};
-use super::frontends::{frontends, is_direct, refused};
+use super::frontends::{Served, frontends, is_direct};
 use super::route::mtu;
 use super::{Choice, HealthCheck, LbService, LbServiceKey, NodeContext, Owner};
 
 /// Compiles one Service. Headless and ExternalName Services, those without an address yet, and
 /// those that a label gives to another proxy ask for nothing.
-pub(super) fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) -> Compiled {
+pub(super) fn compile(
+    service: &Service,
+    cluster: &Cluster,
+    node: &NodeContext,
+    nodes: &BTreeSet<IpAddr>,
+) -> Compiled {
     let mut compiled = Compiled {
         created_unix_seconds: service.created_unix_seconds,
         ..Compiled::default()
@@ -37,9 +44,10 @@ pub(super) fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) 
             "direct server return: clients' packets of up to {v4} bytes (IPv4) and {v6} (IPv6) fit the tunnel; who sends larger ones is told"
         ));
     }
+    let (served, problems) = Served::of(service, cluster_ips, node, nodes);
     for port in &service.ports {
         for family in [IpFamily::V4, IpFamily::V6] {
-            let frontends = frontends(service, cluster_ips, port, family, node);
+            let frontends = frontends(service, &served, port, family, node);
             if frontends.is_empty() {
                 continue;
             }
@@ -60,7 +68,7 @@ pub(super) fn compile(service: &Service, cluster: &Cluster, node: &NodeContext) 
         }
     }
     compiled.settle();
-    compiled.problems = refused(service, node);
+    compiled.problems = problems;
     compiled.health_check = service
         .health_check_node_port
         .filter(|_| {

@@ -16,6 +16,7 @@ use model::{Cluster, Event, IpFamily, Kind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::node::Exposure;
 use super::{Changed, Desired, NodeContext};
 
 /// Objects of a text.
@@ -246,6 +247,52 @@ fn of_two_claims_to_an_address_the_older_wins() {
     "#]];
     check(&format!("{older}\n{newer}"), &expected);
     check(&format!("{newer}\n{older}"), &expected);
+}
+
+#[test]
+fn an_older_service_does_not_take_a_cluster_ip_through_its_external_addresses() {
+    let younger = "service: z 10.96.0.10 80/tcp created=9\nendpoint: 10.0.1.5 80";
+    let any = Exposure {
+        any_external: true,
+        ..Exposure::default()
+    };
+    for (field, expected) in [
+        (
+            r#"spec={"externalIPs":["10.96.0.10"]}"#,
+            expect![[r#"
+                10.96.0.11:80/tcp -> 10.0.1.6:80
+                10.96.0.10:80/tcp -> 10.0.1.5:80
+                ! Service shop/a: spec.ports 10.96.0.10:80/tcp is a cluster IP of Service shop/z; port `p` is not served at this address; give one of the two another address or port
+            "#]],
+        ),
+        (
+            r#"type=LoadBalancer status={"loadBalancer":{"ingress":[{"ip":"10.96.0.10"}]}}"#,
+            expect![[r#"
+                10.96.0.11:80/tcp -> 10.0.1.6:80
+                10.96.0.10:80/tcp -> 10.0.1.5:80
+                ! Service shop/a: spec.ports 10.96.0.10:80/tcp is a cluster IP of Service shop/z; port `p` is not served at this address; give one of the two another address or port
+            "#]],
+        ),
+    ] {
+        let older =
+            format!("service: a 10.96.0.11 80/tcp created=1 {field}\nendpoint: 10.0.1.6 80");
+        let cluster = cluster(&format!("{older}\n{younger}"));
+        let node = NodeContext {
+            exposure: Arc::new(any.clone()),
+            ..context(&cluster)
+        };
+        let whole = describe(&Desired::compile(&cluster, node.clone()));
+        expected.assert_eq(&whole);
+        // The same when the younger one comes later, and had nothing to begin with.
+        let mut later = self::cluster(&older);
+        later.take_changes();
+        let before = Desired::compile(&later, node.clone());
+        objects(younger)
+            .iter()
+            .for_each(|(kind, object)| applied(&mut later, *kind, object));
+        let changes = later.take_changes();
+        assert_eq!(describe(&before.follow(&later, &changes, node)), whole);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{applied, check, cluster, describe};
 use crate::desired::node::{Exposure, NodePortAddresses};
-use crate::desired::{Desired, NodeContext};
+use crate::desired::{Choice, Desired, NodeContext};
 
 const HERE_AND_THERE: &str = "endpoint: 10.0.1.5 80 on=node1\nendpoint: 10.0.2.5 80 on=node2";
 
@@ -75,6 +75,12 @@ fn zones_are_preferred_where_hints_or_the_distribution_say_so() {
             "#]],
         ),
         (
+            r#"spec={"trafficDistribution":"PreferSameZone"}"#,
+            expect![[r#"
+                10.96.0.10:80/tcp -> 10.0.1.5:80 local, 10.0.2.5:80
+            "#]],
+        ),
+        (
             r#"spec={"trafficDistribution":"PreferSameNode"}"#,
             expect![[r#"
                 10.96.0.10:80/tcp -> 10.0.1.5:80 local
@@ -110,6 +116,33 @@ fn zones_are_preferred_where_hints_or_the_distribution_say_so() {
 }
 
 #[test]
+fn hints_of_nodes_count_where_the_same_node_is_preferred() {
+    let hinted = "endpoint: 10.0.2.5 80 on=node2 fornode=node1
+        endpoint: 10.0.3.5 80 on=node1 fornode=node3";
+    let preferring =
+        r#"service: web 10.96.0.10 80/tcp spec={"trafficDistribution":"PreferSameNode"}"#;
+    check(
+        &format!("{preferring}\n{hinted}"),
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.2.5:80
+        "#]],
+    );
+    // One without a hint: the node of each is what is known.
+    check(
+        &format!("{preferring}\n{hinted}\nendpoint: 10.0.4.5 80 on=node4"),
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.3.5:80 local
+        "#]],
+    );
+    check(
+        &format!("service: web 10.96.0.10 80/tcp\n{hinted}"),
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.2.5:80, 10.0.3.5:80 local
+        "#]],
+    );
+}
+
+#[test]
 fn not_ready_endpoints_are_published_on_request() {
     check(
         r#"service: web 10.96.0.10 80/tcp spec={"publishNotReadyAddresses":true}
@@ -139,6 +172,37 @@ fn schedulers_are_mapped_to_the_nearest_and_it_is_said() {
             expected,
             "{scheduler}"
         );
+    }
+}
+
+#[test]
+fn kube_routers_flag_of_the_source_port_makes_the_port_count() {
+    for (flags, port) in [("flag-1", false), ("flag-2", true), ("flag-1,flag-2", true)] {
+        let mut object = json!({
+            "metadata": {"namespace": "shop", "name": "web", "annotations": {
+                "kube-router.io/service.scheduler": "mh", "kube-router.io/service.schedflags": flags}},
+            "spec": {"clusterIP": "10.96.0.10", "ports": [{"name": "p", "port": 80}]}});
+        let mut cluster = cluster("");
+        applied(&mut cluster, Kind::Service, &object);
+        let desired = Desired::compile(&cluster, super::context(&cluster));
+        let choice = desired.services.values().next().unwrap().choice;
+        let expected = Choice::Hash {
+            source: true,
+            port,
+            destination: false,
+        };
+        assert_eq!(choice, expected, "{flags}");
+        // It is of `mh` alone.
+        object["metadata"]["annotations"]["kube-router.io/service.scheduler"] = json!("sh");
+        applied(&mut cluster, Kind::Service, &object);
+        let desired = Desired::compile(&cluster, super::context(&cluster));
+        let choice = desired.services.values().next().unwrap().choice;
+        let expected = Choice::Hash {
+            source: true,
+            port: false,
+            destination: false,
+        };
+        assert_eq!(choice, expected, "{flags}");
     }
 }
 
@@ -217,6 +281,44 @@ fn external_ips_are_served_within_the_ranges_alone() {
         ! Service shop/web: spec.externalIPs 172.31.0.1 is the node's own; this address is not served
     "#]],
     );
+}
+
+#[test]
+fn external_ips_that_are_a_nodes_own_are_not_served() {
+    let text = r#"service: web 10.96.0.10 80/tcp spec={"externalIPs":["10.9.0.1","172.31.0.2","192.0.2.80"]}
+        endpoint: 10.0.1.5 80"#;
+    let mut cluster = cluster(text);
+    let any = Exposure {
+        any_external: true,
+        ..Exposure::default()
+    };
+    let interfaces = ["10.9.0.1".parse().unwrap()];
+    let node = |cluster: &_| NodeContext {
+        exposure: Arc::new(any.clone()),
+        interfaces: interfaces.into(),
+        ..super::context(cluster)
+    };
+    cluster.take_changes();
+    let alone = Desired::compile(&cluster, node(&cluster));
+    expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80
+        172.31.0.2:80/tcp -> 10.0.1.5:80
+        192.0.2.80:80/tcp -> 10.0.1.5:80
+        ! Service shop/web: spec.externalIPs 10.9.0.1 is the node's own; this address is not served
+    "#]]
+    .assert_eq(&describe(&alone));
+    let second = json!({"metadata": {"name": "node2"}, "status": {"addresses": [
+        {"type": "InternalIP", "address": "172.31.0.2"}]}});
+    applied(&mut cluster, Kind::Node, &second);
+    let changes = cluster.take_changes();
+    let both = alone.follow(&cluster, &changes, node(&cluster));
+    expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80
+        192.0.2.80:80/tcp -> 10.0.1.5:80
+        ! Service shop/web: spec.externalIPs 10.9.0.1 is the node's own; this address is not served
+        ! Service shop/web: spec.externalIPs 172.31.0.2 is a node's own; this address is not served
+    "#]]
+    .assert_eq(&describe(&both));
 }
 
 #[test]
