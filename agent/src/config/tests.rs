@@ -1,12 +1,15 @@
 //! Flags to configuration, and to their page.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use expect_test::expect_file;
 
 use super::arguments::Arguments;
 use super::{Config, ConfigError};
+use crate::desired::node::NodePortAddresses;
+use crate::lb::ebpf::facility::Timeouts;
 
 fn config(flags: &[&str]) -> Result<Config, ConfigError> {
     let program = [
@@ -56,6 +59,81 @@ fn the_switches_of_cleanup_are_taken_alone_and_with_a_value() {
         let found = (removal.cleanup_config, removal.dry_run);
         assert_eq!(found, expected, "{flags:?}");
     }
+}
+
+#[test]
+fn timeouts_are_as_given_and_zero_is_the_default() {
+    let timeouts = |flags: &[&str]| config(flags).unwrap().translation.timeouts;
+    let default = Timeouts::default();
+    assert_eq!(timeouts(&[]), default);
+    let [tcp, tcp_closing, udp] = [1, 2, 3].map(Duration::from_secs);
+    let given = [
+        "--service-tcp-timeout=1s",
+        "--service-tcpfin-timeout=2s",
+        "--service-udp-timeout=3s",
+    ];
+    let expected = Timeouts {
+        tcp,
+        tcp_closing,
+        udp,
+    };
+    assert_eq!(timeouts(&given), expected);
+    let zero = given.map(|flag| format!("{}=0s", flag.split('=').next().unwrap()));
+    assert_eq!(timeouts(&zero.each_ref().map(String::as_str)), default);
+    let mixed = ["--service-tcp-timeout=0s", "--service-udp-timeout=1m"];
+    let expected = Timeouts {
+        udp: Duration::from_secs(60),
+        ..default
+    };
+    assert_eq!(timeouts(&mixed), expected);
+}
+
+#[test]
+fn node_ports_are_served_where_the_flags_say() {
+    let within = |networks: &[&str]| {
+        let networks = networks.iter().map(|network| network.parse().unwrap());
+        NodePortAddresses::Within(networks.collect())
+    };
+    for (flags, expected) in [
+        (&[][..], NodePortAddresses::Primary),
+        (
+            &["--nodeport-addresses=primary"],
+            NodePortAddresses::Primary,
+        ),
+        (
+            &["--nodeport-addresses=10.9.0.0/16,fd00:9::/64"],
+            within(&["10.9.0.0/16", "fd00:9::/64"]),
+        ),
+        (&["--nodeport-bindon-all-ip"], NodePortAddresses::All),
+        (
+            &["--nodeport-bindon-all-ip=false"],
+            NodePortAddresses::Primary,
+        ),
+    ] {
+        let exposure = config(flags).unwrap().exposure;
+        assert_eq!(exposure.node_ports, expected, "{flags:?}");
+        assert!(exposure.loopback, "{flags:?}");
+    }
+    for flag in ["localhost-nodeports", "iptables-localhost-nodeports"] {
+        let flag = format!("--{flag}=false");
+        assert!(!config(&[&flag]).unwrap().exposure.loopback, "{flag}");
+    }
+    for flags in [
+        &["--nodeport-addresses=primary,10.9.0.0/16"][..],
+        &[
+            "--nodeport-addresses=10.9.0.0/16",
+            "--nodeport-bindon-all-ip",
+        ],
+    ] {
+        let refused = config(flags).unwrap_err();
+        assert!(
+            matches!(refused, ConfigError::NodePortAddresses),
+            "{flags:?}: {refused}"
+        );
+    }
+    let exposure = |flags: &[&str]| config(flags).unwrap().exposure;
+    assert!(!exposure(&[]).any_external);
+    assert!(exposure(&["--strict-external-ip-validation=false"]).any_external);
 }
 
 #[test]

@@ -110,6 +110,23 @@ fn options_of_a_service_have_the_apis_defaults() {
 }
 
 #[test]
+fn kube_routers_annotations_of_both_eras_are_taken_without_a_problem() {
+    // Hairpin is what every Service has, so these ask for nothing more.
+    check_options(
+        &json!({"kube-router.io/service.hairpin": "", "kube-router.io/hairpin-mode": "",
+            "kube-router.io/service.hairpin.externalips": "", "kube-router.io/service.dsr": "tunnel",
+            "kube-router.io/service.scheduler": "mh", "kube-router.io/service.schedflags": "flag-1,flag-2"}),
+        &json!({}),
+        &expect![[r#"
+            [] []
+            Everybody
+            None internal Cluster external Cluster health None Hints
+            Some(Tuning { scheduler: Some(Maglev { with_port: true }), direct_return: true, weights: [] })
+        "#]],
+    );
+}
+
+#[test]
 fn one_bad_port_costs_that_port_alone() {
     check_service(
         &service(json!({"clusterIP": "10.96.0.1", "ports": [
