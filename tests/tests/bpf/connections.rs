@@ -1,5 +1,7 @@
 //! New and established connections, both directions.
 
+use agent::sys::map::Table;
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
 use agent_abi::counters::Counter;
 use expect_test::expect;
 
@@ -298,5 +300,67 @@ fn traffic_to_no_service_passes_untouched() {
         (At::Node, "tcp [fd00::1]:4000 > [fd00:96::10]:53 S"),
     ] {
         assert_eq!(lab.run(at, packet), format!("pass {packet}"));
+    }
+}
+
+/// Makes every connection one that was silent for so many seconds more.
+#[track_caller]
+pub(crate) fn silent(lab: &Lab, seconds: u64) {
+    for name in [CONNECTIONS_MAP, OPENING_MAP] {
+        let mut table = Table::<TupleV1, ConnectionV2>::open_lru(&lab.pins, name).unwrap();
+        for (key, mut value) in table.entries().unwrap() {
+            value.last_seen = value.last_seen.saturating_sub(seconds * 1_000_000_000);
+            table.put(key, value).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_tcp_connection_that_was_silent_for_too_long_is_chosen_for_anew() {
+    for (seconds, is_forgotten) in [(1, true), (3, false)] {
+        let mut lab = Lab::new();
+        lab.settings(|settings| settings.tcp_seconds = seconds);
+        let id = lab.service("tcp", "10.96.0.10:80", "10.244.2.1:80");
+        let clients = 10_000..10_020;
+        for port in clients.clone() {
+            for flags in ["S", "A"] {
+                let packet = format!("tcp 10.244.1.5:{port} > 10.96.0.10:80 {flags}");
+                lab.run(At::Pod, &packet);
+                let answer = format!("tcp 10.244.2.1:80 > 10.244.1.5:{port} SA");
+                lab.run(At::Uplink, &answer);
+            }
+        }
+        lab.set_backends(id, FOUR);
+        silent(&lab, 2);
+        let moved = clients.filter(|port| {
+            let packet = format!("tcp 10.244.1.5:{port} > 10.96.0.10:80 S");
+            !lab.run(At::Pod, &packet).contains("> 10.244.2.1:80")
+        });
+        // Three in four of them, where the choice is made again.
+        assert_eq!(moved.count() > 0, is_forgotten, "{seconds} s");
+        let connections = if is_forgotten { 40 } else { 20 };
+        assert_eq!(lab.counter(Counter::PacketConnections), connections);
+    }
+}
+
+#[test]
+fn a_tcp_connection_that_has_ended_holds_its_port_for_as_long_as_is_asked() {
+    for (seconds, is_free) in [(1, true), (3, false)] {
+        let mut lab = Lab::new();
+        lab.settings(|settings| settings.tcp_closing_seconds = seconds);
+        lab.service("tcp", "10.96.0.10:80", "10.244.2.7:80");
+        lab.service("tcp", "10.96.0.11:80", "10.244.2.7:80");
+        let first = |flags: &str| format!("tcp 10.244.1.5:4000 > 10.96.0.10:80 {flags}");
+        let answer = |flags: &str| format!("tcp 10.244.2.7:80 > 10.244.1.5:4000 {flags}");
+        lab.run(At::Pod, &first("S"));
+        lab.run(At::Uplink, &answer("SA"));
+        lab.run(At::Pod, &first("A"));
+        lab.run(At::Pod, &first("FA"));
+        lab.run(At::Uplink, &answer("FA"));
+        silent(&lab, 2);
+        // The same port of the same backend, by way of another Service.
+        let second = lab.run(At::Pod, "tcp 10.244.1.5:4000 > 10.96.0.11:80 S");
+        let kept = second == "redirect tcp 10.244.1.5:4000 > 10.244.2.7:80 S";
+        assert_eq!(kept, is_free, "{seconds} s: {second}");
     }
 }

@@ -29,13 +29,13 @@ const LINK_HEADER: usize = 14;
 const PACKET: &str = "tcp 198.51.100.9:4000 > 192.0.2.10:80 S";
 
 /// Keeps what it is attached to, as the agent does.
-struct Node {
-    lab: Lab,
+pub(crate) struct Node {
+    pub(crate) lab: Lab,
     edge: Edge,
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut lab = Lab::new();
         network(NETWORK);
         let links = lab.directory("links");
@@ -49,7 +49,7 @@ impl Node {
 
     /// Runs a frame; the answer is the verdict and the frame that comes out.
     #[track_caller]
-    fn run(&mut self, frame: &[u8]) -> (&'static str, Vec<u8>) {
+    pub(crate) fn run(&mut self, frame: &[u8]) -> (&'static str, Vec<u8>) {
         // `xdp_md` of linux/bpf.h: `data_end` and `ingress_ifindex` are its second and fourth word.
         let mut context = [0; 24];
         context[4..8].copy_from_slice(&u32::try_from(frame.len()).unwrap().to_ne_bytes());
@@ -95,7 +95,7 @@ fn target(index: u32, name: &str) -> Target {
 }
 
 /// With direct server return by hash, and the backends of one network on one node.
-fn direct(unit: &mut LbService) {
+pub(crate) fn direct(unit: &mut LbService) {
     unit.choice = Choice::Hash {
         source: true,
         port: true,

@@ -54,7 +54,8 @@ fn keep(lab: &Lab, kept: &[&str]) {
     map.follow(entries(Some(&egress))).unwrap();
 }
 
-fn switch_on(lab: &Lab) {
+/// Pods' packets leave under the node's address, but for what knows pods.
+pub(crate) fn switch_on(lab: &Lab) {
     lab.settings(|settings| settings.flags = SETTING_POD_EGRESS);
     keep(lab, &KEPT);
     let of = |text: &str| address(text.parse().unwrap());

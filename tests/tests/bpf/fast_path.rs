@@ -48,7 +48,8 @@ neigh add 10.244.1.5 lladdr 02:00:00:00:00:05 dev pod
 neigh add fd00:10::5 lladdr 02:00:00:00:00:05 dev pod
 ";
 
-fn lab(policed: bool) -> Lab {
+/// Two pods and an uplink of the fast path.
+pub(crate) fn lab(policed: bool) -> Lab {
     let lab = if policed { Lab::policed() } else { Lab::new() };
     network(NETWORK);
     let [a, b, c, d, e, f] = wire::DESTINATION_MAC;

@@ -10,6 +10,7 @@ use agent_abi::counters::Counter;
 use crate::lab::{At, Lab, set_direct, set_nodes};
 use crate::packet::frame;
 use crate::wire::{LINK, Xorshift, ethernet, icmp_error, ip, is_valid, repair, sctp, tunnel, udp};
+use crate::{edge, egress, fast_path, policy};
 
 /// About five seconds in a debug build.
 const ROUNDS: u32 = 15_000;
@@ -17,11 +18,13 @@ const ROUNDS: u32 = 15_000;
 /// page with an skb's own fields (`bpf_test_init`, net/bpf/test_run.c): 3.6 KiB of 4.
 const SHORTEST: usize = LINK + 40;
 const LONGEST: usize = 3600;
+/// Of XDP it leaves room for 256 bytes before the packet (`bpf_prog_test_run_xdp`).
+const LONGEST_OF_EDGE: usize = 3500;
 
 const EVERYWHERE: [At; 4] = [At::Uplink, At::Pod, At::Node, At::NodeToPod];
 
 /// Ends of packets that a service, a connection or nobody knows.
-const ENDS_V4: [&str; 8] = [
+const ENDS_V4: [&str; 10] = [
     "10.244.1.5:4000",
     "10.96.0.10:80",
     "10.96.0.11:80",
@@ -30,8 +33,10 @@ const ENDS_V4: [&str; 8] = [
     "172.31.0.1:30080",
     "203.0.113.5:80",
     "172.31.0.2:4000",
+    "10.244.1.6:8080",
+    "198.51.100.9:443",
 ];
-const ENDS_V6: [&str; 8] = [
+const ENDS_V6: [&str; 10] = [
     "[fd00:10::5]:4000",
     "[fd00:96::10]:80",
     "[fd00:96::11]:80",
@@ -40,14 +45,26 @@ const ENDS_V6: [&str; 8] = [
     "[fd00::1]:30080",
     "[fd00:1b::5]:80",
     "[fd00::2]:4000",
+    "[fd00:10::6]:8080",
+    "[2001:db8::9]:443",
 ];
 
-/// Services of every protocol and both families: with an endpoint elsewhere, here and none, on a
-/// node port, and with direct return.
-fn lab() -> Lab {
-    let mut lab = Lab::new();
+/// A node with everything on: two pods of the fast path, what pods send out of the cluster under the
+/// node's address, and network policy where `policed`. With services of every protocol and both
+/// families: with an endpoint elsewhere, here and none, on a node port, and with direct return.
+fn lab(policed: bool) -> Lab {
+    let mut lab = fast_path::lab(policed);
+    egress::switch_on(&lab);
+    if policed {
+        policy::police(&lab);
+    }
+    serve(&mut lab);
+    lab
+}
+
+fn serve(lab: &mut Lab) {
     for protocol in ["tcp", "udp", "sctp"] {
-        for [_, first, second, there, _, node_port, balancer, node] in [ENDS_V4, ENDS_V6] {
+        for [_, first, second, there, _, node_port, balancer, node, ..] in [ENDS_V4, ENDS_V6] {
             let here = ENDS_V4[0].replace(":4000", ":8080");
             let here = if first.starts_with('[') {
                 ENDS_V6[0].replace(":4000", ":8080")
@@ -64,7 +81,6 @@ fn lab() -> Lab {
             });
         }
     }
-    lab
 }
 
 /// A valid packet of some kind between some ends.
@@ -76,7 +92,7 @@ fn seed(random: &mut Xorshift) -> Vec<u8> {
     let packet = match random.below(6) {
         0 => about(random, &packet, destination.ip(), source.ip()),
         1 => {
-            let [.., node, _, other] = ends;
+            let [.., node, _, other, _, _] = ends;
             let ip = |text: &str| text.parse::<SocketAddr>().unwrap().ip();
             tunnel(ip(other), ip(node), &packet)
         }
@@ -198,10 +214,20 @@ fn setting(name: &str, default: u32) -> u32 {
 
 #[test]
 fn no_packet_breaks_a_program_or_comes_out_worse_than_it_went_in() {
+    send_junk(false, &[Counter::PacketsTranslated]);
+}
+
+#[test]
+fn no_packet_breaks_a_program_with_policy_or_comes_out_worse_than_it_went_in() {
+    let decided = [Counter::DropPolicyIngress, Counter::DropPolicyEgress];
+    send_junk(true, &decided);
+}
+
+/// Every counter of `reached` has to move, beside those of what is on anyway.
+fn send_junk(policed: bool, reached: &[Counter]) {
     let seed_of_run = setting("FAIRLEAD_FUZZ_SEED", 1);
     let mut random = Xorshift::new(seed_of_run.into());
-    let mut lab = lab();
-    let mut redirected = 0;
+    let mut lab = lab(policed);
     let mut before = changed(&lab);
     for round in 0..setting("FAIRLEAD_FUZZ_ROUNDS", ROUNDS) {
         let mut sent = seed(&mut random);
@@ -221,9 +247,56 @@ fn no_packet_breaks_a_program_or_comes_out_worse_than_it_went_in() {
             hex(&got)
         );
         before = after;
-        redirected += u32::from(verdict == "redirect");
     }
-    assert!(redirected > 0, "not one packet was translated");
+    let everywhere = [
+        Counter::PacketConnections,
+        Counter::FastPath,
+        Counter::EgressConnections,
+        Counter::TunnelSent,
+    ];
+    for counter in everywhere.iter().chain(reached) {
+        assert!(lab.counter(*counter) > 0, "{counter:?}: not one packet");
+    }
+}
+
+#[test]
+fn no_packet_breaks_the_edge_or_comes_out_worse_than_it_went_in() {
+    let seed_of_run = setting("FAIRLEAD_FUZZ_SEED", 1);
+    let mut random = Xorshift::new(seed_of_run.into());
+    let mut node = edge::Node::new();
+    serve(&mut node.lab);
+    for protocol in ["tcp", "udp"] {
+        // The choice is by the packet, so the edge makes it before anybody else has.
+        for (frontend, backend) in [
+            ("198.51.100.9:443", "10.244.2.7:8080"),
+            ("[2001:db8::9]:443", "[fd00:20::7]:8080"),
+        ] {
+            node.lab
+                .service_with(protocol, frontend, backend, edge::direct);
+        }
+    }
+    for round in 0..setting("FAIRLEAD_FUZZ_ROUNDS", ROUNDS) {
+        let mut sent = seed(&mut random);
+        mutate(&mut random, &mut sent);
+        sent.truncate(LONGEST_OF_EDGE);
+        let (verdict, got) = node.run(&sent);
+        let is_right = match verdict {
+            "drop" => true,
+            "pass" => got == sent,
+            _ => !is_valid(&sent) || is_valid(&got),
+        };
+        assert!(
+            is_right,
+            "FAIRLEAD_FUZZ_SEED={seed_of_run}, round {round}: {verdict}\n{}\n{}",
+            hex(&sent),
+            hex(&got)
+        );
+        // Now and then the stack's programs have it too, so that there are entries to meet.
+        if round % 4 == 0 {
+            node.lab.run_frame(At::Uplink, &sent);
+        }
+    }
+    assert!(node.lab.counter(Counter::XdpSent) > 0, "not one was sent");
 }
 
 /// The first bytes; a run with the same seed has them all.

@@ -27,23 +27,37 @@ const PEER: [&str; 2] = ["10.244.2.7", "fd00:20::7"];
 /// A node whose pod has these sets; the peer is a friend, and anybody is denied by both.
 fn lab(ingress: u32, egress: u32, flags: u32) -> Lab {
     let lab = Lab::policed();
+    select(&lab, ingress, egress, flags);
+    lab
+}
+
+/// Lets TCP to and from the pod pass, and UDP of port 80; nothing else.
+pub(crate) fn police(lab: &Lab) {
+    select(lab, INGRESS, EGRESS, 0);
+    for set in [INGRESS, EGRESS] {
+        for traffic in [(IPPROTO_TCP, None), (IPPROTO_UDP, Some(80))] {
+            verdict(lab, (set, 0), Some(traffic), OUTCOME_ALLOW);
+        }
+    }
+}
+
+fn select(lab: &Lab, ingress: u32, egress: u32, flags: u32) {
     for (pod, peer) in POD.into_iter().zip(PEER) {
-        write(&lab, Op::PutIdentity((128, address(peer)), FRIEND));
+        write(lab, Op::PutIdentity((128, address(peer)), FRIEND));
         let endpoint = EndpointV1 {
             ingress,
             egress,
             flags,
             _pad: 0,
         };
-        write(&lab, Op::PutEndpoint((128, address(pod)), endpoint));
+        write(lab, Op::PutEndpoint((128, address(pod)), endpoint));
     }
     for node in ["172.31.0.1", "fd00::1"] {
-        write(&lab, Op::PutIdentity((128, address(node)), IDENTITY_HOST));
+        write(lab, Op::PutIdentity((128, address(node)), IDENTITY_HOST));
     }
     for set in [INGRESS, EGRESS] {
-        verdict(&lab, (set, 0), None, OUTCOME_DENY);
+        verdict(lab, (set, 0), None, OUTCOME_DENY);
     }
-    lab
 }
 
 #[track_caller]

@@ -1,7 +1,15 @@
 //! Which source address a backend sees, and that replies find their way back.
 
+use agent::sys::clock;
+use agent::sys::map::Table;
+use agent_abi::connection::{
+    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2,
+    OPENING_MAP, TupleV1,
+};
+use agent_abi::counters::Counter;
 use agent_abi::settings::SETTING_MASQUERADE_ALL;
 use expect_test::expect;
+use model::Protocol;
 
 use crate::lab::{At, Lab, address};
 
@@ -87,4 +95,133 @@ fn cluster_cidr_masquerades_cluster_ip_clients_from_outside_it_only() {
     assert!(source(&outside).starts_with("172.31.0.1:"), "{outside}");
     expect!["redirect tcp 10.244.3.3:4000 > 10.244.1.5:80 S"]
         .assert_eq(&lab.run(At::Uplink, "tcp 10.244.3.3:4000 > 10.96.0.10:80 S"));
+}
+
+/// A node port with one backend elsewhere, all of whose source ports are taken by connections that
+/// work.
+struct Exhausted {
+    lab: Lab,
+    table: Table<TupleV1, ConnectionV2>,
+    opening: Table<TupleV1, ConnectionV2>,
+}
+
+impl Exhausted {
+    fn new() -> Self {
+        let mut lab = Lab::sized(65_536);
+        lab.service("tcp", "172.31.0.1:30080", "10.244.2.7:80");
+        let mut table = Table::open_lru(&lab.pins, CONNECTIONS_MAP).unwrap();
+        for port in 1024..30_000 {
+            table.put(reply(port), held(port)).unwrap();
+        }
+        let opening = Table::open_lru(&lab.pins, OPENING_MAP).unwrap();
+        Self {
+            lab,
+            table,
+            opening,
+        }
+    }
+
+    /// The source port that a client's new connection gets.
+    #[track_caller]
+    fn connect(&mut self, client: u16) -> Option<u16> {
+        let packet = format!("tcp 172.31.9.9:{client} > 172.31.0.1:30080 S");
+        let got = self.lab.run(At::Uplink, &packet);
+        if got == "drop" {
+            return None;
+        }
+        let (_, port) = source(&got).rsplit_once(':').map(own).unwrap();
+        Some(port.parse().unwrap())
+    }
+
+    /// Makes the connection that has a port one that ended so long ago.
+    #[track_caller]
+    fn end(&mut self, port: u16, milliseconds: u64) {
+        self.opening.delete(reply(port)).unwrap();
+        let mut value = held(port);
+        value.flags |= CONNECTION_CLOSING;
+        value.last_seen -= milliseconds * 1_000_000;
+        self.table.put(reply(port), value).unwrap();
+    }
+}
+
+fn own((address, port): (&str, &str)) -> (String, String) {
+    (address.to_owned(), port.to_owned())
+}
+
+/// What the backend answers a source port with.
+fn reply(port: u16) -> TupleV1 {
+    TupleV1 {
+        source: address("10.244.2.7"),
+        destination: address("172.31.0.1"),
+        source_port: 80_u16.to_be_bytes(),
+        destination_port: port.to_be_bytes(),
+        protocol: Protocol::Tcp.number(),
+        _pad: [0; 3],
+    }
+}
+
+/// Somebody else's connection with a source port.
+fn held(port: u16) -> ConnectionV2 {
+    ConnectionV2 {
+        rewrite: TupleV1 {
+            source: address("172.31.0.1"),
+            source_port: 30_080_u16.to_be_bytes(),
+            destination: address("172.31.9.77"),
+            ..reply(port)
+        },
+        flags: CONNECTION_ANSWERED,
+        service: 1,
+        last_seen: clock::monotonic_nanoseconds(),
+        backend: 1,
+        host_interface: 0,
+        host_mac: [0; 6],
+        _pad: [0; CONNECTION_PAD],
+    }
+}
+
+#[test]
+fn with_every_port_taken_a_new_connection_is_dropped_and_counted() {
+    let mut node = Exhausted::new();
+    for client in 4000..4010 {
+        assert_eq!(node.connect(client), None);
+    }
+    assert_eq!(node.lab.counter(Counter::DropNoPort), 10);
+    // The ports of another backend are others.
+    node.lab.service("tcp", "172.31.0.1:30081", "10.244.2.8:80");
+    let there = node
+        .lab
+        .run(At::Uplink, "tcp 172.31.9.9:4000 > 172.31.0.1:30081 S");
+    assert!(there.starts_with("redirect tcp 172.31.0.1:"), "{there}");
+}
+
+#[test]
+fn a_port_whose_connection_has_ended_goes_to_another_client() {
+    const PORT: u16 = 20_000;
+    /// Clients to look at; each tries a few ports, so one in some thousands asks for that one.
+    const CLIENTS: usize = 12;
+    let mut node = Exhausted::new();
+    let mut clients = Vec::new();
+    node.end(PORT, 11_000);
+    for client in 1..60_000 {
+        let Some(port) = node.connect(client) else {
+            continue;
+        };
+        assert_eq!(port, PORT);
+        clients.push(client);
+        node.end(PORT, 11_000);
+        if clients.len() == CLIENTS {
+            break;
+        }
+    }
+    assert_eq!(clients.len(), CLIENTS, "{clients:?}");
+    // Less than a while: it may still send. Quiet for a while: who finds nothing else gets it, at its
+    // later attempts. After the time that is asked for, everybody.
+    for (milliseconds, expected) in [(0, 0..=0), (1500, 0..=0), (3000, 1..=CLIENTS - 1)] {
+        let given = clients.iter().filter(|client| {
+            node.end(PORT, milliseconds);
+            node.connect(**client).is_some()
+        });
+        let given = given.count();
+        assert!(expected.contains(&given), "{milliseconds} ms: {given}");
+    }
 }
