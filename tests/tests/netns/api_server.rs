@@ -1,6 +1,6 @@
 //! Agents that learn of the cluster from an API server, inside the node's own network.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
@@ -19,7 +19,13 @@ struct Fed {
 impl Fed {
     #[track_caller]
     fn start(services: &[&ServiceSpec]) -> Self {
-        let mut cluster = Cluster::without_agents(AgentOptions::default(), &[]);
+        Self::with(&[], services)
+    }
+
+    /// The same, with these flags.
+    #[track_caller]
+    fn with(flags: &[&str], services: &[&ServiceSpec]) -> Self {
+        let mut cluster = Cluster::without_agents(AgentOptions::flags(flags), &[]);
         let address = SocketAddr::new(cluster.lab.address("node1", false), 0);
         let server = cluster
             .lab
@@ -173,4 +179,50 @@ fn a_problem_is_an_event_of_the_object_it_is_about() {
     broken["spec"]["ports"][0]["port"] = json!(80);
     fed.server.apply(broken).unwrap();
     assert_eq!(fed.server.events().len(), 1);
+}
+
+#[test]
+fn of_two_services_at_one_address_one_is_served_and_the_other_is_told() {
+    const ADDRESS: &str = "203.0.113.80";
+    let to: IpAddr = ADDRESS.parse().unwrap();
+    let winner = ServiceSpec::new("winner", 10)
+        .tcp(80, 8080)
+        .endpoints(&["a1"]);
+    let loser = ServiceSpec::new("loser", 11)
+        .tcp(80, 8080)
+        .endpoints(&["b1"]);
+    let mut fed = Fed::with(&["--service-external-ip-range", "203.0.113.0/24"], &[]);
+    // The younger one is there first.
+    for (service, created) in [(&loser, 2), (&winner, 1)] {
+        let service = service.clone().spec("externalIPs", json!([ADDRESS]));
+        for mut document in fed.cluster.lab.documents(&service).unwrap() {
+            if document["kind"] == "Service" {
+                document["metadata"]["creationTimestamp"] =
+                    json!(format!("2026-01-01T00:00:0{created}Z"));
+            }
+            fed.server.apply(document).unwrap();
+        }
+        let pods = if created == 2 { ["b1"] } else { ["a1"] };
+        for from in [Covered("pod-a"), Uncovered("pod-a")] {
+            fed.cluster
+                .await_spread(from, Traffic::connect(to, 80), &pods);
+        }
+    }
+    let event = eventually("the loser is told", || Ok(fed.server.events().pop())).unwrap();
+    assert_eq!(event["involvedObject"]["name"], "loser", "{event}");
+    assert_eq!(event["reason"], "Conflict", "{event}");
+    let agent = fed.cluster.agent("node1");
+    let problems = agent.metric("fairlead_problems{kind=\"Service\"}").unwrap();
+    assert_eq!(problems, Some(1.0));
+    let status = agent.status().unwrap()["problems"].to_string();
+    assert!(
+        status.contains("belongs to the older Service lab/winner"),
+        "{status}"
+    );
+    // What it has to itself goes on.
+    fed.cluster.expect_spread(
+        Covered("pod-a"),
+        Traffic::connect(loser.ip(false), 80),
+        &["b1"],
+    );
 }

@@ -106,12 +106,17 @@ fn stop(cluster: &mut Cluster, node: &str, end: End, killed: usize) -> usize {
     1
 }
 
-/// The build that is not running: the next one, where there is one.
+/// The build that is not running.
+#[track_caller]
 fn other_build(running: &AgentOptions) -> Option<PathBuf> {
-    match running.program {
-        Some(_) => None,
-        None => env::var_os(NEXT).map(Into::into),
+    if running.program.is_some() {
+        return None;
     }
+    // Without it an upgrade would be one more restart, and nothing would say so.
+    let next = env::var_os(NEXT);
+    let remedy =
+        "FAIRLEAD_AGENT_NEXT names an agent with other tables; run `cargo xtask test chaos`";
+    Some(next.expect(remedy).into())
 }
 
 /// One after the other; an endpoint that goes terminates first.

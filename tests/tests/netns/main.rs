@@ -14,6 +14,8 @@ mod changes;
 #[cfg(test)]
 mod chaos;
 #[cfg(test)]
+mod choice;
+#[cfg(test)]
 mod cleanup;
 #[cfg(test)]
 mod cluster;

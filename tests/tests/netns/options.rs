@@ -47,14 +47,15 @@ fn a_client_stays_with_its_backend_whichever_node_it_asks() {
         .endpoints(&["a1", "a2", "b1"]);
     let cluster = Cluster::start(&[&service]);
     for v6 in [false, true] {
-        let mut of_client = BTreeSet::new();
+        // TCP and UDP are two ports of the Service, each with a choice of its own.
+        let mut of_client = [BTreeSet::new(), BTreeSet::new()];
         for (from, to, port) in [
             (Covered("client"), cluster.lab.address("node1", v6), 30080),
             (Covered("client"), cluster.lab.address("node2", v6), 30080),
             (Covered("pod-a"), service.ip(v6), 80),
             (Uncovered("pod-a"), service.ip(v6), 80),
         ] {
-            for traffic in tcp_and_udp(to, port) {
+            for (traffic, of_client) in tcp_and_udp(to, port).into_iter().zip(&mut of_client) {
                 let report = cluster.run(from, &traffic.count(20));
                 assert!(report.is_clean(), "{from:?}: {report:?}");
                 assert_eq!(report.backends.len(), 1, "{from:?}: {report:?}");
@@ -63,8 +64,9 @@ fn a_client_stays_with_its_backend_whichever_node_it_asks() {
                 }
             }
         }
-        // TCP and UDP are two ports of the Service, each with a choice of its own.
-        assert!(of_client.len() <= 2, "{of_client:?}");
+        for of_client in of_client {
+            assert_eq!(of_client.len(), 1, "{of_client:?}");
+        }
     }
 }
 
@@ -172,6 +174,44 @@ fn a_node_reaches_its_node_ports_at_loopback_addresses() {
 }
 
 #[test]
+fn node_ports_are_served_at_the_addresses_that_the_flags_name() {
+    let service = web().endpoints(&["a1", "b1"]);
+    let second: [IpAddr; 2] = [[10, 9, 0, 1].into(), "fd00:9::1".parse().unwrap()];
+    // Which of the node's own address and the second one serve.
+    for (flags, own_serves, second_serves) in [
+        (&[][..], true, false),
+        (&["--nodeport-bindon-all-ip"][..], true, true),
+        (
+            &["--nodeport-addresses", "10.9.0.0/24,fd00:9::/64"],
+            false,
+            true,
+        ),
+    ] {
+        let cluster = Cluster::without_agents(AgentOptions::flags(flags), &[&service]);
+        let node1 = &cluster.lab.place("node1").namespace;
+        node1
+            .ip("addr add 10.9.0.1/24 dev eth0\naddr add fd00:9::1/64 dev eth0 nodad\n")
+            .unwrap();
+        for address in second {
+            cluster.lab.route_to(address, "node1").unwrap();
+        }
+        let cluster = cluster.with_agents(&["node1", "node2"]);
+        for (v6, second) in [false, true].into_iter().zip(second) {
+            let own = cluster.lab.address("node1", v6);
+            for (to, is_served) in [(own, own_serves), (second, second_serves)] {
+                for traffic in tcp_and_udp(to, 30080) {
+                    if is_served {
+                        cluster.expect_spread(Covered("client"), traffic, &["a1", "b1"]);
+                    } else {
+                        cluster.expect_refused(Covered("client"), traffic);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_pods_host_port_is_served_on_its_node() {
     let cluster = Cluster::start(&[]);
     let addresses: Vec<_> = [false, true]
@@ -210,18 +250,27 @@ fn with_direct_return_a_remote_backend_sees_the_client_and_answers_it_directly()
             assert_eq!(report.seen_as, BTreeSet::from([client.clone()]));
         }
     }
-    // Another node takes a connection over in the middle: the choice is a function of the packet.
-    let flows = [false, true].map(|v6| {
-        cluster.flow(
-            Covered("client"),
-            &Traffic::hold(external(v6), 80).workers(4),
-        )
-    });
-    route(&cluster, "node2");
-    route(&cluster, "node1");
-    route(&cluster, "node2");
-    for flow in flows {
-        expect_clean(flow);
+}
+
+#[test]
+fn another_node_takes_a_connection_over_in_the_middle() {
+    for scheduler in ["", "mh"] {
+        let mut service = balanced().annotation("kube-router.io/service.dsr", "tunnel");
+        if !scheduler.is_empty() {
+            service = service.annotation("kube-router.io/service.scheduler", scheduler);
+        }
+        // Nodes that chose apart would send every other connection to an endpoint that resets it.
+        let service = service.endpoints(&["a1", "b1"]);
+        let cluster = Cluster::start(&[&service]);
+        route(&cluster, "node1");
+        let held = |v6| Traffic::hold(external(v6), 80).workers(8);
+        let flows = [false, true].map(|v6| cluster.flow(Covered("client"), &held(v6)));
+        for node in ["node2", "node1", "node2"] {
+            route(&cluster, node);
+        }
+        for flow in flows {
+            expect_clean(flow);
+        }
     }
 }
 
