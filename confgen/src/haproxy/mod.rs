@@ -228,9 +228,11 @@ mod tests {
             let Change::Runtime(commands) = change else {
                 panic!("{renewed}: {change:?}");
             };
-            let first = commands.iter().find_map(|command| match command {
-                Command::SetCertificate { name, .. } => Some(name.contains("/first_")),
-                _ => None,
+            let first = commands.iter().find_map(|command| {
+                let Command::SetCertificate { name, .. } = command else {
+                    return None;
+                };
+                Some(name.contains("/first_"))
             });
             assert_eq!(first, Some(true), "{renewed}: {commands:?}");
         }

@@ -98,8 +98,8 @@ fn expect_routes_put_back(network: &Network, addresses: &[Value]) {
         format!("{}{}", show("-4"), show("-6"))
     };
     let before = routes();
-    let interface = before.split_whitespace().skip_while(|word| *word != "dev");
-    let interface = interface.skip(1).next().unwrap().to_owned();
+    let (_, behind) = before.split_once(" dev ").unwrap();
+    let interface = behind.split_whitespace().next().unwrap().to_owned();
     // A lease this young may be an ADD's that is under way.
     std::thread::sleep(Duration::from_secs(2));
     let down_and_up = format!("link set {interface} down\nlink set {interface} up\n");

@@ -297,17 +297,22 @@ fn a_full_table_of_pods_opens_none_and_closes_those_left_out() {
         let at_last = ask(&image);
         for (number, (pod, direction, peer, traffic)) in questions.iter().enumerate() {
             let (first, last) = (at_first[number], at_last[number]);
-            let is_one = |step: &Vec<u8>| [first, last].contains(&step[number]);
-            prop_assert!(steps.iter().all(is_one), "{} {}: {:#?}", pod, peer, ops);
             let is_out = lacking.endpoints.contains(&prefix(&IpNet::from(*pod)));
             let is_host = matches!(new.identity(*peer), Identity::Host);
             let wanted = expected(&new, *pod, *direction, *peer, *traffic);
+            let by_policy = wanted.unwrap_or(OUTCOME_ALLOW);
             let wanted = if is_out && !is_host {
                 OUTCOME_DENY
             } else {
-                wanted.unwrap_or(OUTCOME_ALLOW)
+                by_policy
             };
             prop_assert_eq!(last, wanted, "{} {}", pod, peer);
+            // What an audited policy would drop passes, as what nobody judges does. A pod at an
+            // address of before may be closed for a moment, by the entry around those left out.
+            let passes = |outcome: u8| outcome != OUTCOME_DENY;
+            let may_pass = [first, last, by_policy].into_iter().any(passes);
+            let is_one = |step: &Vec<u8>| may_pass || !passes(step[number]);
+            prop_assert!(steps.iter().all(is_one), "{} {}: {:#?}", pod, peer, ops);
         }
         Ok(())
     });
