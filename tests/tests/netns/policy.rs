@@ -6,6 +6,7 @@ mod identities;
 mod limits;
 mod paths;
 mod reach;
+mod removed;
 mod what_if;
 
 use std::net::IpAddr;

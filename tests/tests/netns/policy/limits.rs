@@ -1,9 +1,12 @@
 //! Policies that cannot be in force in full.
 
-use serde_json::{Value, json};
-use tests::harness::eventually;
+use std::net::SocketAddr;
 
-use super::{POLICIES, app, await_all, expect_all, start, to_pod};
+use serde_json::{Value, json};
+use tests::apiserver::ApiServer;
+use tests::harness::{AgentOptions, eventually};
+
+use super::{PODS, POLICIES, app, await_all, expect_all, label, start, to_pod};
 use crate::cluster::Cluster;
 use crate::cluster::From::{Covered, Uncovered};
 
@@ -131,4 +134,72 @@ fn what_cannot_be_read_of_a_policy_allows_nothing_and_leaves_the_others_alone() 
     );
     let field = "spec.ingress[0].from[0].ipBlock.cidr";
     await_problem(&mut cluster, "lab/broken", field, "10.0.0.0/33");
+}
+
+#[test]
+fn what_is_not_in_force_in_full_becomes_an_event_and_a_metric() {
+    let options = AgentOptions::flags(&["--run-firewall", "--max-policy-entries", "64"]);
+    let mut cluster = Cluster::without_agents(options, &[]);
+    // A pod whose rules do not fit is closed both ways, so it is none of the clients.
+    let pods = PODS.map(|(name, namespace, of)| match name {
+        "pod-c" => (name, namespace, "many"),
+        _ => (name, namespace, of),
+    });
+    label(&cluster, &pods);
+    let address = SocketAddr::new(cluster.lab.address("node1", false), 0);
+    let node = cluster.lab.place("node1").namespace.clone();
+    let server = node.run(|| ApiServer::start_on(address)).unwrap();
+    server.load(cluster.lab.manifests().directory()).unwrap();
+    let ports: Vec<Value> = (0..100).map(|port| json!({"port": 2 * port + 1})).collect();
+    // A rule whose peers are misspelt is no rule for everybody.
+    let misspelt = json!([{"form": [app("client")]}]);
+    for policy in [
+        policy("misspelt", "web", &misspelt),
+        policy("whole", "web-2", &json!([{"from": [app("client")]}])),
+    ] {
+        server.apply(policy).unwrap();
+    }
+    cluster.options.source = Some(vec!["--master".to_owned(), server.url()]);
+    let mut cluster = cluster.with_agents(&["node1"]);
+    let large = policy("large", "many", &json!([{"ports": ports}]));
+    server.apply(large).unwrap();
+    eventually("the Events", || {
+        let events = server.events();
+        for (name, words) in [
+            ("misspelt", ["spec.ingress[0].form", "allows nothing"]),
+            ("large", ["spec.ingress", "--max-policy-entries"]),
+        ] {
+            let found = events.iter().any(|event| {
+                let (of, message) = (&event["involvedObject"], &event["message"]);
+                of["kind"] == "NetworkPolicy"
+                    && of["namespace"] == "lab"
+                    && of["name"] == name
+                    && event["reason"] == "PolicyNotEnforced"
+                    && message
+                        .as_str()
+                        .is_some_and(|text| words.iter().all(|word| text.contains(word)))
+            });
+            anyhow::ensure!(found, "{name}: {events:#?}");
+        }
+        let others = events
+            .iter()
+            .filter(|event| event["involvedObject"]["name"] == "whole");
+        anyhow::ensure!(others.count() == 0, "{events:#?}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    let metric = r#"fairlead_problems{kind="NetworkPolicy"}"#;
+    assert_eq!(cluster.agent("node1").metric(metric).unwrap(), Some(2.0));
+    await_problem(
+        &mut cluster,
+        "lab/misspelt",
+        "spec.ingress[0].form",
+        "known",
+    );
+    let [misspelt, large, whole] = ["a1", "pod-c", "a2"].map(|pod| to_pod(&cluster, pod, 8080));
+    expect_all(&cluster, Covered("pod-a"), &misspelt, false);
+    expect_all(&cluster, Covered("pod-b"), &large, false);
+    expect_all(&cluster, Covered("pod-b"), &whole, false);
+    expect_all(&cluster, Covered("pod-a"), &whole, true);
+    expect_all(&cluster, Covered("node1"), &misspelt, true);
 }

@@ -54,7 +54,7 @@ fn a_named_port_opens_the_backends_own_number_behind_a_service() {
 #[test]
 fn a_node_port_is_judged_by_the_real_client_and_the_real_backend() {
     let service = service_of("a1");
-    let cluster = start(&[], &[&service]);
+    let mut cluster = start(&[], &[&service]);
     let node_port = to(|v6| cluster.lab.address("node1", v6), 30080);
     let of_cluster = |action: &str| {
         let policy = json!({
@@ -81,6 +81,31 @@ fn a_node_port_is_judged_by_the_real_client_and_the_real_backend() {
     of_cluster("Deny");
     await_all(&cluster, Covered("pod-b"), &pod, false);
     expect_all(&cluster, Covered("client"), &node_port, true);
+    for verdict in ["allowed", "dropped"] {
+        let name = format!(
+            r#"fairlead_policy_verdicts_total{{kind="ClusterNetworkPolicy",namespace="",policy="outside",direction="ingress",verdict="{verdict}"}}"#
+        );
+        let count = cluster.agent("node1").metric(&name).unwrap();
+        assert!(count > Some(0.0), "{verdict}: {count:?}");
+    }
+}
+
+#[test]
+fn what_a_pod_sends_to_its_nodes_port_is_judged_by_the_backend() {
+    let mut cluster = start(&[], &[&service_of("b1")]);
+    // Between the node and its pods everything passes, and this is not for the node.
+    let node_port = to(|v6| cluster.lab.address("node1", v6), 30080);
+    let egress = |to: &str| json!({"policyTypes": ["Egress"], "egress": [{"to": [app(to)]}]});
+    for (to, open) in [("web", false), ("db", true), ("web", false)] {
+        enforce(&cluster, "client", egress(to));
+        for place in [Covered("pod-a"), Uncovered("pod-a")] {
+            await_all(&cluster, place, &node_port, open);
+        }
+        expect_all(&cluster, Covered("a1"), &node_port, true);
+    }
+    let dropped = r#"fairlead_policy_verdicts_total{kind="NetworkPolicy",namespace="lab",policy="tested",direction="egress",verdict="dropped"}"#;
+    let count = cluster.agent("node1").metric(dropped).unwrap();
+    assert!(count > Some(0.0), "{count:?}");
 }
 
 #[test]
