@@ -76,6 +76,7 @@ impl Following {
         worlds.send_replace(Some(world.input()));
         world.tell(&statuses, &problems);
         keep(&keeping, &mut source.last);
+        let mut told: Vec<Problem> = source.last.problems().cloned().collect();
         if planned.is_some() {
             // What comes now is not of the plan.
             cancel.cancelled().await;
@@ -102,9 +103,12 @@ impl Following {
                 }
             };
             let changes = cluster.take_changes();
-            if changes.is_empty() {
+            // A Secret that breaks changes nothing but what is told of it.
+            let is_told = source.last.problems().eq(&told);
+            if changes.is_empty() && is_told {
                 continue;
             }
+            told = source.last.problems().cloned().collect();
             let plan = compiler.update(&cluster, &changes).clone();
             let plan = world::with_kept(plan, &source.last);
             world = Arc::new(world.next(cluster.clone(), plan, deletions));

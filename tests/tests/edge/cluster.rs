@@ -33,12 +33,17 @@ fn expected(numbers: impl Iterator<Item = usize>) -> Vec<String> {
 }
 
 fn status(port: u16) -> String {
+    asked(port, "/status")
+}
+
+/// What a process answers at a path, head and body.
+pub(crate) fn asked(port: u16, path: &str) -> String {
     use std::io::{Read as _, Write as _};
     let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else {
         return String::new();
     };
     let mut text = String::new();
-    let asked = stream.write_all(b"GET /status HTTP/1.0\r\n\r\n");
+    let asked = stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
     let read = asked.and_then(|()| stream.read_to_string(&mut text));
     read.map(|_| text).unwrap_or_default()
 }
@@ -155,7 +160,7 @@ async fn an_api_server_that_demands_a_certificate_is_shown_the_one_of_pyconfds_f
 }
 
 /// A TLS Secret, and an Ingress that uses it.
-fn certified(chain: &str, key: &str) -> String {
+pub(crate) fn certified(chain: &str, key: &str) -> String {
     let indented = |pem: &str| pem.trim().replace('\n', "\n    ");
     format!(
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\n\

@@ -190,7 +190,7 @@ fn dispatchers_variables_lead_nginx_elsewhere() {
     assert_eq!(asked.join().unwrap(), ["200", "000"]);
 }
 
-fn confgen() -> String {
+pub(crate) fn confgen() -> String {
     let program = env!("CARGO_MANIFEST_DIR").to_owned() + "/../target/debug/fairlead-confgen";
     std::env::var("FAIRLEAD_CONFGEN").unwrap_or(program)
 }

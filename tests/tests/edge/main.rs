@@ -33,3 +33,5 @@ mod served;
 mod shares;
 #[cfg(test)]
 mod shop;
+#[cfg(test)]
+mod told;
