@@ -77,7 +77,7 @@ impl HostRegex {
             Some(_) | None => bare,
         };
         let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || br".-_*+?|()[]\".contains(&byte);
-        let compiles = || regex::Regex::new(&format!("^(?:{bare})$")).is_ok();
+        let compiles = || super::expression::check(&format!("^(?:{bare})$")).is_ok();
         if !bare.is_empty()
             && bare.len() <= Self::MAX_BYTES
             && bare.bytes().all(is_safe)

@@ -4,6 +4,7 @@
 //! files, JSON, comments, file names). Whatever has none of these types reaches an output only
 //! through the quoting of that output's grammar.
 
+pub mod expression;
 mod header;
 mod host;
 mod id;

@@ -74,7 +74,7 @@ impl PathRegex {
         if bare.starts_with('/')
             && bare.len() <= Self::MAX_BYTES
             && bare.bytes().all(is_safe)
-            && regex::Regex::new(&format!("^(?:{bare})")).is_ok()
+            && super::expression::check(&format!("^(?:{bare})")).is_ok()
         {
             Ok(Self(bare.into()))
         } else {

@@ -199,8 +199,7 @@ impl<'a> Lowering<'a> {
             // In hexadecimal no value can be a word of the grammar.
             ValueMatch::Exact(value) => condition.hex = Some(hex(value)),
             ValueMatch::Regex(value) => {
-                regex::Regex::new(value.as_str())
-                    .map_err(|error| format!("the expression does not compile: {error}"))?;
+                crate::edge::value::expression::check(value.as_str())?;
                 let line = format!("(?:{})", value.as_str());
                 condition.list = Some(self.files.add_list("regex", &[line], false));
             }

@@ -118,7 +118,5 @@ fn checked_regex(text: &str) -> Result<&str, String> {
     if names.iter().any(|name| text.contains(name)) {
         return Err("the expression names a group, or uses what only some engines know".to_owned());
     }
-    regex::Regex::new(text)
-        .map(|_| text)
-        .map_err(|error| format!("the expression does not compile: {error}"))
+    crate::edge::value::expression::check(text).map(|()| text)
 }

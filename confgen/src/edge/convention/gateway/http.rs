@@ -216,7 +216,7 @@ fn values(
         let value = if entry.is_regex {
             // The whole value: an expression for `a` does not let `banana` in.
             let anchored = format!("^(?:{})$", entry.value);
-            if regex::Regex::new(&anchored).is_err() {
+            if crate::edge::value::expression::check(&anchored).is_err() {
                 return Err(Invalid::new(&entry.value, "not an expression"));
             }
             ValueMatch::Regex(HeaderValue::parse(&anchored)?)
