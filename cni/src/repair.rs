@@ -20,6 +20,8 @@ pub const YOUNG: Duration = Duration::from_secs(2);
 pub struct Look {
     /// Routes put back: the interface and the address.
     pub repaired: Vec<(String, IpAddr)>,
+    /// Those that the kernel refused, and why.
+    pub refused: Vec<((String, IpAddr), String)>,
     /// Whether some were left to an ADD.
     pub left_some: bool,
 }
@@ -28,7 +30,7 @@ pub struct Look {
 /// An address that has a route by another interface is left: `status` says whose it is.
 ///
 /// # Errors
-/// Where the leases or the routes cannot be read, or the kernel refuses one.
+/// Where the leases or the routes cannot be read.
 pub fn repair(place: &Place, interfaces: Option<&[String]>) -> Result<Look, CniError> {
     // Locked until the end: no pod ends between what is read and what is put back.
     let Some(store) = Store::existing(place)? else {
@@ -58,15 +60,12 @@ pub fn repair(place: &Place, interfaces: Option<&[String]>) -> Result<Look, CniE
                 look.left_some = true;
                 continue;
             }
-            netlink
-                .change(message::host_route(index, *address))
-                .map_err(|error| {
-                    kernel_error(
-                        &format!("put back the route to {address} by {name}"),
-                        &error,
-                    )
-                })?;
-            look.repaired.push((name.to_owned(), *address));
+            let route = (name.to_owned(), *address);
+            // One interface that is down is no reason to leave the others.
+            match netlink.change(message::host_route(index, *address)) {
+                Ok(()) => look.repaired.push(route),
+                Err(error) => look.refused.push((route, error.to_string())),
+            }
         }
     }
     Ok(look)

@@ -86,12 +86,18 @@ async fn look(place: &Place, interfaces: Option<Vec<String>>) -> bool {
     let error = match looked {
         Ok(Ok(Look {
             repaired,
+            refused,
             left_some,
         })) => {
+            let again = left_some || !refused.is_empty();
+            for ((interface, address), why) in refused {
+                // Every two seconds while an interface is down; `status` names the pod.
+                tracing::debug!(%interface, %address, why, "the route to a pod is not put back yet");
+            }
             for (interface, address) in repaired {
                 tracing::warn!(%interface, %address, "the route to a pod was gone and is put back");
             }
-            return left_some;
+            return again;
         }
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
