@@ -27,15 +27,29 @@ use crate::sys::links::Link;
 /// How long to wait for more events.
 #[derive(Clone, Copy, Debug)]
 pub struct Debounce {
-    /// After the last one: a rollout's events come in bursts closer than this.
+    /// After an event that comes after quiet: one that comes alone is in force at once, and what is
+    /// sent together comes closer than this.
+    pub alone: Duration,
+    /// After the last one of more: a rollout's events come in bursts closer than this.
     pub quiet: Duration,
     /// After the first one, however many follow.
     pub longest: Duration,
 }
 
+impl Debounce {
+    /// Until when more is waited for, now that an event was heard: the first of them at `first`, and
+    /// those before it published at `published`.
+    fn deadline(self, first: Instant, published: Option<Instant>) -> Instant {
+        let in_a_burst = published.is_some_and(|at| first.duration_since(at) < self.quiet);
+        let quiet = if in_a_burst { self.quiet } else { self.alone };
+        (Instant::now() + quiet).min(first + self.longest)
+    }
+}
+
 impl Default for Debounce {
     fn default() -> Self {
         Self {
+            alone: Duration::from_millis(2),
             quiet: Duration::from_millis(50),
             longest: Duration::from_millis(500),
         }
@@ -179,6 +193,7 @@ pub async fn run(
         before: None,
         compiles: Histogram::default(),
     };
+    let mut published_at = None;
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -193,7 +208,7 @@ pub async fn run(
         // A list is whole as it comes: a start waits for the last of them, and no longer.
         while known.before.is_some() || !known.is_synced() {
             tokio::select! {
-                more = tokio::time::timeout_at(deadline(first_at, debounce), heard.events.recv()) => {
+                more = tokio::time::timeout_at(debounce.deadline(first_at, published_at), heard.events.recv()) => {
                     let Ok(Some(more)) = more else { break };
                     known.hear(more);
                 }
@@ -206,6 +221,7 @@ pub async fn run(
             let started = Instant::now();
             known.publish();
             known.compiles.observe(started.elapsed());
+            published_at = Some(Instant::now());
         }
         known.show();
     }
@@ -310,10 +326,6 @@ impl Known {
             compiles: self.compiles.clone(),
         });
     }
-}
-
-fn deadline(first: Instant, debounce: Debounce) -> Instant {
-    (Instant::now() + debounce.quiet).min(first + debounce.longest)
 }
 
 /// Compiles and publishes; `before` is the cluster of the last time.

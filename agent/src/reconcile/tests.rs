@@ -105,6 +105,7 @@ impl Agent {
 async fn pods_that_start_at_once_are_one_generation() {
     let ages = Duration::from_secs(3600);
     let debounce = Debounce {
+        alone: ages,
         quiet: ages,
         longest: ages,
     };
@@ -127,6 +128,7 @@ async fn pods_that_start_at_once_are_one_generation() {
 #[tokio::test]
 async fn who_asks_all_the_time_keeps_no_event_from_being_compiled() {
     let debounce = Debounce {
+        alone: Duration::from_secs(3600),
         quiet: Duration::from_secs(3600),
         longest: Duration::from_millis(100),
     };
@@ -145,4 +147,45 @@ async fn who_asks_all_the_time_keeps_no_event_from_being_compiled() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(began.elapsed() < PATIENCE);
     }
+}
+
+/// An agent that has been quiet, with an event for each of `pods` one after another.
+async fn generations_of(agent: &Agent, pods: &[&str]) -> u64 {
+    let before = agent.generation();
+    for (number, name) in (2..).zip(pods) {
+        let event = Event::Applied {
+            kind: Kind::Pod,
+            key: ObjectKey::new("shop", name),
+            object: Some(pod(name, &json!([{"ip": format!("10.0.0.{number}")}]))),
+            problems: Vec::new(),
+        };
+        agent.events.send(event).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(PATIENCE).await;
+    agent.generation() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_alone_is_published_at_once_and_a_burst_in_two() {
+    let debounce = Debounce::default();
+    let agent = Agent::of(&["a", "b", "c", "d"], debounce).await;
+    tokio::time::sleep(PATIENCE).await;
+    assert_eq!(generations_of(&agent, &["a"]).await, 1);
+    assert_eq!(generations_of(&agent, &["b", "c", "d"]).await, 2);
+
+    let began = Instant::now();
+    let first = agent.generation();
+    let event = Event::Applied {
+        kind: Kind::Pod,
+        key: ObjectKey::new("shop", "a"),
+        object: Some(pod("a", &json!([{"ip": "10.0.0.9"}]))),
+        problems: Vec::new(),
+    };
+    agent.events.send(event).await.unwrap();
+    while agent.generation() == first {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let took = began.elapsed();
+    assert!(took < debounce.quiet / 5, "{took:?}");
 }

@@ -81,6 +81,11 @@ impl Lane {
         self == Self::Netns || self == Self::Chaos
     }
 
+    /// Whether its tests wait for real parts, which a busy machine keeps from their work.
+    pub(super) fn is_timed(self) -> bool {
+        self == Self::Netns || self == Self::Edge
+    }
+
     /// What its tests read from the environment: how much of it there is.
     pub(super) fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {

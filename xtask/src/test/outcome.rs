@@ -62,13 +62,43 @@ impl iter::Sum for Sum {
     }
 }
 
+/// What the output of tests says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Results {
+    pub(super) sum: Sum,
+    /// The names of those that failed, where libtest gives them.
+    pub(super) failed: Vec<String>,
+}
+
+impl Results {
+    pub(super) fn read_line(&mut self, line: &str) {
+        self.sum = self.sum + Sum::of_line(line).unwrap_or_default();
+        let plain = anstream::adapter::strip_str(line).to_string();
+        let name = plain
+            .trim_end()
+            .strip_prefix("test ")
+            .and_then(|line| line.strip_suffix(" ... FAILED"));
+        self.failed.extend(name.map(str::to_owned));
+    }
+
+    /// The sum if those that failed had passed.
+    pub(super) fn all_passed(&self) -> Sum {
+        Sum {
+            passed: self.sum.passed + self.sum.failed,
+            failed: 0,
+        }
+    }
+}
+
 /// How a lane ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) lane: &'static str,
     pub(super) sum: Sum,
-    /// Why each check that did not hold did not.
+    /// Why each check that did not hold did not, and the tests that failed in it.
     pub(super) failures: Vec<String>,
+    /// Tests that failed beside others and passed alone.
+    pub(super) flaky: Vec<String>,
     pub(super) took: Duration,
 }
 
@@ -92,8 +122,13 @@ impl Outcome {
                 sum
             },
             failures,
+            flaky: Vec::new(),
             took,
         }
+    }
+
+    pub(super) fn with_flaky(self, flaky: Vec<String>) -> Self {
+        Self { flaky, ..self }
     }
 
     pub(super) fn is_success(&self) -> bool {
@@ -115,6 +150,12 @@ impl fmt::Display for Outcome {
         for failure in &self.failures {
             write!(formatter, "\n  {failure}")?;
         }
+        for name in &self.flaky {
+            write!(
+                formatter,
+                "\n  flaky: {name} failed beside others and passed alone"
+            )?;
+        }
         Ok(())
     }
 }
@@ -123,7 +164,38 @@ impl fmt::Display for Outcome {
 mod tests {
     use std::time::Duration;
 
-    use super::{Outcome, Sum};
+    use super::{Outcome, Results, Sum};
+
+    #[test]
+    fn tests_that_failed_are_named() {
+        let mut results = Results::default();
+        for line in [
+            "test routes::heal ... ok\n",
+            "test routes::gone ... FAILED\n",
+            "\u{1b}[1mtest pods::late ... \u{1b}[31mFAILED\u{1b}[m\n",
+            "the test x ... FAILED\n",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored\n",
+        ] {
+            results.read_line(line);
+        }
+        assert_eq!(results.failed, ["routes::gone", "pods::late"]);
+        assert_eq!((results.sum.failed, results.all_passed().passed), (2, 3));
+    }
+
+    #[test]
+    fn a_test_that_passed_alone_is_named_beside_the_sum() {
+        let sum = Sum {
+            passed: 3,
+            failed: 0,
+        };
+        let took = Duration::from_secs(1);
+        let outcome = Outcome::of("netns", sum, Vec::new(), took);
+        let outcome = outcome.with_flaky(vec!["pods::late".to_owned()]);
+        assert!(outcome.is_success());
+        assert!(outcome.to_string().ends_with(
+            "0 failed, 1.0 s\n  flaky: pods::late failed beside others and passed alone"
+        ));
+    }
 
     #[test]
     fn results_are_read_from_their_lines_only() {
