@@ -4,7 +4,6 @@
 //! It knows no kernel facility; [`Facility`] does. It runs on a thread of its own, since system
 //! calls block, and a slow kernel must not delay the watch.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::desired::{Desired, LbServiceKey};
+use crate::divergence::{self, Divergences};
 use crate::histogram::Histogram;
 
 /// A failed apply is tried again after this long, then after twice as long, and so on …
@@ -56,6 +56,9 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Why the apply ended early.
     pub error: Option<String>,
+    /// What of the policies the tables have no room for. Its pods are closed and the rest is in
+    /// force; only another change makes room.
+    pub no_room: Option<String>,
     /// Fullness of the tables.
     pub usage: Vec<Usage>,
     /// Revision of the policy tables that are in force; pods whose rules do not fit are closed.
@@ -71,31 +74,6 @@ pub struct Failure {
     pub key: LbServiceKey,
     /// Why, and what to do.
     pub reason: String,
-}
-
-/// What was found wrong, by map and by what was wrong.
-pub type Divergences = BTreeMap<(&'static str, Divergence), u64>;
-
-/// What was wrong with an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Divergence {
-    /// It was not there.
-    Missing,
-    /// It had another value.
-    Different,
-    /// It should not have been there.
-    Extra,
-}
-
-impl Divergence {
-    /// As a label of a metric.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Different => "different",
-            Self::Extra => "extra",
-        }
-    }
 }
 
 /// Fullness of a table.
@@ -134,15 +112,6 @@ pub struct Applied {
     pub repaired_total: u64,
     /// The same by map and by what was wrong.
     pub divergences: Divergences,
-}
-
-impl Applied {
-    /// Whether the last apply succeeded in full.
-    pub fn is_in_force(&self) -> bool {
-        self.generation.is_some()
-            && self.outcome.error.is_none()
-            && self.outcome.failures.is_empty()
-    }
 }
 
 /// Runs `facility` until `cancel`. Nothing is applied before there is a first `Desired`.
@@ -207,22 +176,21 @@ pub fn run(
                 0
             };
             log(&outcome, current.generation, status.took);
+            if outcome.no_room != status.outcome.no_room {
+                let no_room = outcome.no_room.as_deref();
+                tracing::warn!(no_room, "what has no room in the policy tables changed");
+            }
             status.outcome = outcome;
         });
     }
 }
 
 fn mended(found: Divergences, status: &watch::Sender<Applied>) {
-    for ((map, divergence), count) in &found {
-        let kind = divergence.as_str();
-        tracing::warn!(map, kind, count, "somebody else changed the tables; mended");
-    }
     status.send_modify(|status| {
-        for (what, count) in found {
-            status.repaired_total += count;
-            status.operations_total += count;
-            *status.divergences.entry(what).or_default() += count;
-        }
+        let count: u64 = found.values().sum();
+        status.repaired_total += count;
+        status.operations_total += count;
+        divergence::add(&mut status.divergences, found);
     });
 }
 

@@ -10,7 +10,7 @@ mod shortcut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::applier::{Applied, with_causes};
 use crate::desired::Desired;
 use crate::desired::policy::PolicyTables;
+use crate::divergence::{self, Divergences};
 use crate::egress::maps::SourceMap;
 use crate::egress::source;
 use crate::handover::Handover;
@@ -31,7 +32,7 @@ use crate::policy::ebpf::interfaces::Interfaces;
 use crate::route::image::DEVICES;
 use crate::settings;
 use crate::sys::links::Link;
-use crate::sys::map::Owned;
+use crate::sys::map::{Owned, TableError};
 use crate::sys::{qdisc, sysctl};
 use fast_path::FastPath;
 use pods::Unenforced;
@@ -77,6 +78,8 @@ pub struct Devices {
     pub fast_paths: FastPaths,
     /// `--fast-path`.
     pub fast_path: bool,
+    /// `--config-sync-period`: how often the tables are compared with what was written.
+    pub audit_period: Duration,
 }
 
 /// What is known of interfaces and of the pods behind them.
@@ -88,6 +91,8 @@ pub struct Published {
     pub unenforced: watch::Sender<Vec<Unenforced>>,
     /// What skips the host's stack.
     pub fast_path: watch::Sender<FastPath>,
+    /// What of the tables was found wrong, since the start.
+    pub divergences: watch::Sender<Divergences>,
 }
 
 /// Keeps the programs attached to what is there, until `cancel`.
@@ -106,6 +111,7 @@ pub fn run(
         mut tunnels,
         mut fast_paths,
         fast_path,
+        audit_period,
     }: Devices,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
@@ -131,7 +137,21 @@ pub fn run(
         return;
     }
     let mut failing = false;
+    let mut audited = Instant::now();
     loop {
+        if audited.elapsed() >= audit_period {
+            audited = Instant::now();
+            let mut found = Divergences::new();
+            let read = [
+                sources.audit(&mut found),
+                tunnels.audit(&mut found),
+                fast_paths.audit(&mut found),
+                interfaces
+                    .as_mut()
+                    .map_or(Ok(()), |map| map.audit(&mut found)),
+            ];
+            count(read, found, &published.divergences);
+        }
         let known = links.borrow_and_update().clone();
         let wanted = desired.borrow_and_update().clone();
         if let (Some(known), Some(wanted)) = (known, wanted) {
@@ -184,6 +204,7 @@ pub fn run(
                 changed = links.changed() => changed.is_ok(),
                 changed = desired.changed() => changed.is_ok(),
                 () = tokio::time::sleep(RETRY), if failing => true,
+                () = tokio::time::sleep(audit_period.saturating_sub(audited.elapsed())) => true,
                 () = tokio::time::sleep(LOOK), if fast_path => true,
                 () = a_qdisc_goes(attachments.attached()), if mode == Mode::Clsact => true,
             }
@@ -191,6 +212,20 @@ pub fn run(
         if !go_on {
             return;
         }
+    }
+}
+
+/// Adds what an audit found, and tells it.
+fn count<const N: usize>(
+    read: [Result<(), TableError>; N],
+    found: Divergences,
+    counted: &watch::Sender<Divergences>,
+) {
+    for error in read.into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, cause = with_causes(&error), "a table cannot be compared; it is read back and mended");
+    }
+    if !found.is_empty() {
+        counted.send_modify(|all| divergence::add(all, found));
     }
 }
 

@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod desired;
 pub mod devices;
+pub mod divergence;
 pub mod doctor;
 pub mod egress;
 pub mod explain;

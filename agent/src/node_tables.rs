@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use crate::applier::{Divergences, Facility, Outcome, Pass, with_causes};
+use crate::applier::{Facility, Outcome, Pass, with_causes};
 use crate::desired::Desired;
+use crate::divergence::Divergences;
 use crate::egress::image::entries;
 use crate::egress::maps::EgressMap;
 use crate::lb::ebpf::facility::ServiceMaps;
@@ -60,6 +61,7 @@ impl Facility for NodeTables {
                 operations,
                 failures,
                 error,
+                no_room,
                 usage,
                 policy: revision,
                 problems,
@@ -69,6 +71,7 @@ impl Facility for NodeTables {
             outcome.usage.extend(usage);
             outcome.policy = revision;
             outcome.problems.extend(problems);
+            outcome.no_room = no_room;
             outcome.error = joined(outcome.error, error);
         }
         outcome

@@ -35,6 +35,7 @@ use crate::control::collect::Watched;
 use crate::control::{health, health_check, pod_interface, server, sweep};
 use crate::devices;
 use crate::devices::fast_path::FastPath;
+use crate::divergence::Divergences;
 use crate::egress::excluded::Given;
 use crate::flows;
 use crate::flows::names::{Names, Sources};
@@ -154,6 +155,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
     let look = Arc::new(Notify::new());
     let (devices_tx, device_list) = watch::channel(None);
     let (fast_path_tx, fast_path_seen) = watch::channel(FastPath::default());
+    let (divergences_tx, divergences) = watch::channel(Divergences::default());
     let (unenforced_tx, unenforced) = watch::channel(Vec::new());
     let (unanswered_tx, unanswered) = watch::channel(BTreeMap::new());
     let (problems_tx, all_problems) = watch::channel(Arc::default());
@@ -180,6 +182,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         look: Arc::clone(&look),
         unenforced: unenforced.clone(),
         fast_path: fast_path_seen,
+        divergences,
         problems: all_problems.clone(),
         latency: latencies,
         kube_router_metrics,
@@ -283,6 +286,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         tunnels,
         fast_paths,
         fast_path,
+        audit_period: config_sync_period,
     };
     tasks.spawn_thread("devices", move |runtime, token| {
         devices::run(
@@ -294,6 +298,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
                 devices: devices_tx,
                 unenforced: unenforced_tx,
                 fast_path: fast_path_tx,
+                divergences: divergences_tx,
             },
             &token,
             runtime,

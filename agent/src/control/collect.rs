@@ -18,6 +18,7 @@ use crate::desired::Desired;
 use crate::devices::Device;
 use crate::devices::fast_path::FastPath;
 use crate::devices::pods::Unenforced;
+use crate::divergence::Divergences;
 use crate::explain::lookups::Kernel;
 use crate::explain::{Connect, ExplainError, Explanation, Facts, Question, explain};
 use crate::flows;
@@ -59,6 +60,8 @@ pub struct Watched {
     pub unenforced: watch::Receiver<Vec<Unenforced>>,
     /// What skips the host's stack.
     pub fast_path: watch::Receiver<FastPath>,
+    /// What of the tables of interfaces was found wrong.
+    pub divergences: watch::Receiver<Divergences>,
     /// All that is wrong.
     pub problems: watch::Receiver<Arc<[model::Problem]>>,
     /// From changes of endpoints until they were in force.

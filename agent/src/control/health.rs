@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::Watched;
-use super::report::Status;
+use super::report::{Apply, Status};
 
 /// https://prometheus.io/docs/specs/om/open_metrics_spec/
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,6 +67,11 @@ async fn ready(State(watched): State<Watched>) -> (StatusCode, String) {
     }
 }
 
+/// Neither in whole nor in part; what it could not do it says itself.
+fn has_applied_nothing(apply: &Apply) -> bool {
+    apply.applied_generation.is_none() && apply.error.is_none() && apply.failures.is_empty()
+}
+
 /// What is missing for this node to count on; nothing when it is ready. What was last applied keeps
 /// working either way.
 pub fn unready(status: &Status) -> Vec<String> {
@@ -83,7 +88,7 @@ pub fn unready(status: &Status) -> Vec<String> {
             "not every kind has been listed yet: {}",
             waiting.join(", ")
         ));
-    } else if status.apply.applied_generation.is_none() {
+    } else if has_applied_nothing(&status.apply) {
         reasons.push("nothing has been applied yet".to_owned());
     } else if status.devices.is_empty() {
         reasons.push("no interface has been looked at yet".to_owned());
@@ -129,7 +134,7 @@ async fn metrics(State(watched): State<Watched>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Apply, DeviceRow, RouteRow, Routing, SourceRow};
+    use super::super::report::{DeviceRow, RouteRow, Routing, SourceRow};
     use super::*;
 
     fn good() -> Status {
@@ -170,6 +175,9 @@ mod tests {
     #[test]
     fn readiness_says_what_is_missing() {
         assert_eq!(unready(&good()), Vec::<String>::new());
+        let mut closed = good();
+        closed.apply.no_room = Some("network policy: 1 sets of rules do not fit".into());
+        assert_eq!(unready(&closed), Vec::<String>::new(), "a tenant's policy");
         type Change = fn(&mut Status);
         let cases: [(Change, &str); 7] = [
             (

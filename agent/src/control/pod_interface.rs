@@ -101,7 +101,6 @@ async fn rules_in_force(
     let before = applied.borrow().applies_total;
     let stopping = |_| Reason::NotInForce.because("the agent is stopping");
     tokio::select! {
-        // What does not fit is an error too, and closed: then the rules are in force.
         biased;
         told = policy.wait_for(|told| told.revision >= Some(revision)) => {
             told.map(drop).map_err(stopping)

@@ -161,6 +161,9 @@ pub struct Apply {
     pub failed_total: u64,
     /// Why the last one ended early.
     pub error: Option<String>,
+    /// What of the policies has no room. Its pods are closed.
+    #[serde(default)]
+    pub no_room: Option<String>,
     /// What of it is not in force, and why.
     pub failures: Vec<String>,
 }

@@ -74,6 +74,7 @@ impl Watched {
         let ago = applied
             .at
             .and_then(|at| SystemTime::now().duration_since(at).ok());
+        let of_interfaces = self.divergences.borrow().clone();
         let failure =
             |failure: &crate::applier::Failure| format!("{}: {}", failure.key, failure.reason);
         Apply {
@@ -87,10 +88,11 @@ impl Watched {
             took_milliseconds: applied.took.as_secs_f64() * 1e3,
             operations: applied.outcome.operations,
             operations_total: applied.operations_total,
-            repaired_total: applied.repaired_total,
+            repaired_total: applied.repaired_total + of_interfaces.values().sum::<u64>(),
             divergences: applied
                 .divergences
                 .iter()
+                .chain(&of_interfaces)
                 .map(|((map, divergence), count)| DivergenceRow {
                     map: (*map).to_owned(),
                     kind: divergence.as_str().to_owned(),
@@ -100,6 +102,7 @@ impl Watched {
             applies_total: applied.applies_total,
             failed_total: applied.failed_total,
             error: applied.outcome.error.clone(),
+            no_room: applied.outcome.no_room.clone(),
             failures: applied.outcome.failures.iter().map(failure).collect(),
         }
     }

@@ -77,7 +77,8 @@ pub fn status(status: &Status) -> String {
             .into_iter()
             .map(|(name, value)| vec![name.to_owned(), value]),
     );
-    for error in apply.error.iter().chain(&apply.failures) {
+    let not_applied = apply.error.iter().chain(&apply.no_room);
+    for error in not_applied.chain(&apply.failures) {
         writeln_to(&mut text, &format!("NOT APPLIED  {error}"));
     }
     for why in status.fast_path.iter().flat_map(|row| &row.left_out) {

@@ -17,6 +17,7 @@ use super::server::{self, SocketError};
 use super::table;
 use crate::applier::Applied;
 use crate::devices::fast_path::FastPath;
+use crate::divergence::Divergences;
 use crate::histogram::Histogram;
 use crate::reconcile::ClusterView;
 
@@ -282,6 +283,7 @@ fn watched(pins: &std::path::Path) -> Watched {
         look: Arc::default(),
         unenforced: watch::channel(Vec::new()).1,
         fast_path: watch::channel(FastPath::default()).1,
+        divergences: watch::channel(Divergences::default()).1,
         problems: watch::channel(Arc::default()).1,
         latency: watch::channel(Histogram::default()).1,
         kube_router_metrics: false,

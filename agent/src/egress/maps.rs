@@ -5,7 +5,8 @@ use std::path::Path;
 use agent_abi::egress::{EGRESS_MAP, EGRESS_POD, EgressAddressV1, EgressSourceV1};
 
 use super::image::Entries;
-use crate::applier::{Divergence, Divergences, Usage};
+use crate::applier::Usage;
+use crate::divergence::{self, Divergences};
 use crate::sys::map::{Owned, TableError, Trie};
 
 /// `EGRESS_SOURCES_V1`: under which addresses connections leave, by the index of the interface.
@@ -77,17 +78,7 @@ impl EgressMap {
             return Ok(());
         };
         let there: Entries = self.trie.entries()?.into_iter().collect();
-        let wrong = wanted
-            .iter()
-            .filter_map(|(key, bits)| match there.get(key) {
-                None => Some(Divergence::Missing),
-                Some(there) if there != bits => Some(Divergence::Different),
-                Some(_) => None,
-            });
-        let extra = there.keys().filter(|key| !wanted.contains_key(key));
-        for wrong in wrong.chain(extra.map(|_| Divergence::Extra)) {
-            *found.entry((EGRESS_MAP, wrong)).or_default() += 1;
-        }
+        divergence::compare(EGRESS_MAP, &wanted, &there, found);
         self.known = Some(there);
         self.follow(wanted).map(|_writes| ())
     }

@@ -1,5 +1,7 @@
 //! Which source address a backend sees, and that replies find their way back.
 
+use std::collections::BTreeSet;
+
 use agent::sys::clock;
 use agent::sys::map::Table;
 use agent_abi::connection::{
@@ -192,6 +194,66 @@ fn with_every_port_taken_a_new_connection_is_dropped_and_counted() {
         .lab
         .run(At::Uplink, "tcp 172.31.9.9:4000 > 172.31.0.1:30081 S");
     assert!(there.starts_with("redirect tcp 172.31.0.1:"), "{there}");
+}
+
+/// The source ports that a client's new connection tries, in order: whichever it gets is taken by
+/// another, until it gets none.
+fn tried(client: u16) -> Vec<u16> {
+    let mut lab = Lab::new();
+    lab.service("tcp", "172.31.0.1:30080", "10.244.2.7:80");
+    let mut node = Exhausted {
+        table: Table::open_lru(&lab.pins, CONNECTIONS_MAP).unwrap(),
+        opening: Table::open_lru(&lab.pins, OPENING_MAP).unwrap(),
+        lab,
+    };
+    let mut tried = Vec::new();
+    while let Some(port) = node.connect(client) {
+        assert!(tried.len() < 1000, "the search has no end");
+        tried.push(port);
+        node.opening.delete(reply(port)).unwrap();
+        node.table.put(reply(port), held(port)).unwrap();
+    }
+    assert_eq!(node.lab.counter(Counter::DropNoPort), 1);
+    tried
+}
+
+#[test]
+fn a_free_port_is_searched_in_blocks_that_are_the_clients_and_not_for_ever() {
+    const FIRST: u16 = 1024;
+    const BLOCK: u16 = 64;
+    const PER_BLOCK: usize = 8;
+    const ATTEMPTS: usize = 16;
+    let clients = [4000, 4001, 4002, 50_000].map(tried);
+    for tried in &clients {
+        // A port that comes up twice is held by itself by then, so that there may be some less.
+        assert!(
+            (ATTEMPTS - 2..=ATTEMPTS).contains(&tried.len()),
+            "{tried:?}"
+        );
+        let blocks: Vec<u16> = tried
+            .iter()
+            .skip(1)
+            .map(|port| (port - FIRST) / BLOCK)
+            .collect();
+        let distinct: BTreeSet<_> = blocks.iter().collect();
+        assert!(distinct.len() <= ATTEMPTS / PER_BLOCK, "{blocks:?}");
+        assert!(distinct.len() > 1, "{blocks:?}");
+        let first = blocks.iter().take_while(|block| **block == blocks[0]);
+        assert_eq!(first.count(), PER_BLOCK - 1, "{blocks:?}");
+    }
+    // The places where the ports of one address begin are as far apart as the ports.
+    assert_eq!(clients[0][0] + 1, clients[1][0]);
+    assert_eq!(clients[1][0] + 1, clients[2][0]);
+    // Clients look in blocks of their own: what one finds taken says nothing of another's.
+    let sets = clients.map(|tried| tried.into_iter().skip(1).collect::<BTreeSet<_>>());
+    for (index, one) in sets.iter().enumerate() {
+        for other in &sets[index + 1..] {
+            assert!(
+                one.intersection(other).count() <= PER_BLOCK,
+                "{one:?} {other:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub(crate) mod large;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod mended;
+#[cfg(test)]
 mod mtu;
 #[cfg(test)]
 mod multipath;

@@ -12,7 +12,7 @@ use agent_abi::service::{
 use super::addresses::{Addresses, Change};
 use super::maps::Maps;
 use super::tables::{Held, Op, SourceRange, Tables};
-use crate::applier::{Divergence, Divergences};
+use crate::divergence::{Divergence, Divergences};
 use crate::sys::map::{Table, TableError};
 
 /// Services looked at in one step: a few thousand system calls at most, a few milliseconds.

@@ -23,10 +23,9 @@ use super::fill;
 use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
 use super::maps::{Maps, configure};
 use super::pool::ring_of;
-use crate::applier::{
-    Divergence, Divergences, Facility, Failure, Outcome, Pass, Usage, with_causes,
-};
+use crate::applier::{Facility, Failure, Outcome, Pass, Usage, with_causes};
 use crate::desired::{Changed, Desired, LbService, LbServiceKey, NodeContext, Pool};
+use crate::divergence::{Divergence, Divergences};
 use crate::sys::map::{Table, TableError};
 use crate::sys::memory;
 

@@ -6,7 +6,11 @@ use std::path::Path;
 use agent_abi::fast_path::{FAST_DEVICES_MAP, FastDeviceV1, POD_NETWORKS_MAP};
 use agent_abi::policy::PolicyAddressV1;
 
+use crate::divergence::{self, Divergences};
 use crate::sys::map::{Table, TableError, Trie};
+
+/// Value of `POD_NETWORKS`.
+const IS_OF_PODS: u32 = 1;
 
 /// Contents of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +61,7 @@ impl FastPaths {
             self.networks.delete(*bits, *key)?;
         }
         for (bits, key) in wanted.networks.difference(&known.networks) {
-            self.networks.put(*bits, *key, 1)?;
+            self.networks.put(*bits, *key, IS_OF_PODS)?;
         }
         for (index, device) in &wanted.devices {
             if known.devices.get(index) != Some(device) {
@@ -68,8 +72,28 @@ impl FastPaths {
         Ok(())
     }
 
+    /// Reads them back, and counts what is not as it was written; the next [`Self::follow`] mends it.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; the next call reads the tables back.
+    pub fn audit(&mut self, found: &mut Divergences) -> Result<(), TableError> {
+        let Some(written) = self.known.take() else {
+            return Ok(());
+        };
+        let there = self.read()?;
+        divergence::compare(FAST_DEVICES_MAP, &written.devices, &there.devices, found);
+        let keys = |tables: &Tables| -> BTreeMap<_, ()> {
+            let keys = tables.networks.iter();
+            keys.map(|key| (*key, ())).collect()
+        };
+        divergence::compare(POD_NETWORKS_MAP, &keys(&written), &keys(&there), found);
+        self.known = Some(there);
+        Ok(())
+    }
+
     fn read(&self) -> Result<Tables, TableError> {
         let networks = self.networks.entries()?.into_iter();
+        let networks = networks.filter(|(_, value)| *value == IS_OF_PODS);
         Ok(Tables {
             devices: self.devices.entries()?.into_iter().collect(),
             networks: networks.map(|(key, _)| key).collect(),

@@ -99,7 +99,7 @@ impl PolicyMaps {
             Ok(known) => {
                 outcome.usage = self.maps.usage(&known.image);
                 outcome.policy = known.revision;
-                outcome.error = does_not_fit(&known.lacking);
+                outcome.no_room = does_not_fit(&known.lacking);
                 outcome.problems.clone_from(&known.problems);
                 self.known = Some(known);
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use agent_abi::policy::{INTERFACES_MAP, InterfaceAddressV1, SOURCE_STRANGE};
 
+use crate::divergence::{self, Divergences};
 use crate::sys::map::{TableError, Trie};
 
 /// Contents: prefixes, and what goes for what is in them.
@@ -57,6 +58,19 @@ impl Interfaces {
             self.trie.put(*bits, *key, *value)?;
         }
         self.known = Some(wanted);
+        Ok(())
+    }
+    /// Reads it back, and counts what is not as it was written; the next [`Self::follow`] mends it.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; the next call reads the table back.
+    pub fn audit(&mut self, found: &mut Divergences) -> Result<(), TableError> {
+        let Some(written) = self.known.take() else {
+            return Ok(());
+        };
+        let there = self.trie.entries()?.into_iter().collect();
+        divergence::compare(INTERFACES_MAP, &written, &there, found);
+        self.known = Some(there);
         Ok(())
     }
 }

@@ -90,6 +90,33 @@ fn a_policy_that_does_not_fit_leaves_the_others_alone() {
 }
 
 #[test]
+fn an_agent_that_starts_with_a_policy_that_does_not_fit_is_ready() {
+    let cluster = Cluster::without_agents(
+        AgentOptions::flags(&["--run-firewall", "--max-policy-entries", "64"]),
+        &[],
+    );
+    label(&cluster, &PODS);
+    let ports: Vec<Value> = (0..100).map(|port| json!({"port": 2 * port + 1})).collect();
+    let rules = json!([{"from": [app("client")], "ports": ports}]);
+    let large = policy("large", "web", &rules);
+    cluster.lab.manifests().write(POLICIES, &[large]).unwrap();
+    let mut cluster = cluster.with_agents(&["node1", "node2"]);
+    expect_all(
+        &cluster,
+        Covered("pod-a"),
+        &to_pod(&cluster, "a1", 8080),
+        false,
+    );
+    expect_all(
+        &cluster,
+        Covered("pod-a"),
+        &to_pod(&cluster, "a2", 8080),
+        true,
+    );
+    await_problem(&mut cluster, "lab/large", "spec.ingress", "POLICY_VERDICTS");
+}
+
+#[test]
 fn what_cannot_be_read_of_a_policy_allows_nothing_and_leaves_the_others_alone() {
     let mut cluster = start(&[], &[]);
     let broken = json!([
