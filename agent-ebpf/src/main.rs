@@ -33,6 +33,7 @@ mod kernel;
 mod linear;
 mod maps;
 mod mss;
+mod overlay;
 mod packet;
 mod police;
 mod policy;

@@ -18,7 +18,9 @@ use crate::packet::{Hook, Parsed};
 use crate::police::{self, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
-use crate::{egress, fast_path, flow, global, icmp, kernel, mss, packet, services, tunnel};
+use crate::{
+    egress, fast_path, flow, global, icmp, kernel, mss, overlay, packet, services, tunnel,
+};
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
 #[classifier]
@@ -159,6 +161,9 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         } else {
             egress::other(skb, hook)
         });
+    }
+    if !POLICED && overlay::carries(&scratch.packet, hook) {
+        return Ok(TC_ACT_UNSPEC);
     }
     if POLICED && in_order && scratch.packet.is_first_fragment() {
         fragment::remember(scratch);

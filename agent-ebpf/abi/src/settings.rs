@@ -37,8 +37,10 @@ pub struct SettingsV2 {
     pub udp_seconds: u32,
     /// Largest IPv4 or IPv6 packet that fits the uplink, in bytes; 0 where not known.
     pub mtu: u32,
+    /// UDP port of the overlay's packets, network order; 0 where there is none.
+    pub overlay_port: [u8; 2],
     /// Zero.
-    pub _pad: u32,
+    pub _pad: [u8; 2],
 }
 
 /// Array of one `u32`: 0, [`TAKING_OVER`] or [`HANDING_BACK`].

@@ -166,7 +166,8 @@ impl Lab {
             tcp_closing_seconds: 10,
             udp_seconds: 120,
             mtu: 1500,
-            _pad: 0,
+            overlay_port: [0; 2],
+            _pad: [0; 2],
         };
         change(&mut settings);
         List::open(&self.pins, SETTINGS_MAP)

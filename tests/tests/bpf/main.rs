@@ -34,6 +34,8 @@ mod lab;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]
+mod overlay;
+#[cfg(test)]
 mod packet;
 #[cfg(test)]
 mod pieces;

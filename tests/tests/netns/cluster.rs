@@ -164,7 +164,7 @@ fn spread(traffic: Traffic) -> Traffic {
     traffic
         .count(EXCHANGES)
         .every_milliseconds(0)
-        .timeout_milliseconds(1000)
+        .timeout_milliseconds(3000)
 }
 
 /// What a flow that ran through a change may not have: a failure of any sort.

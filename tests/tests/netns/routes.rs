@@ -221,7 +221,7 @@ impl Network {
                 for from in ["a", "b", "c", "node1", "node3"] {
                     let address = self.lab.address(to, *v6);
                     for traffic in [Traffic::connect(address, 8080), Traffic::udp(address, 8080)] {
-                        let traffic = traffic.count(2).timeout_milliseconds(1000);
+                        let traffic = traffic.count(2).timeout_milliseconds(3000);
                         let report = Flow::run(&self.lab.uncovered(from), &traffic).unwrap();
                         assert!(
                             report.is_clean() && report.answered == 2,

@@ -24,6 +24,7 @@ use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
 use super::maps::{Maps, configure};
 use super::pool::ring_of;
 use crate::applier::{Facility, Failure, Outcome, Pass, Usage, with_causes};
+use crate::desired::route::{Encapsulation, OverlayUse, RouterOptions};
 use crate::desired::{Changed, Desired, LbService, LbServiceKey, NodeContext, Pool};
 use crate::divergence::{Divergence, Divergences};
 use crate::sys::map::{Table, TableError};
@@ -399,7 +400,20 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV2 {
         tcp_closing_seconds: seconds(timeouts.tcp_closing),
         udp_seconds: seconds(timeouts.udp),
         mtu: node.mtu,
-        _pad: 0,
+        overlay_port: overlay_port(node).to_be_bytes(),
+        _pad: [0; 2],
+    }
+}
+
+/// Where the overlay's packets go to; 0 for none that has a port.
+fn overlay_port(node: &NodeContext) -> u16 {
+    match node.router {
+        Some(RouterOptions {
+            overlay: OverlayUse::Subnet | OverlayUse::Full,
+            encapsulation: Encapsulation::Vxlan { port, .. },
+            ..
+        }) => port,
+        _ => 0,
     }
 }
 

@@ -274,7 +274,7 @@ fn what_policy_forbids_is_dropped_and_told_at_the_pod_it_was_for() {
     let reach = |from: &str, to: &str, port: u16| {
         let traffic = Traffic::connect(network.lab.address(to, false), port)
             .count(2)
-            .timeout_milliseconds(500);
+            .timeout_milliseconds(1500);
         Flow::run(network.lab.place(from), &traffic)
             .unwrap()
             .answered

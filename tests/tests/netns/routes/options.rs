@@ -84,7 +84,7 @@ fn ipip_carries_ipv4_and_says_what_it_does_not() {
     network.await_routes("node3", 2);
     for (from, to) in [("a", "c"), ("c", "b"), ("node1", "c")] {
         let traffic = Traffic::connect(network.lab.address(to, false), 8080);
-        let traffic = traffic.count(2).timeout_milliseconds(1000);
+        let traffic = traffic.count(2).timeout_milliseconds(3000);
         let report = Flow::run(&network.lab.uncovered(from), &traffic).unwrap();
         assert!(report.is_clean(), "{from} to {to}: {report:?}");
     }

@@ -86,7 +86,7 @@ fn services_lead_through_the_overlay() {
                 let traffic = traffic
                     .count(60)
                     .every_milliseconds(0)
-                    .timeout_milliseconds(1000);
+                    .timeout_milliseconds(3000);
                 let report = Flow::run(&place, &traffic).unwrap();
                 assert!(report.is_clean(), "{report:?}");
                 assert_eq!(report.backends.keys().collect::<Vec<_>>(), ["b", "c"]);
@@ -97,7 +97,7 @@ fn services_lead_through_the_overlay() {
         let traffic = Traffic::connect(node, 30080)
             .count(40)
             .every_milliseconds(0)
-            .timeout_milliseconds(1000);
+            .timeout_milliseconds(3000);
         let report = Flow::run(network.lab.place("client"), &traffic).unwrap();
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(report.backends.keys().collect::<Vec<_>>(), ["b", "c"]);
