@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use model::k8s::Detail;
 use model::{Event, KindSet};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use documents::parse;
 use store::Store;
 
-/// An editor writes a file in several steps, which mostly come this close. Where they do not, the
-/// consumer's own debounce covers the moment in which the file is short.
+/// What is done to several files at once comes this close.
 const QUIET: Duration = Duration::from_millis(2);
 /// Names of files that changed, of which a full channel means "look at all of them".
 const CHANGED_FILES: usize = 1024;
@@ -125,7 +125,7 @@ fn watch(directory: &Path, changes: mpsc::Sender<Change>) -> Result<RecommendedW
     }
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let seen = match event {
-            Ok(event) if event.kind.is_access() => Vec::new(),
+            Ok(event) if !tells(event.kind) => Vec::new(),
             Ok(event) if !event.need_rescan() => {
                 event.paths.into_iter().map(Change::File).collect()
             }
@@ -144,6 +144,16 @@ fn watch(directory: &Path, changes: mpsc::Sender<Change>) -> Result<RecommendedW
         .watch(directory, RecursiveMode::NonRecursive)
         .map_err(refused)?;
     Ok(watcher)
+}
+
+/// Whether a file is to be read again. While it is written it is not whole, nor before: `cat > file`
+/// empties it first. Who writes closes it in the end.
+fn tells(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        EventKind::Modify(what) => !matches!(what, ModifyKind::Data(_)),
+        EventKind::Any | EventKind::Create(_) | EventKind::Remove(_) | EventKind::Other => true,
+    }
 }
 
 /// The manifests among what changed; `None` where that could be any of them.
@@ -200,5 +210,64 @@ fn read(path: &Path) -> Option<String> {
             }
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write as _;
+
+    use model::Kind;
+
+    use super::*;
+
+    const SERVICES: &str = "{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: a}, spec: {clusterIP: 10.96.0.1}}
+---
+{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: b}, spec: {clusterIP: 10.96.0.2}}
+";
+
+    #[tokio::test]
+    async fn a_file_that_is_written_in_place_counts_when_it_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("services.yaml");
+        fs::write(&file, SERVICES).unwrap();
+        let (sender, mut events) = mpsc::channel(100);
+        let cancel = CancellationToken::new();
+        let kinds: KindSet = [Kind::Service].into();
+        let path = directory.path().to_owned();
+        let task = tokio::spawn(run(path, Detail::default(), kinds, sender, cancel.clone()));
+        let started = events.recv().await.unwrap();
+        assert!(
+            matches!(&started, Event::Replaced { objects, .. } if objects.len() == 2),
+            "{started:?}"
+        );
+        // The state of the source comes with it.
+        tokio::time::sleep(100 * QUIET).await;
+        while events.try_recv().is_ok() {}
+
+        let changed = SERVICES.replace("10.96.0.2", "10.96.0.3");
+        let (half, rest) = changed.split_at(changed.len() / 2);
+        let mut writer = File::create(&file).unwrap();
+        for part in [half, rest] {
+            tokio::time::sleep(100 * QUIET).await;
+            assert!(events.try_recv().is_err(), "the file is not whole yet");
+            writer.write_all(part.as_bytes()).unwrap();
+        }
+        drop(writer);
+        let event = events.recv().await.unwrap();
+        assert!(
+            matches!(&event, Event::Applied { key, .. } if *key.name == *"b"),
+            "{event:?}"
+        );
+        tokio::time::sleep(100 * QUIET).await;
+        assert!(events.try_recv().is_err(), "nothing else has changed");
+        fs::remove_file(&file).unwrap();
+        for _ in 0..2 {
+            let event = events.recv().await.unwrap();
+            assert!(matches!(event, Event::Deleted { .. }), "{event:?}");
+        }
+        cancel.cancel();
+        task.await.unwrap().unwrap();
     }
 }
