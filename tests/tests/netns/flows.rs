@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use agent::sys::map::List;
+use agent_abi::flow::ASKED_MAP;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tests::harness::{Agent, AgentOptions, Process, ServiceSpec, Traffic, eventually};
@@ -24,6 +26,13 @@ impl Follower {
         let file = File::create(&output).unwrap();
         let arguments = [&["flows", "--follow", "-o", "json"], filter].concat();
         let process = cluster.agent(node).ask_on(&arguments, file).unwrap();
+        // What passes is told from then on.
+        let pins = cluster.lab.bpf_root(node).join("maps");
+        let asked: List<u64> = List::open(&pins, ASKED_MAP).unwrap();
+        eventually("the programs are asked", || {
+            Ok((asked.get(0)? > 0).then_some(()))
+        })
+        .unwrap();
         Self { process, output }
     }
 
