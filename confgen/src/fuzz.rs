@@ -159,7 +159,7 @@ prop_compose! {
         rule.filters = filters;
         rule.action = action;
         rule.access.api_key = key.map(|(header, key)| {
-            (header, ApiKey::new(key.as_bytes()).into_iter().collect())
+            (header, ApiKey::new(key.as_bytes()))
         });
         rule.access.basic_users = user.map(|user| vec![user]);
         rule

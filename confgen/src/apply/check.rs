@@ -73,16 +73,36 @@ impl Check {
         Ok(if ended.is_success {
             Verdict::Passed(ended.output)
         } else {
-            Verdict::Failed(ended.output)
+            Verdict::Failed(explained(ended.output))
         })
     }
+}
+
+/// With what to do, where the program itself lacks something.
+fn explained(output: String) -> String {
+    if output.contains("unknown directive \"secure_link\"") {
+        return format!(
+            "{output}; this nginx is built without http_secure_link_module, by which API keys are \
+             compared: install one that has it, or ask for no keys"
+        );
+    }
+    output
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::Check;
+    use super::{Check, explained};
+
+    #[test]
+    fn an_nginx_without_a_module_is_told_from_a_bad_file() {
+        let said = "[emerg] unknown directive \"secure_link\" in nginx.conf:9".to_owned();
+        let told = explained(said.clone());
+        assert!(told.starts_with(&said) && told.contains("http_secure_link_module"));
+        let other = "[emerg] unknown directive \"x\" in nginx.conf:9";
+        assert_eq!(explained(other.to_owned()), other);
+    }
 
     #[test]
     fn the_candidate_is_what_is_asked_about() {

@@ -118,7 +118,7 @@ fn in_haproxy<'a>(rendered: &'a Rendered, decision: &Decision<'_>) -> Found<'a> 
     all.filter(|(file, _, line)| is_about(file, line)).collect()
 }
 
-/// The host's `server`, the rule's `location`s in it, and where they pass requests to.
+/// The host's `server`, the rule's `location`s in it, whom they refuse, and where they pass requests to.
 fn in_nginx<'a>(rendered: &'a Rendered, decision: &Decision<'_>) -> Found<'a> {
     let name = decision.host.map(|host| format!("server_name \"{host}\";"));
     let named = decision.rule.map(|rule| format!("@rule_{} ", rule.id));
@@ -147,7 +147,8 @@ fn in_nginx<'a>(rendered: &'a Rendered, decision: &Decision<'_>) -> Found<'a> {
         let is_pass = ["proxy_pass ", "grpc_pass ", "return "]
             .iter()
             .any(|word| text.starts_with(word));
-        if is_name || (is_host && is_rule && (is_location || is_pass)) {
+        let is_refusal = text.ends_with("{ return 403; }");
+        if is_name || (is_host && is_rule && (is_location || is_pass || is_refusal)) {
             found.push((file, number, line));
         }
     }
@@ -222,14 +223,14 @@ mod tests {
             renderer,
             "/open",
             &expect![[r#"
-            /etc/x/haproxy.cfg:76 | http-request deny deny_status 403 if { var(txn.rule) -m str open_7652ee894978 } { src -f lists/sources_ed2c579e95167896.lst } | template haproxy.cfg:193
-            /etc/x/haproxy.cfg:77 | http-request deny deny_status 403 if { var(txn.rule) -m str open_7652ee894978 } !{ src -f lists/sources_dd3b6a74f444a736.lst } | template haproxy.cfg:196
-            /etc/x/haproxy.cfg:78 | http-request deny deny_status 403 if { var(txn.rule) -m str open_7652ee894978 } !{ req.fhdr('x-routing-api-key'),sha2(256),hex -m str -f lists/keys_1eeacbe1a8e9b1e5.lst } | template haproxy.cfg:199
-            /etc/x/maps/http_0_0_0_0_80_31e0c6f89bbb.exact.map:1 | shop.example.com site_http_0_0_0_0_80_31e0c6f89bbb_shop_e_861194e7673d | 
-            /etc/x/maps/paths.map:3 | site_http_0_0_0_0_80_31e0c6f89bbb_shop_e_861194e7673d/open open_7652ee894978 | 
-            /etc/x/maps/prefixes.map:3 | site_http_0_0_0_0_80_31e0c6f89bbb_shop_e_861194e7673d/open/ open_7652ee894978 | 
-            /etc/x/maps/rules.map:3 | open_7652ee894978 web_cd7dafb18aa0 | 
-        "#]],
+                /etc/x/haproxy.cfg:76 | http-request deny deny_status 403 if { var(txn.rule) -m str open_7652ee894978 } { src -f lists/sources_ed2c579e95167896.lst } | template haproxy.cfg:193
+                /etc/x/haproxy.cfg:77 | http-request deny deny_status 403 if { var(txn.rule) -m str open_7652ee894978 } !{ src -f lists/sources_dd3b6a74f444a736.lst } | template haproxy.cfg:196
+                /etc/x/haproxy.cfg:78 | http-request deny deny_status 403 if { var(txn.rule) -m str open_7652ee894978 } !{ req.fhdr('x-routing-api-key'),sha2(256),hex -m str -f lists/keys_c7385b0dc30dc983.lst } | template haproxy.cfg:199
+                /etc/x/maps/http_0_0_0_0_80_31e0c6f89bbb.exact.map:1 | shop.example.com site_http_0_0_0_0_80_31e0c6f89bbb_shop_e_861194e7673d | 
+                /etc/x/maps/paths.map:3 | site_http_0_0_0_0_80_31e0c6f89bbb_shop_e_861194e7673d/open open_7652ee894978 | 
+                /etc/x/maps/prefixes.map:3 | site_http_0_0_0_0_80_31e0c6f89bbb_shop_e_861194e7673d/open/ open_7652ee894978 | 
+                /etc/x/maps/rules.map:3 | open_7652ee894978 web_cd7dafb18aa0 | 
+            "#]],
         );
     }
 
@@ -240,12 +241,18 @@ mod tests {
             renderer,
             "/open",
             &expect![[r#"
-            /etc/x/nginx.conf:124 | server_name "shop.example.com"; | template nginx.conf:249
-            /etc/x/nginx.conf:134 | location = "/open" { | template nginx.conf:278
-            /etc/x/nginx.conf:138 | proxy_pass http://web_cd7dafb18aa0; | template nginx.conf:72
-            /etc/x/nginx.conf:154 | location ^~ "/open/" { | template nginx.conf:278
-            /etc/x/nginx.conf:158 | proxy_pass http://web_cd7dafb18aa0; | template nginx.conf:72
-        "#]],
+                /etc/x/nginx.conf:119 | server_name "shop.example.com"; | template nginx.conf:251
+                /etc/x/nginx.conf:129 | location = "/open" { | template nginx.conf:280
+                /etc/x/nginx.conf:130 | if ($from_10_9_0_0_16_8adb8ab2a8fc) { return 403; } | template nginx.conf:17
+                /etc/x/nginx.conf:131 | if ($from_10_0_0_0_8_2001_db8___32_8739d4bd1481 = 0) { return 403; } | template nginx.conf:20
+                /etc/x/nginx.conf:134 | if ($secure_link != 1) { return 403; } | template nginx.conf:25
+                /etc/x/nginx.conf:135 | proxy_pass http://web_cd7dafb18aa0; | template nginx.conf:74
+                /etc/x/nginx.conf:151 | location ^~ "/open/" { | template nginx.conf:280
+                /etc/x/nginx.conf:152 | if ($from_10_9_0_0_16_8adb8ab2a8fc) { return 403; } | template nginx.conf:17
+                /etc/x/nginx.conf:153 | if ($from_10_0_0_0_8_2001_db8___32_8739d4bd1481 = 0) { return 403; } | template nginx.conf:20
+                /etc/x/nginx.conf:156 | if ($secure_link != 1) { return 403; } | template nginx.conf:25
+                /etc/x/nginx.conf:157 | proxy_pass http://web_cd7dafb18aa0; | template nginx.conf:74
+            "#]],
         );
     }
 }

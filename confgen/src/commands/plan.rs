@@ -179,10 +179,11 @@ fn changed(target: &Target, known: &Rendered, next: &Rendered, plan: &EdgePlan) 
 }
 
 /// The lines of a file that differ, as [`diff::lines`]; none of one that only its owner may read, but for
-/// HAProxy's configuration: keys are in lists of their own, and hashes of passwords are left out.
+/// the proxies' own configurations: of keys and passwords they hold hashes, which are left out.
 fn differing(known: &Rendered, next: &Rendered, name: &str) -> String {
     let both = [known, next].map(|rendered| rendered.files.get(name));
-    let is_secret = |file: &&Arc<File>| file.is_private && file.grammar != Grammar::Haproxy;
+    let is_shown = |grammar| matches!(grammar, Grammar::Haproxy | Grammar::Nginx);
+    let is_secret = |file: &&Arc<File>| file.is_private && !is_shown(file.grammar);
     if both.iter().flatten().any(is_secret) {
         return String::new();
     }
@@ -191,12 +192,14 @@ fn differing(known: &Rendered, next: &Rendered, name: &str) -> String {
         String::from_utf8_lossy(content.unwrap_or_default())
     });
     let lines = diff::lines(&old, &new);
-    let shown = lines
-        .lines()
-        .map(|line| match line.split_once(" password ") {
-            Some((user, _)) => format!("{user} password …\n"),
+    let shown = lines.lines().map(|line| {
+        let secret = [" password ", " secure_link ", " secure_link_md5 "].into_iter();
+        let cut = secret.filter_map(|word| Some(line.find(word)? + word.len()));
+        match cut.min().and_then(|at| line.get(..at)) {
+            Some(beginning) => format!("{beginning}…\n"),
             None => format!("{line}\n"),
-        });
+        }
+    });
     shown.collect()
 }
 

@@ -9,7 +9,7 @@ use super::plan::{
     Access, Action, EdgePlan, Forward, HttpListener, HttpRule, Listen, Listener, Redirect,
     RequestMatch, Unknown, ValueMatch, VirtualHost,
 };
-use super::value::{HeaderValue, HostMatch, Hostname, Id};
+use super::value::{ApiKey, HeaderValue, HostMatch, Hostname, Id};
 
 /// A request as a proxy sees it.
 #[derive(Clone, Debug)]
@@ -202,9 +202,9 @@ fn refusal(access: &Access, request: &Request<'_>) -> Option<u16> {
     if is_in(denied_sources) || (!allowed_sources.is_empty() && !is_in(allowed_sources)) {
         return Some(403);
     }
-    if let Some((name, keys)) = api_key {
+    if let Some((name, key)) = api_key {
         let given = header(name.as_str()).map(str::as_bytes);
-        if !keys.iter().any(|key| given == Some(key.reveal())) {
+        if given.is_none() || given != key.as_ref().map(ApiKey::reveal) {
             return Some(403);
         }
     }

@@ -206,7 +206,7 @@ pub(super) struct Processing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct KeyCheck {
     pub(super) header: String,
-    /// File of the keys' hashes; without it nobody gets in.
+    /// File of the key's hash; without it nobody gets in.
     pub(super) list: Option<String>,
 }
 

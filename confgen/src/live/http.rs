@@ -3,6 +3,7 @@
 use super::{ask, echo, in_haproxy, in_nginx};
 use crate::edge::value::{Method, PathMatch};
 use crate::edge::{Action, Forward, Listener, Unknown};
+use crate::edge::{Answer, Request, simulate};
 use crate::edge::{EdgePlan, Filter, HeaderChange, PathRewrite, RequestMatch, ValueMatch};
 use crate::samples;
 
@@ -40,9 +41,12 @@ fn plan(port: u16, run: &str) -> EdgePlan {
     stripped.filters = vec![Filter::RewritePath(PathRewrite::Prefix(samples::path("/")))];
     let mut secret = to("secret", samples::prefix("/secret"), "web");
     let key = crate::edge::value::ApiKey::new(b"k3y \"$}").expect("a key");
-    secret.access.api_key = Some((samples::header("x-key"), vec![key]));
+    secret.access.api_key = Some((samples::header("x-key"), Some(key)));
+    let mut signed = to("signed", samples::prefix("/signed"), "web");
+    let key = crate::edge::value::ApiKey::new(LONG_KEY.as_bytes()).expect("a key");
+    signed.access.api_key = Some((samples::header("x-key"), Some(key)));
     let mut closed = to("closed", samples::prefix("/closed"), "web");
-    closed.access.api_key = Some((samples::header("x-key"), Vec::new()));
+    closed.access.api_key = Some((samples::header("x-key"), None));
     let mut denied = to("denied", samples::prefix("/denied"), "web");
     denied.access.denied_sources = vec!["127.0.0.0/8".parse().expect("a network")];
     let mut allowed = to("allowed", samples::prefix("/allowed"), "web");
@@ -78,6 +82,7 @@ fn plan(port: u16, run: &str) -> EdgePlan {
         changed,
         stripped,
         secret,
+        signed,
         closed,
         denied,
         allowed,
@@ -109,8 +114,12 @@ fn plan(port: u16, run: &str) -> EdgePlan {
     )
 }
 
+/// With what `secure_link` of nginx reads as its own: an end of time behind a comma.
+const LONG_KEY: &str =
+    "8J+Yig==,1893456000,a-key-that-is-longer-than-the-64-bytes-of-one-block-of-md5";
+
 /// Requests, and what both proxies answer.
-const CASES: [(&str, &str); 32] = [
+const CASES: [(&str, &str); 36] = [
     (
         "GET /exact shop.example",
         "200 web GET /exact host=shop.example x-set=- x-add=-",
@@ -188,6 +197,13 @@ const CASES: [(&str, &str); 32] = [
         "200 web GET /secret host=shop.example x-set=- x-add=-",
     ),
     ("GET /secret shop.example x-key: K3Y \"$}", "403"),
+    ("GET /secret shop.example x-key: ", "403"),
+    (
+        "GET /signed shop.example x-key: 8J+Yig==,1893456000,a-key-that-is-longer-than-the-64-bytes-of-one-block-of-md5",
+        "200 web GET /signed host=shop.example x-set=- x-add=-",
+    ),
+    ("GET /signed shop.example x-key: 8J+Yig==,1893456000", "403"),
+    ("GET /signed shop.example x-key: k3y \"$}", "403"),
     ("GET /closed shop.example x-key: ", "403"),
     ("GET /denied shop.example", "403"),
     (
@@ -208,12 +224,16 @@ const CASES: [(&str, &str); 32] = [
     ("GET /x wild.example", "closed"),
 ];
 
+/// Method, target, host and a header.
+fn parts(case: &str) -> [&str; 4] {
+    let mut words = case.splitn(4, ' ');
+    [(); 4].map(|()| words.next().unwrap_or_default())
+}
+
 #[track_caller]
 fn check(port: u16) {
     for (case, expected) in CASES {
-        let mut words = case.splitn(4, ' ');
-        let mut word = || words.next().unwrap_or_default();
-        let (method, target, host, header) = (word(), word(), word(), word());
+        let [method, target, host, header] = parts(case);
         let header = if header.is_empty() {
             String::new()
         } else {
@@ -223,6 +243,70 @@ fn check(port: u16) {
             "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{header}Connection: close\r\n\r\n"
         );
         assert_eq!(ask(port, &request), expected, "{case}");
+    }
+}
+
+/// A byte for each `%xx`.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at(2);
+        bytes.push(u8::from_str_radix(digits, 16).expect("a byte"));
+        bytes.extend(rest.bytes());
+    }
+    String::from_utf8(bytes).expect("text")
+}
+
+/// What the plan itself says: the backend, or the status.
+fn simulated(plan: &EdgePlan, case: &str) -> String {
+    let [method, target, host, header] = parts(case);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let query: Vec<_> = pairs
+        .map(|(name, value)| (name, decoded(&value.replace('+', " "))))
+        .collect();
+    let query: Vec<_> = query
+        .iter()
+        .map(|(name, is)| (*name, is.as_str()))
+        .collect();
+    let headers: Vec<_> = header.split_once(": ").into_iter().collect();
+    let request = Request {
+        listen: *plan.listeners.keys().next().expect("a listener"),
+        host: &host.split(':').next().unwrap_or_default().to_lowercase(),
+        path: &decoded(path),
+        method,
+        headers: &headers,
+        query: &query,
+        source: [127, 0, 0, 1].into(),
+    };
+    match simulate(plan, &request).0 {
+        Answer::Status(status) => status.to_string(),
+        Answer::Closed => "closed".to_owned(),
+        Answer::Redirected(redirect) => redirect.status.to_string(),
+        Answer::Forwarded(to) => {
+            let mut known = ["web", "other"].into_iter();
+            let is_it = |name: &&str| to.to.iter().all(|(id, _)| *id == samples::id(name));
+            format!(
+                "200 {}",
+                known.find(is_it).expect("a backend with a server")
+            )
+        }
+        answer @ (Answer::NotListening | Answer::PassedThrough(_)) => panic!("{case}: {answer:?}"),
+    }
+}
+
+/// The third opinion: the simulator decides as both proxies do.
+#[test]
+fn the_simulator_answers_as_the_proxies_do() {
+    let plan = plan(80, "/nowhere");
+    for (case, expected) in CASES {
+        let wanted = match expected.split_once(' ') {
+            Some(("200", rest)) => format!("200 {}", rest.split(' ').next().unwrap_or_default()),
+            Some((status, _)) => status.to_owned(),
+            None => expected.to_owned(),
+        };
+        assert_eq!(simulated(&plan, case), wanted, "{case}");
     }
 }
 

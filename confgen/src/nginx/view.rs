@@ -150,7 +150,7 @@ pub(super) struct Body {
     pub(super) is_split: bool,
     pub(super) denied: Option<String>,
     pub(super) allowed: Option<String>,
-    pub(super) key: Option<String>,
+    pub(super) key: Option<KeyCheck>,
     pub(super) is_closed: bool,
     pub(super) users: Option<String>,
     pub(super) max_body_bytes: Option<u64>,
@@ -167,6 +167,16 @@ pub(super) struct Body {
     pub(super) named_answer: Option<String>,
     pub(super) redirect: Option<RedirectTo>,
     pub(super) respond: Option<u16>,
+}
+
+/// What a key is known by.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct KeyCheck {
+    /// The variable of the header.
+    pub(super) source: String,
+    pub(super) salt: String,
+    /// Of the salt and the key, as `secure_link` reads it.
+    pub(super) digest: String,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -114,14 +114,11 @@ pub(crate) fn access() -> EdgePlan {
     let network = |text: &str| text.parse().expect("a network");
     let key = |text: &[u8]| ApiKey::new(text).expect("a key");
     let mut open = rule("open", prefix("/open"));
-    open.access.api_key = Some((
-        header("x-routing-api-key"),
-        vec![key(b"a key; with \"}"), key(b"two")],
-    ));
+    open.access.api_key = Some((header("x-routing-api-key"), Some(key(b"a key; with \"}"))));
     open.access.allowed_sources = vec![network("10.0.0.0/8"), network("2001:db8::/32")];
     open.access.denied_sources = vec![network("10.9.0.0/16")];
     let mut closed = rule("closed", prefix("/closed"));
-    closed.access.api_key = Some((header("x-routing-api-key"), Vec::new()));
+    closed.access.api_key = Some((header("x-routing-api-key"), None));
     let mut users = rule("users", prefix("/users"));
     users.access.basic_users = Some(vec![
         (value("ann"), value("$6$salt$hash/with.chars")),

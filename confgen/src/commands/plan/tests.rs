@@ -48,7 +48,11 @@ async fn typed(directory: &Path, words: &[&str]) -> Result<(), (u8, String)> {
 #[test]
 fn lines_are_shown_but_no_secrets_and_not_thousands() {
     let of = |text: &str| {
-        let kinds = [("haproxy.cfg", Grammar::Haproxy), ("keys", Grammar::Map)];
+        let kinds = [
+            ("haproxy.cfg", Grammar::Haproxy),
+            ("nginx.conf", Grammar::Nginx),
+            ("keys", Grammar::Map),
+        ];
         let files = kinds.map(|(name, grammar)| {
             let file = File {
                 content: text.into(),
@@ -66,6 +70,9 @@ fn lines_are_shown_but_no_secrets_and_not_thousands() {
     let shown = "  a\n- b\n+ user u password …\n";
     assert_eq!(differing(&old, &new, "haproxy.cfg"), shown);
     assert_eq!(differing(&old, &new, "keys"), "");
+    let key = "  secure_link d;\n  secure_link_md5 \"s$http_x\";\n  if ($secure_link != 1) { return 403; }\n";
+    let shown = "- a\n- b\n+   secure_link …\n+   secure_link_md5 …\n+   if ($secure_link != 1) { return 403; }\n";
+    assert_eq!(differing(&old, &of(key), "nginx.conf"), shown);
     let shown = beginning(&"+ x\n".repeat(1000));
     assert_eq!(shown.lines().count(), 61);
     assert!(shown.ends_with("and 940 lines more: --output json has them all\n"));
@@ -131,7 +138,6 @@ fn tls_secret(name: &str) -> String {
 
 #[test]
 fn runtime_commands_are_listed_and_certificates_are_not_shown() {
-    // The first certificate of a list is the default one, which only a reload changes.
     let first = tls_secret("first") + "---\n";
     let (old, new) = (tls_secret("tls"), tls_secret("tls"));
     let (old, new) = (first.clone() + &old, first + &new);

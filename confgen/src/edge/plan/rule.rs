@@ -48,7 +48,7 @@ impl HostTls {
 }
 
 /// What clients must show.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientCertificates {
     /// Authorities, in [`EdgePlan::certificates`].
     pub authorities: Id,
@@ -116,9 +116,9 @@ pub enum ValueMatch {
 /// Who may use a rule. Everything given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// A header that must have one of these values; none in the list lets nobody in, which is how
-    /// a missing Secret fails closed.
-    pub api_key: Option<(HeaderName, Vec<ApiKey>)>,
+    /// A header and the value that it must have; without one nobody gets in, which is how a missing
+    /// Secret fails closed.
+    pub api_key: Option<(HeaderName, Option<ApiKey>)>,
     /// Networks that may; empty is everybody.
     pub allowed_sources: Vec<IpNet>,
     /// Networks that may not.

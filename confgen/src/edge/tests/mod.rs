@@ -128,8 +128,9 @@ fn hosts(text: &mut String, at: &str, http: &HttpListener, plan: &EdgePlan) {
         }
         for rule in rules {
             let mut notes = String::new();
-            if let Some((header, keys)) = &rule.access.api_key {
-                write!(notes, " with {} of {header}", keys.len()).unwrap();
+            if let Some((header, key)) = &rule.access.api_key {
+                let has = if key.is_some() { "a key" } else { "no key" };
+                write!(notes, " with {has} in {header}").unwrap();
             }
             for filter in &rule.filters {
                 write!(notes, " {filter:?}").unwrap();

@@ -95,10 +95,10 @@ fn hosts_paths_weights_targets_and_keys() {
     check(
         &yaml.concat(),
         expect![[r#"
-            0.0.0.0:80 192.0.2.9 /users with 1 of x-routing-api-key RewritePath(Prefix(UrlPath("/v2"))) -> [[2001:db8::2]:443*3] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } Some(8080)
-            0.0.0.0:80 192.0.2.9 / with 1 of x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
-            0.0.0.0:80 api.example /users with 1 of x-routing-api-key RewritePath(Prefix(UrlPath("/v2"))) -> [[2001:db8::2]:443*3] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } Some(8080)
-            0.0.0.0:80 api.example / with 1 of x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+            0.0.0.0:80 192.0.2.9 /users with a key in x-routing-api-key RewritePath(Prefix(UrlPath("/v2"))) -> [[2001:db8::2]:443*3] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } Some(8080)
+            0.0.0.0:80 192.0.2.9 / with a key in x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+            0.0.0.0:80 api.example /users with a key in x-routing-api-key RewritePath(Prefix(UrlPath("/v2"))) -> [[2001:db8::2]:443*3] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } Some(8080)
+            0.0.0.0:80 api.example / with a key in x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
         "#]],
     );
 }
@@ -121,7 +121,7 @@ fn a_missing_key_lets_nobody_in() {
         secret("shop", "api-key: ''"),
     ] {
         assert!(
-            of(&secret).contains("with 0 of x-routing-api-key"),
+            of(&secret).contains("with no key in x-routing-api-key"),
             "{}",
             of(&secret)
         );
@@ -201,7 +201,7 @@ fn a_certificate_and_its_key_serve_the_host_in_tls_alone() {
     expect![[r#"
         0.0.0.0:80 tls.example / Redirect(Redirect { to_https: Some(true), host: None, port: None, path: None, status: 308 })
         0.0.0.0:443 tls tls.example: certificate of shop/routing, clients too
-        0.0.0.0:443 tls tls.example / with 1 of x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+        0.0.0.0:443 tls tls.example / with a key in x-routing-api-key -> [10.0.0.1:8080] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
     "#]]
     .assert_eq(&of(made.signing_key.serialize_pem()));
     expect![[r#"
@@ -241,7 +241,7 @@ fn entries_and_pods_count_one_by_one() {
     check(
         &yaml.concat(),
         expect![[r#"
-            0.0.0.0:80 api.example /ok with 1 of x-routing-api-key -> [10.0.0.1:8080, 10.0.0.2:8080 draining] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
+            0.0.0.0:80 api.example /ok with a key in x-routing-api-key -> [10.0.0.1:8080, 10.0.0.2:8080 draining] checked by Http { path: UrlPath("/ready"), host: None, is_tls: false } None
             ! Namespace shop: metadata.annotations.hosts["not a host"] "not a host" is not a DNS name; this host is not served
             ! Pod shop/a: metadata.annotations.paths[1].basePath "/a { return 200; } location /b" is not a path of letters, digits and -._~!+,=:@/%; this path is not served by the pod
             ! Pod shop/a: metadata.annotations.paths[2].containerPort is 9, which no container of the pod declares; this path is not served by the pod
@@ -265,7 +265,10 @@ fn other_secrets_come_and_go_without_opening_anything() {
     let config = config_of(convention("public"));
     let mut compiler = Compiler::new(config.clone());
     let before = shown(compiler.whole(&cluster));
-    assert!(before.contains("with 1 of x-routing-api-key"), "{before}");
+    assert!(
+        before.contains("with a key in x-routing-api-key"),
+        "{before}"
+    );
     cluster.take_changes();
     for text in ["api-key: other", "api-key: another, more: x"] {
         let other = secret("shop", text).replace("name: routing", "name: other");

@@ -107,15 +107,15 @@ impl Lowering<'_> {
                 .add_list("sources", &lines(allowed_sources), false);
             processing.allowed = Some(list);
         }
-        if let Some((header, keys)) = api_key {
-            // Compared by their hashes: any bytes fit, and no key is in any file.
-            let hashes: Vec<String> = keys
-                .iter()
-                .map(|key| sha256_hex(key.reveal()).to_ascii_uppercase())
-                .collect();
+        if let Some((header, key)) = api_key {
+            // Compared by its hash: any bytes fit, and no key is in any file.
+            let list = key.as_ref().map(|key| {
+                let hash = sha256_hex(key.reveal()).to_ascii_uppercase();
+                self.files.add_list("keys", &[hash], true)
+            });
             processing.key = Some(KeyCheck {
                 header: header.to_string(),
-                list: (!hashes.is_empty()).then(|| self.files.add_list("keys", &hashes, true)),
+                list,
             });
         }
         if let Some(users) = basic_users {

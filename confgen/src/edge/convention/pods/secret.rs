@@ -24,12 +24,15 @@ impl<'a> RoutingSecret<'a> {
         Self { key, secret }
     }
 
-    /// What requests must carry; an empty list lets nobody in.
-    pub(super) fn api_key(&self, convention: &PodsConvention) -> Option<(HeaderName, Vec<ApiKey>)> {
+    /// What requests must carry; a header without its value lets nobody in.
+    pub(super) fn api_key(
+        &self,
+        convention: &PodsConvention,
+    ) -> Option<(HeaderName, Option<ApiKey>)> {
         let field = self
             .secret
             .and_then(|secret| secret.data.get(&convention.key_field));
-        let keys = match field {
+        let key = match field {
             Some(bytes) if convention.key_is_base64 => {
                 ApiKey::new(BASE64_STANDARD.encode(bytes).as_bytes())
             }
@@ -37,7 +40,7 @@ impl<'a> RoutingSecret<'a> {
             None if convention.missing_key == MissingKey::Allow => return None,
             None => None,
         };
-        Some((convention.key_header.clone(), keys.into_iter().collect()))
+        Some((convention.key_header.clone(), key))
     }
 
     /// TLS of a host, and what it uses.
