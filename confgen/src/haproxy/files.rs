@@ -29,7 +29,7 @@ impl Files {
                 file,
                 authorities,
                 is_required,
-                filter,
+                filters,
             } = line;
             text.push_str(file);
             if let Some(authorities) = authorities {
@@ -37,7 +37,7 @@ impl Files {
                 write!(text, " [ca-file {authorities} verify {verify}]")
                     .unwrap_or_else(|_| unreachable!("a String takes everything"));
             }
-            if let Some(filter) = filter {
+            for filter in filters {
                 text.push(' ');
                 text.push_str(filter);
             }
@@ -53,6 +53,6 @@ pub(super) struct CertificateLine {
     pub(super) file: String,
     pub(super) authorities: Option<String>,
     pub(super) is_required: bool,
-    /// The name in SNI; without it the certificate's own names count.
-    pub(super) filter: Option<String>,
+    /// Names in SNI; without any the certificate's own count.
+    pub(super) filters: Vec<String>,
 }

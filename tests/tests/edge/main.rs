@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod caddy;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod churn;
 #[cfg(test)]
 mod cluster;

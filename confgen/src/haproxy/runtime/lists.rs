@@ -23,11 +23,16 @@ type Files = BTreeMap<String, Arc<File>>;
 pub(super) fn changes(old: &Files, new: &Files, uses: &Uses) -> Certificates {
     let mut found = Certificates::default();
     let (before, after) = (served(old, uses), served(new, uses));
+    let (known, asked) = (authorities(old, uses), authorities(new, uses));
+    let news = asked.difference(&known);
+    found
+        .reloads
+        .extend(news.map(|name| format!("authorities {name} are new, which a start reads")));
     for (name, file) in pems(new) {
         let pem = Pem::new(file.content.as_slice().into());
         match old.get(name) {
             Some(was) if was.content == file.content => {}
-            Some(_) if uses.authorities.contains(name) => {
+            Some(_) if uses.authorities.contains(name) || asked.contains(name.as_str()) => {
                 found.reloads.push(format!("authorities {name} changed"));
             }
             Some(_) => found.additions.push(Command::SetCertificate {
@@ -105,6 +110,22 @@ fn pems(files: &Files) -> impl Iterator<Item = (&String, &Arc<File>)> {
         .filter(|(_, file)| file.grammar == Grammar::Pem)
 }
 
+/// The files that any line's options name: authorities, and revocations.
+fn authorities<'a>(files: &'a Files, uses: &Uses) -> BTreeSet<&'a str> {
+    let texts = uses.lists.iter().filter_map(|list| text(files, list));
+    let options = texts.flat_map(lines).filter_map(options);
+    let mut found = BTreeSet::new();
+    for options in options {
+        let mut words = options.split_whitespace();
+        while let Some(word) = words.next() {
+            if matches!(word, "ca-file" | "ca-verify-file" | "crl-file") {
+                found.extend(words.next());
+            }
+        }
+    }
+    found
+}
+
 /// The certificates that any list serves.
 fn served<'a>(files: &'a Files, uses: &Uses) -> BTreeSet<&'a str> {
     let texts = uses.lists.iter().filter_map(|list| text(files, list));
@@ -124,4 +145,10 @@ fn lines(text: &str) -> Vec<&str> {
 
 fn certificate(line: &str) -> &str {
     line.split_whitespace().next().unwrap_or_default()
+}
+
+/// What stands in brackets.
+pub(in crate::haproxy) fn options(line: &str) -> Option<&str> {
+    let (_, options) = line.split_once('[')?;
+    options.split_once(']').map(|(options, _)| options)
 }

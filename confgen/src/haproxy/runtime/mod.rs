@@ -30,5 +30,6 @@ pub use command::{Command, ServerRef, ServerStatus};
 pub use config::expected_servers;
 pub use leaving::{Leaving, Left};
 pub use line::Unsafe;
+pub(super) use lists::options as line_options;
 pub use maps::expected_entries;
 pub use socket::{Refusal, Socket, SocketError};

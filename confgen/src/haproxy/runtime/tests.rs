@@ -153,7 +153,7 @@ fn hosts_and_certificates_change_without_a_reload() {
         "z.pem z\na2.pem a.example\n",
         &["z.pem", "a2.pem"],
     );
-    let told_of = |old, new| -> Vec<String> {
+    let told_of = |old: &Rendered, new: &Rendered| -> Vec<String> {
         let names = told(change(old, new, &Leaving::default())).into_iter();
         let first = |text: String| match text.split_once([' ', '(']) {
             Some((name, _)) if !text.starts_with("reload") => name.to_owned(),
@@ -180,6 +180,28 @@ fn hosts_and_certificates_change_without_a_reload() {
     assert_eq!(
         told_of(&old, &other_default),
         ["reload: certs.list: another default certificate"]
+    );
+    // The process has read no other authorities than those that its lists name.
+    let clients = |file: &'static str| {
+        let list: &'static str = match file {
+            "a1.pem" => "z.pem z\na1.pem [ca-file ca.pem] a\n",
+            "a2.pem" => "z.pem z\na2.pem [ca-file ca.pem] a\n",
+            _ => "z.pem z\na1.pem [ca-file other.pem] a\n",
+        };
+        files("", list, &["z.pem", file, "ca.pem", "other.pem"])
+    };
+    assert_eq!(
+        told_of(&clients("a1.pem"), &clients("a2.pem")),
+        [
+            "NewCertificate",
+            "AddToList",
+            "RemoveFromList",
+            "DeleteCertificate"
+        ]
+    );
+    assert_eq!(
+        told_of(&clients("a2.pem"), &clients("other")),
+        ["reload: authorities other.pem are new, which a start reads"]
     );
     let same = |content: &'static str| rendered(BASE, &[("error.http", Grammar::Plain, content)]);
     assert_eq!(
