@@ -16,7 +16,7 @@ use model::{
     Cluster, Kind, Namespace, ObjectKey, Pod, PodEdge, PodProbe, PortName, ProbeAction, ProbePort,
 };
 
-use self::annotations::{HostOptions, PodPath};
+use self::annotations::{HostOptions, Place, PodPath};
 use self::secret::RoutingSecret;
 use super::target;
 use crate::edge::claim::{Claims, HttpClaim, Members, PodMember, TlsClaim};
@@ -57,6 +57,8 @@ struct OfNamespace<'a> {
     name: &'a Arc<str>,
 }
 
+type Upstreams<'a> = BTreeMap<Place, Upstream<'a>>;
+
 /// Pods of one path.
 #[derive(Default)]
 struct Upstream<'a> {
@@ -72,7 +74,7 @@ impl OfNamespace<'_> {
         if hosts.is_empty() {
             return;
         }
-        let upstreams = self.upstreams(claims);
+        let upstreams = self.upstreams(&hosts, claims);
         let secret = RoutingSecret::find(self.cluster, self.convention, self.name);
         let access = Access {
             api_key: secret.api_key(self.convention),
@@ -81,8 +83,8 @@ impl OfNamespace<'_> {
         for (host, options) in &hosts {
             self.host(host, options, &secret, &upstreams, &access, claims);
         }
-        for (path, upstream) in upstreams {
-            let id = self.backend_id(&path);
+        for (place, upstream) in upstreams {
+            let id = self.backend_id(&place);
             let origin = self.origin(&upstream);
             let members = Members::Pods(upstream.members);
             let balance = self.config.defaults.balance;
@@ -94,8 +96,11 @@ impl OfNamespace<'_> {
         }
     }
 
-    fn backend_id(&self, path: &UrlPath) -> Id {
-        Id::of(&["pods", &self.convention.name, self.name, path.as_str()])
+    fn backend_id(&self, place: &Place) -> Id {
+        let mut parts = vec!["pods", &self.convention.name, self.name];
+        parts.push(place.base.as_str());
+        parts.extend(place.host.as_ref().map(Hostname::as_str));
+        Id::of(&parts)
     }
 
     /// The oldest pod of a path stands for it; as old as the namespace, whose the hosts are.
@@ -110,19 +115,24 @@ impl OfNamespace<'_> {
     }
 
     /// Pods by the paths they serve, the oldest pod first.
-    fn upstreams(&self, claims: &mut Claims) -> BTreeMap<UrlPath, Upstream<'_>> {
+    fn upstreams(
+        &self,
+        hosts: &BTreeMap<Hostname, HostOptions>,
+        claims: &mut Claims,
+    ) -> Upstreams<'_> {
         let pods = self.cluster.pods_in(self.name);
         let pods = pods.filter(|(_, pod)| self.convention.selector.selects(&pod.labels));
         let mut pods: Vec<_> = pods.collect();
         pods.sort_by_key(|(key, pod)| (pod.created_unix_seconds, *key));
-        let mut upstreams: BTreeMap<UrlPath, Upstream<'_>> = BTreeMap::new();
+        let mut upstreams: Upstreams<'_> = BTreeMap::new();
         for (key, pod) in pods {
             let Some(edge) = pod.edge.as_ref().filter(|edge| edge.is_running) else {
                 continue;
             };
-            let paths = annotations::paths(pod, edge, self.convention, &mut claims.problems);
+            let problems = &mut claims.problems;
+            let paths = annotations::paths(pod, edge, hosts, self.convention, problems);
             for path in paths {
-                let upstream = upstreams.entry(path.base.clone()).or_default();
+                let upstream = upstreams.entry(path.place.clone()).or_default();
                 if upstream.first.is_none() {
                     upstream.first = Some(key);
                     upstream.target.clone_from(&path.target);
@@ -160,7 +170,7 @@ impl OfNamespace<'_> {
         host: &Hostname,
         options: &HostOptions,
         secret: &RoutingSecret<'_>,
-        upstreams: &BTreeMap<UrlPath, Upstream<'_>>,
+        upstreams: &Upstreams<'_>,
         access: &Access,
         claims: &mut Claims,
     ) {
@@ -193,7 +203,11 @@ impl OfNamespace<'_> {
                 claims.http.push(self.to_tls(&matched, https));
             }
         }
-        for (path, upstream) in upstreams {
+        for (place, upstream) in upstreams {
+            if !is_served(place, host, upstreams) {
+                continue;
+            }
+            let path = &place.base;
             let rewrite = upstream.target.clone().map(PathRewrite::Prefix);
             let rule = HttpRule {
                 id: Id::of(&[
@@ -206,7 +220,7 @@ impl OfNamespace<'_> {
                 matches: RequestMatch::path(PathMatch::Bytes(path.clone())),
                 access: access.clone(),
                 filters: rewrite.into_iter().map(Filter::RewritePath).collect(),
-                action: Action::Forward(Forward::to(self.backend_id(path))),
+                action: Action::Forward(Forward::to(self.backend_id(place))),
                 timeouts: Timeouts::default(),
                 max_body_bytes: self.config.defaults.max_body_bytes,
                 origin: self.origin(upstream),
@@ -257,6 +271,17 @@ impl OfNamespace<'_> {
             },
             unknown_path: self.convention.unknown_path.clone(),
         }
+    }
+}
+
+/// A path that names the host stands in place of the same path for every host.
+fn is_served(place: &Place, host: &Hostname, upstreams: &Upstreams<'_>) -> bool {
+    match &place.host {
+        Some(of) => of == host,
+        None => !upstreams.contains_key(&Place {
+            host: Some(host.clone()),
+            ..place.clone()
+        }),
     }
 }
 

@@ -252,6 +252,47 @@ fn entries_and_pods_count_one_by_one() {
     );
 }
 
+/// In the original every path of a namespace was on every host of it.
+#[test]
+fn a_path_may_be_of_one_host() {
+    let yaml = [
+        namespace("shop", r#"{"a.example": {}, "b.example": {}}"#),
+        secret("shop", "api-key: k"),
+        pod(
+            ("shop", "all"),
+            r#"[{"basePath": "/", "containerPort": "8080"}, {"basePath": "/all", "containerPort": "8080"}]"#,
+            "10.0.0.1",
+            "",
+        ),
+        pod(
+            ("shop", "one"),
+            r#"[{"host": "B.example", "basePath": "/", "containerPort": "8080"}, {"host": "a.example", "basePath": "/", "containerPort": "8080", "targetPath": "/x"}, {"host": "a.example", "basePath": "/one", "containerPort": "8080"}, {"host": "a.example", "basePath": "/one", "containerPort": "443"}]"#,
+            "10.0.0.2",
+            "",
+        ),
+        pod(
+            ("shop", "two"),
+            r#"[{"host": "b.example", "basePath": "/", "containerPort": "8080", "weight": 2}, {"host": "c.example", "basePath": "/", "containerPort": "8080"}, {"host": "not a host", "basePath": "/", "containerPort": "8080"}]"#,
+            "10.0.0.3",
+            "",
+        ),
+    ];
+    let mut convention = convention("public");
+    convention.health_checks = false;
+    let plan = compile(&cluster(&yaml.concat()), &config_of(convention));
+    expect![[r#"
+        0.0.0.0:80 a.example /all with a key in x-routing-api-key -> [10.0.0.1:8080]
+        0.0.0.0:80 a.example /one with a key in x-routing-api-key -> [10.0.0.2:8080]
+        0.0.0.0:80 a.example / with a key in x-routing-api-key RewritePath(Prefix(UrlPath("/x"))) -> [10.0.0.2:8080]
+        0.0.0.0:80 b.example /all with a key in x-routing-api-key -> [10.0.0.1:8080]
+        0.0.0.0:80 b.example / with a key in x-routing-api-key -> [10.0.0.2:8080, 10.0.0.3:8080*2]
+        ! Pod shop/one: metadata.annotations.paths[3] has a.example/one a second time; this path is not served by the pod
+        ! Pod shop/two: metadata.annotations.paths[1].host is "c.example", which is no host of the namespace; this path is not served by the pod
+        ! Pod shop/two: metadata.annotations.paths[2].host is "not a host", which is no host of the namespace; this path is not served by the pod
+    "#]]
+    .assert_eq(&shown(&plan));
+}
+
 /// In the original any other Secret that changed or went took the routing Secret out of its memory:
 /// no key was asked for then, and the namespace's TLS hosts were gone.
 #[test]

@@ -1,6 +1,7 @@
 //! The JSON of dispatcher's annotations.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU16;
 
 use model::{Annotations, Kind, Namespace, Pod, PodEdge, Problem};
@@ -30,12 +31,29 @@ pub(super) struct TlsFields {
 /// What a pod serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodPath {
-    pub(super) base: UrlPath,
+    pub(super) place: Place,
     pub(super) port: NonZeroU16,
     pub(super) target: Option<UrlPath>,
     pub(super) weight: u16,
     /// Where in the annotation.
     index: usize,
+}
+
+/// Where a namespace serves something.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) base: UrlPath,
+    /// Without one, on every host of the namespace that says nothing else of the path.
+    pub(super) host: Option<Hostname>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.host {
+            write!(f, "{host}")?;
+        }
+        write!(f, "{}", self.base)
+    }
 }
 
 #[derive(Deserialize)]
@@ -73,6 +91,8 @@ struct RawReference {
 #[serde(rename_all = "camelCase")]
 struct RawPath {
     base_path: String,
+    /// The original has no word for it: all paths are on all hosts there.
+    host: Option<String>,
     /// A string in the original; a number is taken too.
     container_port: Value,
     target_path: Option<String>,
@@ -141,6 +161,7 @@ impl RawTls {
 pub(super) fn paths(
     pod: &Pod,
     edge: &PodEdge,
+    hosts: &BTreeMap<Hostname, HostOptions>,
     convention: &PodsConvention,
     problems: &mut Vec<Problem>,
 ) -> Vec<PodPath> {
@@ -168,9 +189,9 @@ pub(super) fn paths(
     };
     let mut paths: Vec<PodPath> = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
-        match path(entry, index, edge) {
-            Ok(path) if paths.iter().any(|known| known.base == path.base) => {
-                let message = format!("has {} a second time", path.base);
+        match path(entry, index, edge, hosts) {
+            Ok(path) if paths.iter().any(|known| known.place == path.place) => {
+                let message = format!("has {} a second time", path.place);
                 problem(format!("[{index}]"), message, NO_PATH);
             }
             Ok(path) => paths.push(path),
@@ -180,7 +201,12 @@ pub(super) fn paths(
     paths
 }
 
-fn path(entry: Value, index: usize, edge: &PodEdge) -> Result<PodPath, (&'static str, String)> {
+fn path(
+    entry: Value,
+    index: usize,
+    edge: &PodEdge,
+    hosts: &BTreeMap<Hostname, HostOptions>,
+) -> Result<PodPath, (&'static str, String)> {
     let raw: RawPath =
         serde_json::from_value(entry).map_err(|error| ("", format!("makes no sense: {error}")))?;
     let url = |field, text: &str| UrlPath::parse(text).map_err(|what| (field, what.to_string()));
@@ -190,6 +216,16 @@ fn path(entry: Value, index: usize, edge: &PodEdge) -> Result<PodPath, (&'static
             value.as_u64()
         }
     };
+    let host = raw.host.as_deref().map(|text| {
+        let found = Hostname::parse(text).ok();
+        let found = found.filter(|host| hosts.contains_key(host));
+        found.ok_or_else(|| {
+            (
+                ".host",
+                format!("is {text:?}, which is no host of the namespace"),
+            )
+        })
+    });
     let port = number(&raw.container_port)
         .and_then(|port| u16::try_from(port).ok())
         .and_then(NonZeroU16::new)
@@ -206,7 +242,10 @@ fn path(entry: Value, index: usize, edge: &PodEdge) -> Result<PodPath, (&'static
     let weight = weight.and_then(|weight| u16::try_from(weight).ok());
     let target = raw.target_path.as_deref().filter(|path| !path.is_empty());
     Ok(PodPath {
-        base: url(".basePath", &raw.base_path)?,
+        place: Place {
+            base: url(".basePath", &raw.base_path)?,
+            host: host.transpose()?,
+        },
         port,
         target: target.map(|path| url(".targetPath", path)).transpose()?,
         weight: weight.ok_or_else(|| (".weight", "is not a number from 1 to 256".to_owned()))?,
@@ -226,7 +265,7 @@ pub(super) fn other_target(pod: &Pod, convention: &PodsConvention, path: &PodPat
         ),
         format!(
             "differs from that of an older pod which serves {}",
-            path.base
+            path.place
         ),
         "the older one's holds",
     )
