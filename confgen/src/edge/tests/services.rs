@@ -73,6 +73,44 @@ fn modes_names_and_ports() {
     .assert_eq(&views.collect::<Vec<_>>().join("\n"));
 }
 
+/// In the original whatever a template made was written as a server's name.
+#[test]
+fn a_template_that_makes_no_name_costs_that_name_alone() {
+    let templates = [
+        "{{ .Service.Name }}.{{ .Domain }}",
+        "of-{{.Service.Name}}.local",
+        "{{ .Service.Port.Name }}.{{ .Service.Namespace }}.local",
+    ];
+    let mut config = convention();
+    config.services.as_mut().unwrap().server_name_templates = templates
+        .map(|text| NameTemplate::parse(text).unwrap())
+        .to_vec();
+    let long = "l".repeat(61);
+    let yaml = [
+        service("web", "type: NodePort, ports: [{name: web, port: 80}]", ""),
+        service(&long, "type: NodePort, ports: [{name: db, port: 81}]", ""),
+        service("unnamed", "type: NodePort, ports: [{port: 82}]", ""),
+    ];
+    check(
+        &config,
+        &yaml.concat().replace(
+            "ports: [{name: web, port: 8080}",
+            "ports: [{port: 8080}, {name: web, port: 8081}",
+        ),
+        expect![[r#"
+            0.0.0.0:80 of-web.local / -> [10.0.0.1:8081]
+            0.0.0.0:80 web.local / -> [10.0.0.1:8081]
+            0.0.0.0:80 web.shop.local / -> [10.0.0.1:8081]
+            0.0.0.0:81 db.shop.local / -> [10.0.0.1:5432]
+            0.0.0.0:81 lllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll.local / -> [10.0.0.1:5432]
+            0.0.0.0:82 of-unnamed.local / -> [10.0.0.1:8080]
+            0.0.0.0:82 unnamed.local / -> [10.0.0.1:8080]
+            ! Service shop/lllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll: metadata.name in the server name template "of-{{ .Service.Name }}.local": "of-lllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll.local" is not a DNS name; this name is not served
+            ! Service shop/unnamed: metadata.name in the server name template "{{ .Service.Port.Name }}.{{ .Service.Namespace }}.local": ".shop.local" is not a DNS name; this name is not served
+        "#]],
+    );
+}
+
 #[test]
 fn sanity_checks_leave_out_the_service_and_say_why() {
     let yaml = [

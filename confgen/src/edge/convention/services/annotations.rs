@@ -148,7 +148,7 @@ pub(super) fn names(
                 Kind::Service,
                 service.key.clone(),
                 "metadata.name",
-                format!("makes the server name that {what}"),
+                format!("in the server name template \"{template}\": {what}"),
                 "this name is not served",
             )),
         }
