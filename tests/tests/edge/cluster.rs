@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lab::{PATIENCE, free_port};
 
-fn endpoints(number: usize) -> String {
+pub(crate) fn endpoints(number: usize) -> String {
     format!(
         "apiVersion: v1\nkind: Endpoints\nmetadata:\n  name: web{number}\n  namespace: shop\n  \
          annotations: {{domain: s{number}.example, proto: http}}\n"
@@ -19,14 +19,14 @@ fn endpoints(number: usize) -> String {
 }
 
 /// Hosts of the file, sorted.
-fn hosts(directory: &Path) -> Vec<String> {
+pub(crate) fn hosts(directory: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(directory.join("out")).unwrap_or_default();
     let mut hosts: Vec<String> = text.lines().map(str::to_owned).collect();
     hosts.sort();
     hosts
 }
 
-fn expected(numbers: impl Iterator<Item = usize>) -> Vec<String> {
+pub(crate) fn expected(numbers: impl Iterator<Item = usize>) -> Vec<String> {
     let mut hosts: Vec<String> = numbers.map(|number| format!("s{number}.example")).collect();
     hosts.sort();
     hosts
@@ -49,7 +49,7 @@ pub(crate) fn asked(port: u16, path: &str) -> String {
 }
 
 #[track_caller]
-fn until(what: &str, directory: &Path, port: u16, is_met: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, directory: &Path, port: u16, is_met: impl Fn() -> bool) {
     let met = poll(PATIENCE, || is_met().then_some(()));
     let found = hosts(directory);
     assert!(met.is_some(), "{what}: {found:?} {}", status(port));

@@ -28,6 +28,8 @@ mod node;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]
+mod rewritten;
+#[cfg(test)]
 mod runtime;
 #[cfg(test)]
 mod served;
