@@ -14,7 +14,7 @@ async fn a_thousand_endpoint_changes_and_twenty_reloads_lose_no_request() {
     edge.live().await.unwrap();
     let before = edge.status().totals;
     let load = Load::start(lab.port, "web.example", 3);
-    let mut longest = 0.0_f64;
+    let (mut longest, mut most_old) = (0.0_f64, 0);
     for change in 0..1000_usize {
         let web = lab.shop.services.get_mut("web").unwrap();
         let name = format!("s{}", change % 6);
@@ -41,7 +41,8 @@ async fn a_thousand_endpoint_changes_and_twenty_reloads_lose_no_request() {
             lab.shop
                 .serve(&format!("extra{change}"), &[("x", ports[0])]);
             edge.offer(&lab.shop);
-            edge.live().await.unwrap();
+            let status = edge.live().await.unwrap();
+            most_old = most_old.max(status.old_processes);
         }
     }
     let (good, bad) = load.stop();
@@ -54,7 +55,7 @@ async fn a_thousand_endpoint_changes_and_twenty_reloads_lose_no_request() {
         "{status:#?}"
     );
     assert!(status.totals.runtime_changes >= 900, "{status:#?}");
-    assert!(status.old_processes <= 8, "{status:#?}");
+    assert!(most_old.max(status.old_processes) <= 8, "{most_old}");
     assert_eq!(request(lab.port, "extra999.example").unwrap().0, 200);
     eprintln!(
         "{good} requests, longest change {longest:.3} s, {:?}",

@@ -1,9 +1,10 @@
 //! nginx: reloads under load, and the object that its check refuses.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use confgen::apply::applier::DriftWatch;
+use confgen::apply::status::Status;
 
 use crate::lab::{Edge, Kind, Lab, Load, request, server};
 
@@ -42,6 +43,40 @@ async fn reloads_lose_no_request_and_are_read_back() {
     );
 }
 
+/// nginx has no other way to change, so what comes meanwhile goes live with the one reload that waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_budget_holds_reloads_and_joins_what_waits() {
+    let mut lab = Lab::new(Kind::Nginx);
+    let (a, b) = (server("a"), server("b"));
+    lab.shop.serve("web", &[("s0", a)]);
+    let mut settings = lab.settings();
+    settings.pace.budget.min_gap = Duration::from_secs(5);
+    let mut edge = Edge::start(settings);
+    let begun = Instant::now();
+    edge.offer(&lab.shop);
+    edge.live().await.unwrap();
+    for (name, port) in [("s1", a), ("s2", a), ("s3", b)] {
+        lab.shop.serve("web", &[(name, port)]);
+        edge.offer(&lab.shop);
+        let waits = |status: &Status| {
+            status
+                .gap
+                .as_deref()
+                .is_some_and(|gap| gap.contains("waits"))
+        };
+        edge.until(|status| status.live == status.seen || waits(status))
+            .await
+            .unwrap();
+    }
+    let status = edge.live().await.unwrap();
+    // The first is before the gap, and each other one after a whole one.
+    let allowed = 1 + begun.elapsed().as_secs() / 5;
+    let reloads = status.totals.reloads();
+    assert!((2..=allowed).contains(&reloads), "{reloads} of {allowed}");
+    assert_eq!(request(lab.port, "web.example").unwrap().1, "b");
+    edge.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_that_somebody_else_loaded_is_told_and_repaired() {
     let mut lab = Lab::new(Kind::Nginx);
@@ -69,7 +104,7 @@ async fn a_generation_that_somebody_else_loaded_is_told_and_repaired() {
     })
     .await
     .unwrap();
-    let is_back = |status: &confgen::apply::status::Status| {
+    let is_back = |status: &Status| {
         status.drift.is_empty() && status.totals.repairs > 0 && status.gap.is_none()
     };
     edge.until(is_back).await.unwrap();
