@@ -1,7 +1,6 @@
 //! nginx 1.22 and later: the plan as its configuration and its files. Pure.
 
 mod lower;
-mod md5;
 mod options;
 pub mod shape;
 mod view;

@@ -7,7 +7,6 @@ use crate::edge::value::{ApiKey, Id};
 use crate::edge::{Access, HttpRule};
 use crate::nginx::lower::Lowering;
 use crate::nginx::lower::conditions::header_variable;
-use crate::nginx::md5::md5;
 use crate::nginx::view::{Body, KeyCheck, Sources};
 use crate::render::sha256_hex;
 
@@ -65,10 +64,10 @@ impl Lowering<'_> {
 fn check(source: String, key: &ApiKey) -> KeyCheck {
     let mut salt = sha256_hex(key.reveal());
     salt.truncate(32);
-    let digest = md5(&[salt.as_bytes(), key.reveal()].concat());
+    let digest = md5::compute([salt.as_bytes(), key.reveal()].concat());
     KeyCheck {
         source,
-        digest: BASE64_URL_SAFE_NO_PAD.encode(digest),
+        digest: BASE64_URL_SAFE_NO_PAD.encode(*digest),
         salt,
     }
 }
