@@ -252,6 +252,20 @@ impl Network {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// A sysctl of a node, as in `ipv4/ip_forward`.
+    fn setting(&self, node: &str, name: &str) -> String {
+        let file = format!("/proc/sys/net/{name}");
+        let read = || Ok(std::fs::read_to_string(&file)?);
+        let text = self.lab.place(node).namespace.run(read).unwrap();
+        text.trim().to_owned()
+    }
+
+    fn set(&self, node: &str, name: &str, value: &str) {
+        let file = format!("/proc/sys/net/{name}");
+        let write = || Ok(std::fs::write(&file, value)?);
+        self.lab.place(node).namespace.run(write).unwrap();
+    }
+
     /// Everything of the agent's in a node's network.
     fn inventory(&self, node: &str) -> String {
         let mut text = String::new();
