@@ -38,7 +38,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, PodNetwork, Traffic, eventually};
+use tests::harness::{
+    Agent, AgentOptions, Builder, Flow, Lab, PodNetwork, Traffic, eventually, plugin_inventory,
+};
 
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
 /// A pod of each node, and another of the first.
@@ -250,6 +252,15 @@ impl Network {
             .output()
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What there is of the plugin's pods on a node; what is the agent's is not.
+    #[track_caller]
+    fn pods_of_plugin(&self, node: &str) -> Vec<String> {
+        let leases = self.cni(node, "leases/fairlead/leases");
+        let found = plugin_inventory(&self.lab.place(node).namespace, &leases).unwrap();
+        let of_agent = |line: &String| line.contains(OVERLAY) || line.starts_with("7100:");
+        found.into_iter().filter(|line| !of_agent(line)).collect()
     }
 
     /// A sysctl of a node, as in `ipv4/ip_forward`.
