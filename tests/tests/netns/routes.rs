@@ -27,6 +27,8 @@ mod nodes;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod plugin;
+#[cfg(test)]
 mod reach;
 #[cfg(test)]
 mod repair;
