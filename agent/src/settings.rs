@@ -16,6 +16,13 @@ const SETTINGS: [&str; 4] = [
     "net.ipv4.conf.lo.route_localnet",
 ];
 
+/// Those of them that the kernel sets at each interface when they are set, with their family: what an
+/// interface had is recorded too.
+const OF_EACH: [(&str, &str); 2] = [
+    ("net.ipv4.ip_forward", "ipv4"),
+    ("net.ipv6.conf.all.forwarding", "ipv6"),
+];
+
 /// Sets what the programs rely on.
 ///
 /// # Errors
@@ -33,7 +40,11 @@ pub fn enable_all(ownership: &mut Ownership) -> Result<()> {
 pub fn enable(ownership: &mut Ownership, name: &str) -> Result<()> {
     let needs = || format!("{name} cannot be set to 1, so packets would not find their way");
     match sysctl::get(name).with_context(needs)? {
-        Some(value) if value == "0" => set(ownership, name, "1").with_context(needs),
+        Some(value) if value == "0" => {
+            remember(ownership, name, &value)?;
+            remember_each(ownership, name).with_context(needs)?;
+            set(ownership, name, "1").with_context(needs)
+        }
         _ => Ok(()),
     }
 }
@@ -46,17 +57,38 @@ pub fn set(ownership: &mut Ownership, name: &str, value: &str) -> Result<()> {
     let Some(before) = sysctl::get(name)?.filter(|before| before != value) else {
         return Ok(());
     };
+    remember(ownership, name, &before)?;
+    sysctl::set(name, value)?;
+    tracing::info!(sysctl = name, value, "set");
+    Ok(())
+}
+
+fn remember(ownership: &mut Ownership, name: &str, before: &str) -> Result<()> {
     ownership.remember(|record| {
         // What it was before the first time is what cleanup goes back to.
         if !record.sysctls.iter().any(|sysctl| sysctl.name == name) {
             record.sysctls.push(Sysctl {
                 name: name.to_owned(),
-                before,
+                before: before.to_owned(),
             });
         }
     })?;
-    sysctl::set(name, value)?;
-    tracing::info!(sysctl = name, value, "set");
+    Ok(())
+}
+
+/// Records the interfaces that forward though the node does not: to go back to what the node had
+/// turns them off. After the node's own, so that cleanup sets them after it.
+fn remember_each(ownership: &mut Ownership, name: &str) -> Result<()> {
+    let Some((_, family)) = OF_EACH.iter().find(|(of_each, _)| *of_each == name) else {
+        return Ok(());
+    };
+    for interface in sysctl::interfaces(family)? {
+        let own = sysctl::of_interface(family, &interface, "forwarding");
+        let value = sysctl::get(&own)?.filter(|value| value != "0");
+        if let Some(value) = value.filter(|_| interface != "all") {
+            remember(ownership, &own, &value)?;
+        }
+    }
     Ok(())
 }
 

@@ -50,6 +50,7 @@ pub fn add(request: &Add) -> Result<Made, CniError> {
             "`agentSocket` is set, so K8S_POD_NAMESPACE and K8S_POD_NAME are needed",
         ));
     }
+    let ranges = config.some_ranges(Code::TryAgain)?;
     let namespace = Namespace::open(netns)?;
     let mut kernel = Kernel::open(&namespace)?;
     let taken = kernel.pod.index(&attachment.ifname);
@@ -77,7 +78,7 @@ pub fn add(request: &Add) -> Result<Made, CniError> {
         pod: pod.clone(),
     };
     // Unlocked again at the end of the statement: others may go on while the interface is made.
-    let lease = Store::open(&config.place)?.lease(&holder, &config.ranges, &config.addresses)?;
+    let lease = Store::open(&config.place)?.lease(&holder, ranges, &config.addresses)?;
     let wiring = Wiring {
         host: lease.interface,
         host_mac: Mac::of(attachment, End::Host),

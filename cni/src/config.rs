@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::error::{CniError, Code};
 use crate::name::Mac;
 use crate::range::Range;
 pub use document::Document;
@@ -32,7 +33,8 @@ pub struct Place {
 pub struct Config {
     /// Where the leases are.
     pub place: Place,
-    /// Where addresses come from; a pod gets one of each family.
+    /// Where addresses come from; a pod gets one of each family. None where the node has no pod
+    /// network any more: what is there can be looked at and taken back, and nothing new be made.
     pub ranges: Vec<Range>,
     /// Largest packet in bytes; the uplink's where not given.
     pub mtu: Option<u32>,
@@ -46,6 +48,23 @@ pub struct Config {
     pub mac: Option<Mac>,
     /// Whether the kernel may be hurried where something is taken back.
     pub hurries: bool,
+}
+
+impl Config {
+    /// The ranges, of which there has to be one.
+    ///
+    /// # Errors
+    /// Where the node has no pod network; `code` is the error's.
+    pub fn some_ranges(&self, code: Code) -> Result<&[Range], CniError> {
+        if self.ranges.is_empty() {
+            return Err(CniError::new(
+                code,
+                "the node has no pod network, so there are no addresses",
+                "`ranges` is empty; the agent fills it in when the Node has `spec.podCIDRs` again: see `fairlead-agent status`",
+            ));
+        }
+        Ok(&self.ranges)
+    }
 }
 
 /// The agent's socket.

@@ -13,6 +13,7 @@ use crate::store::Store;
 /// # Errors
 /// What is missing.
 pub fn status(config: &Config) -> Result<(), CniError> {
+    config.some_ranges(Code::NotAvailable)?;
     let not_available =
         |msg, why: &dyn std::fmt::Display| Err(CniError::new(Code::NotAvailable, msg, why));
     if let Err(error) = Store::open(&config.place).and_then(|store| store.leases()) {

@@ -1,6 +1,9 @@
 //! Puts the CNI configuration and the plugin where container runtimes look for them, once the node
 //! has its pod networks, and keeps them so.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,8 @@ use crate::sys::file;
 /// What others do to the files is seen within this time; nothing is read that is large but the
 /// plugin, of a few megabytes.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// What could not be done is tried again after this long: a node has no pods without it.
+const RETRY: Duration = Duration::from_secs(5);
 /// kube-router's configurations, of which the first that is there is followed.
 const KUBE_ROUTER: [&str; 2] = ["10-kuberouter.conflist", "10-kuberouter.conf"];
 /// Where kube-router is told that its configuration is elsewhere.
@@ -28,6 +33,8 @@ const KUBE_ROUTER_FILE: &str = "KUBE_ROUTER_CNI_CONF_FILE";
 pub struct Places {
     /// The configuration.
     pub config: PathBuf,
+    /// Where earlier runs have had it, under another name or in another directory.
+    pub earlier: Vec<PathBuf>,
     /// The installed plugin.
     pub plugin: PathBuf,
     /// The plugin that is installed; else beside the agent.
@@ -106,6 +113,10 @@ pub async fn run(
                 })
             }
         };
+        let pause = match installed.error {
+            Some(_) => RETRY,
+            None => LOOK_AGAIN,
+        };
         status.send_if_modified(|before| {
             if *before == installed {
                 return false;
@@ -125,7 +136,7 @@ pub async fn run(
             changed = desired.changed() => if changed.is_err() {
                 return cancel.cancelled().await;
             },
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -134,7 +145,7 @@ pub async fn run(
 pub fn install(places: &Places, ranges: &[IpNet], mtu: Option<u32>) -> Installed {
     let mtu = mtu.filter(|_| places.auto_mtu);
     let result = match (kube_routers(places), ranges) {
-        (_, []) => Ok("waiting: the node has no pod network".to_owned()),
+        (theirs, []) => without_network(theirs.as_deref(), places, mtu),
         (Some(path), _) => follow(&path, places, ranges, mtu),
         (None, _) => own(places, ranges, mtu),
     };
@@ -145,6 +156,30 @@ pub fn install(places: &Places, ranges: &[IpNet], mtu: Option<u32>) -> Installed
             error: Some(error.to_string()),
         },
     }
+}
+
+/// A node without a pod network gives no addresses. The configuration of before stays all the same,
+/// without ranges: without one, runtimes would not take the network of pods back that are there.
+/// kube-router's is left: host-local takes nothing back without a subnet.
+fn without_network(
+    theirs: Option<&Path>,
+    places: &Places,
+    mtu: Option<u32>,
+) -> Result<String, InstallError> {
+    const NONE: &str = "waiting: the node has no pod network";
+    if let Some(theirs) = theirs {
+        let theirs = theirs.display();
+        return Ok(format!("{NONE}; {theirs} is left as it is"));
+    }
+    let there = read(&places.config)?;
+    if !there.is_some_and(|text| conflist::is_own(&String::from_utf8_lossy(&text))) {
+        return Ok(NONE.to_owned());
+    }
+    own(places, &[], mtu)?;
+    let config = places.config.display();
+    Ok(format!(
+        "{NONE}; {config} stays for the pods that are there, and gives no addresses"
+    ))
 }
 
 /// kube-router's configuration, where there is one.
@@ -173,25 +208,32 @@ fn follow(
     if let Some(next) = next {
         write(path, next.as_bytes(), 0o644)?;
     }
-    if read(&places.config)?.is_some_and(|text| conflist::is_own(&String::from_utf8_lossy(&text))) {
-        let removed = fs::remove_file(&places.config);
-        removed.map_err(|source| InstallError::Io {
-            path: places.config.clone(),
-            verb: "removed",
-            source,
-            remedy: "remove it: two configurations are one too many",
-        })?;
-    }
+    let own = places.earlier.iter().chain([&places.config]);
+    own.into_iter().try_for_each(|path| remove_own(path))?;
     Ok(format!(
         "{} is there: its subnet is kept current, and the agent's own is not installed",
         path.display()
     ))
 }
 
+/// Removes a configuration, where it is the agent's.
+fn remove_own(path: &Path) -> Result<(), InstallError> {
+    if !read(path)?.is_some_and(|text| conflist::is_own(&String::from_utf8_lossy(&text))) {
+        return Ok(());
+    }
+    fs::remove_file(path).map_err(|source| InstallError::Io {
+        path: path.to_owned(),
+        verb: "removed",
+        source,
+        remedy: "remove it: two configurations are one too many",
+    })
+}
+
 /// Installs the plugin, then the configuration that names it.
 fn own(places: &Places, ranges: &[IpNet], mtu: Option<u32>) -> Result<String, InstallError> {
     let Places {
         config,
+        earlier,
         plugin,
         source,
         socket,
@@ -211,6 +253,7 @@ fn own(places: &Places, ranges: &[IpNet], mtu: Option<u32>) -> Result<String, In
     if there.as_deref() != Some(wanted.as_bytes()) {
         write(config, wanted.as_bytes(), 0o644)?;
     }
+    earlier.iter().try_for_each(|path| remove_own(path))?;
     Ok(format!("{} is installed", config.display()))
 }
 
@@ -264,145 +307,4 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InstallError> {
         source,
         remedy: "make its directory writable for the agent, in the DaemonSet too: no readOnly at the volume",
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Node(tempfile::TempDir);
-
-    impl Node {
-        fn new() -> Self {
-            let node = Self(tempfile::tempdir().unwrap());
-            fs::write(node.0.path().join("source"), b"\x7fELF fairlead-cni 1").unwrap();
-            node
-        }
-
-        fn places(&self) -> Places {
-            let at = |name: &str| self.0.path().join(name);
-            Places {
-                config: at("net.d/10-fairlead.conflist"),
-                plugin: at("bin/fairlead-cni"),
-                source: Some(at("source")),
-                socket: "/run/a.sock".into(),
-                state_dir: "/run/cni".into(),
-                auto_mtu: true,
-                hurries: true,
-            }
-        }
-
-        #[track_caller]
-        fn install(&self, ranges: &[&str], mtu: u32) -> Installed {
-            let ranges: Vec<IpNet> = ranges.iter().map(|range| range.parse().unwrap()).collect();
-            install(&self.places(), &ranges, Some(mtu))
-        }
-
-        fn config(&self) -> String {
-            fs::read_to_string(self.places().config).unwrap_or_default()
-        }
-
-        fn times(&self) -> Vec<std::time::SystemTime> {
-            let places = self.places();
-            let files = [places.config, places.plugin];
-            files
-                .iter()
-                .map(|path| fs::metadata(path).unwrap().modified().unwrap())
-                .collect()
-        }
-    }
-
-    #[test]
-    fn the_configuration_comes_with_the_networks_and_follows_them() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let node = Node::new();
-        assert!(node.install(&[], 1500).state.contains("waiting"));
-        assert!(!node.places().config.exists() && !node.places().plugin.exists());
-        assert_eq!(node.install(&["10.244.1.0/24"], 1450).error, None);
-        assert!(node.config().contains("10.244.1.0/24") && node.config().contains("1450"));
-        let mode = fs::metadata(node.places().plugin)
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o755);
-        let times = node.times();
-        assert_eq!(node.install(&["10.244.1.0/24"], 1450).error, None);
-        assert_eq!(node.times(), times, "nothing is written that is there");
-        node.install(&["10.244.7.0/24", "fd00::/64"], 1450);
-        assert!(node.config().contains("10.244.7.0/24") && node.config().contains("fd00::/64"));
-        node.install(&["10.244.7.0/24"], 8950);
-        assert!(node.config().contains("8950"));
-        fs::write(node.0.path().join("source"), "fairlead-cni 2").unwrap();
-        node.install(&["10.244.7.0/24"], 8950);
-        assert_eq!(fs::read(node.places().plugin).unwrap(), b"fairlead-cni 2");
-        let left: Vec<_> = fs::read_dir(node.0.path().join("net.d")).unwrap().collect();
-        assert_eq!(left.len(), 1, "{left:?}");
-    }
-
-    #[test]
-    fn without_auto_mtu_no_configuration_says_one() {
-        let node = Node::new();
-        let places = Places {
-            auto_mtu: false,
-            ..node.places()
-        };
-        let ranges = ["10.244.1.0/24".parse().unwrap()];
-        assert_eq!(install(&places, &ranges, Some(1450)).error, None);
-        assert!(!node.config().contains("mtu"), "{}", node.config());
-    }
-
-    #[test]
-    fn files_of_others_are_left_and_named() {
-        let node = Node::new();
-        let Places { config, plugin, .. } = node.places();
-        for path in [&config, &plugin] {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "somebody else's").unwrap();
-            let error = node.install(&["10.244.1.0/24"], 1450).error.unwrap();
-            assert!(error.contains(&path.display().to_string()), "{error}");
-            assert_eq!(fs::read_to_string(path).unwrap(), "somebody else's");
-            fs::remove_file(path).unwrap();
-        }
-        assert_eq!(node.install(&["10.244.1.0/24"], 1450).error, None);
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_written_is_named_with_what_to_do() {
-        let node = Node::new();
-        // Root may write where permissions forbid it, but not below a file.
-        fs::write(node.0.path().join("net.d"), "").unwrap();
-        let installed = node.install(&["10.244.1.0/24"], 1450);
-        let error = installed.error.unwrap();
-        assert!(error.contains("10-fairlead.conflist"), "{error}");
-        fs::remove_file(node.0.path().join("net.d")).unwrap();
-        assert_eq!(node.install(&["10.244.1.0/24"], 1450).error, None);
-    }
-
-    #[test]
-    fn kube_routers_configuration_wins_and_its_subnet_is_kept_current() {
-        let node = Node::new();
-        node.install(&["10.244.1.0/24"], 1450);
-        let theirs = node.places().config.with_file_name("10-kuberouter.conf");
-        fs::write(
-            &theirs,
-            r#"{"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.0.0.0/24"}}"#,
-        )
-        .unwrap();
-        let installed = node.install(&["10.244.1.0/24"], 1450);
-        assert!(
-            installed.state.contains("10-kuberouter.conf"),
-            "{installed:?}"
-        );
-        assert!(
-            fs::read_to_string(&theirs)
-                .unwrap()
-                .contains("10.244.1.0/24")
-        );
-        let text = fs::read_to_string(&theirs).unwrap();
-        assert!(text.contains("\"mtu\": 1450"), "{text}");
-        assert!(!node.places().config.exists());
-        fs::write(&theirs, r#"{"type": "ptp"}"#).unwrap();
-        let error = node.install(&["10.244.1.0/24"], 1450).error.unwrap();
-        assert!(error.contains("bridge"), "{error}");
-    }
 }

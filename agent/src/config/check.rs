@@ -288,6 +288,7 @@ fn router_of(
         sync_period: routes_sync_period,
         cni: enable_cni.then(|| Places {
             config: cni_conf_dir.join(cni_conf_name),
+            earlier: Vec::new(),
             plugin: cni_bin_dir.join(PLUGIN),
             source: cni_plugin,
             socket: plugin.socket.to_owned(),

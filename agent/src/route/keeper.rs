@@ -1,6 +1,7 @@
 //! Keeps the pod routes: follows what is wanted, the interfaces, and what others do to the agent's
 //! own, which the kernel tells at once.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::hops::{self, Hops};
-use super::image::{self, Image, Reach, Step};
+use super::image::{self, Image, Reach, RouteKey, Step};
 use super::netlink::{Found, Kernel, RouteError, concerns, is_main};
 use crate::applier::with_causes;
 use crate::desired::Desired;
@@ -60,6 +61,8 @@ struct Known {
     devices: Vec<u32>,
     /// Next hops that share routes.
     hops: Hops,
+    /// The routes that are to be there.
+    wanted: BTreeSet<RouteKey>,
 }
 
 /// Keeps the routes until `cancel`. `period` is how often they are read though nothing was heard.
@@ -136,7 +139,7 @@ pub async fn run(
             };
             // What did not fit into the socket's buffer is lost, whatever it was about.
             let lost = matches!(message.payload, NetlinkPayload::Overrun(_));
-            let own = matches!(&message.payload, NetlinkPayload::InnerMessage(message) if concerns(message, &known.devices, &known.hops));
+            let own = matches!(&message.payload, NetlinkPayload::InnerMessage(message) if concerns(message, &known.devices, &known.hops, &known.wanted));
             if lost || own {
                 let latest = Instant::now() + LONGEST;
                 let soon = || (Instant::now() + QUIET).min(latest);
@@ -203,7 +206,11 @@ async fn apply(
         let mut links = links.iter();
         links.find(|link| link.networks.contains(&hop.network))
     };
-    let Known { devices, hops } = known;
+    let Known {
+        devices,
+        hops,
+        wanted: keys,
+    } = known;
     hops.watch(routes, |hop| Some(link(hop)?.index));
     match kernel.neighbours(hops.watched()).await {
         Ok(heard) => hops.hear(&heard),
@@ -217,6 +224,7 @@ async fn apply(
         Some(Reach { index, usable })
     };
     let (wanted, unroutable) = image::lower(routes, reach);
+    *keys = wanted.routes.keys().copied().collect();
     let unroutable = unroutable.into_iter();
     let mut failures: Vec<_> = unroutable.map(|(to, why)| (Some(to), why)).collect();
     let mut operations = 0;

@@ -25,7 +25,7 @@ use super::image::{ALIAS, DEVICES, Device, Image, MAIN, PROTOCOL, RouteKey, Step
 use crate::sys::sysctl;
 use device::{fresh, name_of, own_device, settings};
 use neighbours::{entry_of, forwarding, heard_of, neighbour};
-use routes::{any_route, merged, route, route_of, rule, rule_of};
+use routes::{any_route, key_of, merged, route, route_of, rule, rule_of};
 
 /// Why the kernel's routes cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -377,12 +377,19 @@ fn gone(result: Result<(), rtnetlink::Error>) -> Result<(), RouteError> {
     }
 }
 
-/// Whether a piece of news may be about the agent's own.
-pub fn concerns(message: &RouteNetlinkMessage, devices: &[u32], hops: &Hops) -> bool {
+/// Whether a piece of news may be about the agent's own, of which `wanted` are the routes.
+pub fn concerns(
+    message: &RouteNetlinkMessage,
+    devices: &[u32],
+    hops: &Hops,
+    wanted: &BTreeSet<RouteKey>,
+) -> bool {
     let of_protocol = |route: &RouteMessage| u8::from(route.header.protocol) == PROTOCOL;
     match message {
+        // Another's of the same key has taken the place of one of the agent's, for which there is
+        // no message of its own, or has left it.
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            of_protocol(route)
+            of_protocol(route) || wanted.contains(&key_of(route))
         }
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
             name_of(link).is_some_and(|name| DEVICES.contains(&name))

@@ -51,8 +51,11 @@ impl Claim {
             .context("the agent's process id cannot be recorded; check --state-dir")?;
         ownership.remember(|record| record.clsact |= mode == Mode::Clsact)?;
         settings::enable_all(&mut ownership)?;
-        let router = config.router.as_ref();
-        if let Some(places) = router.and_then(|router| router.cni.as_ref()) {
+        let router = config.router.as_mut();
+        if let Some(places) = router.and_then(|router| router.cni.as_mut()) {
+            let recorded = ownership.record().cni_configs.iter();
+            let others = recorded.filter(|path| **path != places.config);
+            places.earlier = others.cloned().collect();
             let parents = [&places.config, &places.plugin].map(|path| path.parent());
             let fresh = parents.into_iter().flatten().flat_map(missing);
             ownership.remember(|record| {

@@ -29,6 +29,20 @@ pub fn of_interface(family: &str, interface: &str, setting: &str) -> String {
     format!("net.{family}.conf.{interface}.{setting}")
 }
 
+/// What has settings of its own: the interfaces, `all`, and `default` for those to come.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn interfaces(family: &str) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(format!("/proc/sys/net/{family}/conf")) {
+        // A kernel without the family.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect()
+}
+
 fn path(name: &str) -> PathBuf {
     let swapped = name.chars().map(|letter| match letter {
         '.' => '/',

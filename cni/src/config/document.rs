@@ -56,8 +56,7 @@ pub struct Document(Map<String, Value>);
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Written {
-    #[serde(default)]
-    ranges: Vec<String>,
+    ranges: Option<Vec<String>>,
     mtu: Option<u32>,
     agent_socket: Option<PathBuf>,
     agent_wait_seconds: Option<u32>,
@@ -184,7 +183,7 @@ impl Document {
         }
         let of_args = args.and_then(|args| args.cni).and_then(|cni| cni.ips);
         let asked = ips.or(of_args).unwrap_or_default();
-        let ranges = ranges_of(&ranges)?;
+        let ranges = ranges_of(ranges.as_deref())?;
         if let Some(mtu) = mtu {
             check_mtu(mtu, &ranges)?;
         }
@@ -222,13 +221,13 @@ impl Document {
     }
 }
 
-fn ranges_of(networks: &[String]) -> Result<Vec<Range>, CniError> {
-    if networks.is_empty() {
+fn ranges_of(networks: Option<&[String]>) -> Result<Vec<Range>, CniError> {
+    let Some(networks) = networks else {
         return Err(invalid(
-            "`ranges` is missing or empty".to_owned(),
+            "`ranges` is missing".to_owned(),
             "expected the node's pod networks, such as [\"10.244.1.0/24\", \"fd00:10:244:1::/64\"]",
         ));
-    }
+    };
     let parse = |text: &String| {
         let network: IpNet = text.parse().map_err(|_| {
             invalid(

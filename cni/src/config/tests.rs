@@ -84,7 +84,7 @@ fn what_makes_no_sense_is_refused_by_name() {
     let invalid = |more: &Value, words: &[&str]| refused(more, Code::InvalidConfig, words);
     invalid(&json!({"name": "a/b"}), &["`a/b`"]);
     invalid(&json!({"name": null}), &["`name`"]);
-    invalid(&json!({"ranges": []}), &["`ranges`"]);
+    invalid(&json!({"ranges": null}), &["`ranges` is missing"]);
     invalid(&json!({"ranges": ["ten"]}), &["`ranges` has `ten`"]);
     invalid(&json!({"ranges": 10}), &["network `pods`"]);
     invalid(
@@ -102,6 +102,14 @@ fn what_makes_no_sense_is_refused_by_name() {
         &json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}),
         &["bandwidth"],
     );
+}
+
+#[test]
+fn a_node_without_networks_has_a_configuration_and_no_addresses() {
+    let config = config(&json!({"ranges": []})).unwrap();
+    let error = config.some_ranges(Code::TryAgain).unwrap_err();
+    assert_eq!(error.code, Code::TryAgain);
+    assert!(error.to_string().contains("spec.podCIDRs"), "{error}");
 }
 
 #[test]

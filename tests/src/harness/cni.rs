@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Namespace, agent, namespace, process, teardown};
 
 /// Where distributions have the reference plugins.
-const REFERENCE: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
+pub(super) const REFERENCE: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
 
 /// A node without anything but plugins. Dropped, it is removed with all its containers.
 #[derive(Debug)]

@@ -5,14 +5,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Namespace;
+use super::{Namespace, wait};
 
-/// How long an answer of [`Place::get`] may take.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// An answer of [`Place::get`] may take this part of what a condition may: two seconds, where nothing
+/// else is said.
+const ANSWER_SHARE: u32 = 10;
 
 /// How the traffic program is started: a program and its first arguments.
 #[derive(Clone, Debug)]
@@ -58,9 +58,10 @@ impl Place {
 
     /// Asks an HTTP server of the namespace: status code and body.
     pub fn get(&self, at: SocketAddr, path: &str) -> Result<(u16, String)> {
+        let patience = wait::patience() / ANSWER_SHARE;
         self.namespace.run(|| {
-            let mut stream = TcpStream::connect_timeout(&at, ANSWER_PATIENCE)?;
-            stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+            let mut stream = TcpStream::connect_timeout(&at, patience)?;
+            stream.set_read_timeout(Some(patience))?;
             stream.write_all(
                 format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").as_bytes(),
             )?;

@@ -1,16 +1,19 @@
 //! A container runtime on a lab's nodes: it runs the plugin that the agent installed, with the
 //! configuration that the agent installed.
 
+mod list;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::cni::REFERENCE;
 use super::{Lab, Namespace, Outcome, Place, cni_program, eventually, namespace, wiring};
 
 /// Of a pod where packets may have to fit into VXLAN's over IPv4 (RFC 7348 §5).
@@ -67,20 +70,40 @@ impl Lab {
 
     /// Runs the installed plugin on a node with the installed configuration.
     pub fn invoke_plugin(&self, command: &str, sandbox: &Sandbox) -> Result<Outcome> {
+        let (program, config) = self.plugin_config(&sandbox.node, &sandbox.addresses)?;
+        let program = self.cni(&sandbox.node, program);
+        let child = self.start_plugin(command, sandbox, &program, &config)?;
+        outcome(child)
+    }
+
+    /// Starts the installed plugin, for who ends it before it has done.
+    pub fn start_installed(&self, command: &str, sandbox: &Sandbox) -> Result<Child> {
+        let (program, config) = self.plugin_config(&sandbox.node, &sandbox.addresses)?;
+        let program = self.cni(&sandbox.node, program);
+        self.start_plugin(command, sandbox, &program, &config)
+    }
+
+    fn start_plugin(
+        &self,
+        command: &str,
+        sandbox: &Sandbox,
+        program: &Path,
+        config: &Value,
+    ) -> Result<Child> {
         let Sandbox {
             node,
             namespace,
             name,
-            addresses,
+            ..
         } = sandbox;
-        let (program, config) = self.plugin_config(node, addresses)?;
-        let mut plugin = Command::new(self.cni(node, program));
+        let mut plugin = Command::new(program);
+        let own = self.cni(node, "bin").display().to_string();
         plugin
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", name)
             .env("CNI_NETNS", Namespace::of(self.name(), name).path())
             .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", self.cni(node, "bin"))
+            .env("CNI_PATH", [&[&*own][..], &REFERENCE].concat().join(":"))
             .env(
                 "CNI_ARGS",
                 format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}"),
@@ -89,15 +112,13 @@ impl Lab {
             .stdout(Stdio::piped());
         // Started as a runtime does. To join a cgroup takes a grace period of RCU, which is no part of
         // what a plugin takes. A process begins in the namespace of the thread that starts it.
-        let mut child = self.place(node).namespace.run(|| Ok(plugin.spawn()?))?;
+        let mut child = self.place(node).namespace.run(|| {
+            let spawned = plugin.spawn();
+            spawned.with_context(|| format!("{} cannot be run", program.display()))
+        })?;
         let mut input = child.stdin.take().context("invariant: it is piped")?;
         input.write_all(config.to_string().as_bytes())?;
-        drop(input);
-        let output = child.wait_with_output()?;
-        Ok(Outcome {
-            code: output.status.code(),
-            output: serde_json::from_slice(&output.stdout).ok(),
-        })
+        Ok(child)
     }
 
     /// Program and configuration as a runtime makes them of the installed list; without one, as an
@@ -142,18 +163,22 @@ impl Lab {
 
     /// Makes a sandbox, still without a network: where the pod's processes run.
     pub fn create_sandbox(&self, sandbox: &Sandbox) -> Result<Place> {
-        let Sandbox { node, name, .. } = sandbox;
-        let namespace = Namespace::of(self.name(), name);
+        let namespace = Namespace::of(self.name(), &sandbox.name);
         namespace::batch(&[], &format!("netns add {}\n", namespace.name()))?;
         namespace.sysctl(&wiring::AT_ONCE)?;
         // A runtime's own work, not that of the plugins.
         namespace.ip("link set lo up\n")?;
-        let at = self.place(node);
-        Ok(Place {
-            name: name.clone(),
-            namespace,
+        Ok(self.place_of(sandbox))
+    }
+
+    /// Where a sandbox's processes run.
+    pub fn place_of(&self, sandbox: &Sandbox) -> Place {
+        let at = self.place(&sandbox.node);
+        Place {
+            name: sandbox.name.clone(),
+            namespace: Namespace::of(self.name(), &sandbox.name),
             ..at.in_cgroup(at.cgroup.join("pods"))
-        })
+        }
     }
 
     /// Removes a sandbox.
@@ -181,4 +206,13 @@ impl Lab {
         }
         Ok(times)
     }
+}
+
+/// Waits for a plugin.
+fn outcome(child: Child) -> Result<Outcome> {
+    let output = child.wait_with_output()?;
+    Ok(Outcome {
+        code: output.status.code(),
+        output: serde_json::from_slice(&output.stdout).ok(),
+    })
 }

@@ -13,12 +13,17 @@ const PATIENCE_VARIABLE: &str = "FAIRLEAD_TEST_PATIENCE";
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long a condition may take to come true on this machine.
+pub(super) fn patience() -> Duration {
+    let asked = std::env::var(PATIENCE_VARIABLE).ok();
+    let asked = asked.and_then(|seconds| seconds.parse().ok());
+    asked.map_or(PATIENCE, Duration::from_secs)
+}
+
 /// Looks until `look` answers with a value, or says what was missing last.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let mut seen = "the condition did not hold".to_owned();
-    let asked = std::env::var(PATIENCE_VARIABLE).ok();
-    let asked = asked.and_then(|seconds| seconds.parse().ok());
-    let patience = asked.map_or(PATIENCE, Duration::from_secs);
+    let patience = patience();
     poll(patience, || match look() {
         Ok(found) => found,
         Err(error) => {

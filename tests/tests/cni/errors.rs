@@ -79,7 +79,8 @@ fn the_configuration_is_checked() {
             "0.3.1, 0.4.0, 1.0.0, 1.1.0",
         ),
         (json!({"bridge": "cni0"}), 2, "`bridge`: \"cni0\""),
-        (json!({"ranges": []}), 7, "`ranges`"),
+        (json!({"ranges": []}), 11, "no pod network"),
+        (json!({"ranges": null}), 7, "`ranges` is missing"),
         (json!({"prevResult": {"cniVersion": "1.1.0"}}), 7, "first"),
         (
             json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}}),

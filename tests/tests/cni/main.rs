@@ -12,6 +12,8 @@ mod commands;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod offloads;
+#[cfg(test)]
 mod reach;
 #[cfg(test)]
 mod reclaim;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::harness::{CniNode, cni_program, remains};
+use tests::harness::{CniNode, Dice, cni_program, remains};
 
 use crate::reach::{addresses, tcp};
 
@@ -70,19 +70,6 @@ fn a_hundred_additions_at_once_have_addresses_of_their_own() {
     assert_eq!(node.inventory().unwrap(), Vec::<String>::new());
 }
 
-/// Numbers that look random and are the same for a seed (splitmix64).
-struct Dice(AtomicU64);
-
-impl Dice {
-    fn roll(&self, below: u64) -> u64 {
-        let step = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-}
-
 /// Starts a command and kills it after a while; whether it had ended well before.
 fn killed(node: &CniNode, command: &'static str, name: &str, config: &Value, dice: &Dice) -> bool {
     let program = cni_program().unwrap();
@@ -99,7 +86,7 @@ fn plugins_that_are_killed_leave_nothing_that_a_deletion_or_a_collection_does_no
     let count = env::var("FAIRLEAD_CNI_STORM").map_or(CONTAINERS, |count| count.parse().unwrap());
     let seed = u64::from(std::process::id());
     eprintln!("{count} containers, seed {seed}");
-    let dice = Dice(AtomicU64::new(seed));
+    let dice = Dice::new(seed);
     let node = CniNode::new().unwrap();
     let (config, names) = (config(&node), names(count));
     node.create(&names).unwrap();

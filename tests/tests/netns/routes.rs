@@ -27,6 +27,8 @@ mod nodes;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod plugin;
+#[cfg(test)]
 mod reach;
 #[cfg(test)]
 mod repair;
@@ -38,7 +40,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::harness::{Agent, AgentOptions, Builder, Flow, Lab, PodNetwork, Traffic, eventually};
+use tests::harness::{
+    Agent, AgentOptions, Builder, Flow, Lab, PodNetwork, Traffic, eventually, plugin_inventory,
+};
 
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
 /// A pod of each node, and another of the first.
@@ -250,6 +254,29 @@ impl Network {
             .output()
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What there is of the plugin's pods on a node; what is the agent's is not.
+    #[track_caller]
+    fn pods_of_plugin(&self, node: &str) -> Vec<String> {
+        let leases = self.cni(node, "leases/fairlead/leases");
+        let found = plugin_inventory(&self.lab.place(node).namespace, &leases).unwrap();
+        let of_agent = |line: &String| line.contains(OVERLAY) || line.starts_with("7100:");
+        found.into_iter().filter(|line| !of_agent(line)).collect()
+    }
+
+    /// A sysctl of a node, as in `ipv4/ip_forward`.
+    fn setting(&self, node: &str, name: &str) -> String {
+        let file = format!("/proc/sys/net/{name}");
+        let read = || Ok(std::fs::read_to_string(&file)?);
+        let text = self.lab.place(node).namespace.run(read).unwrap();
+        text.trim().to_owned()
+    }
+
+    fn set(&self, node: &str, name: &str, value: &str) {
+        let file = format!("/proc/sys/net/{name}");
+        let write = || Ok(std::fs::write(&file, value)?);
+        self.lab.place(node).namespace.run(write).unwrap();
     }
 
     /// Everything of the agent's in a node's network.

@@ -18,31 +18,43 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use super::{RouteError, family_of};
 use crate::route::image::{Out, PEERS_PRIORITY, PEERS_TABLE, PROTOCOL, RouteKey, Target, Via};
 
-pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Target) {
-    let v6 = route.header.address_family == AddressFamily::Inet6;
-    let any = if v6 {
+/// What tells a route from others, whoever's it is.
+pub(super) fn key_of(route: &RouteMessage) -> RouteKey {
+    let any = if route.header.address_family == AddressFamily::Inet6 {
         IpAddr::from(Ipv6Addr::UNSPECIFIED)
     } else {
         Ipv4Addr::UNSPECIFIED.into()
     };
-    let (mut destination, mut gateway, mut out, mut source, mut metric) =
-        (any, None, None, None, 0);
-    let mut several = None;
+    let (mut destination, mut metric) = (any, 0);
     let mut table = u32::from(route.header.table);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Destination(found) => destination = ip(found).unwrap_or(any),
-            RouteAttribute::Gateway(found) => gateway = ip(found),
-            RouteAttribute::PrefSource(found) => source = ip(found),
-            RouteAttribute::Oif(index) => out = Some(*index),
             RouteAttribute::Priority(found) => metric = *found,
             RouteAttribute::Table(found) => table = *found,
-            RouteAttribute::MultiPath(found) => several = hops_of(found, devices),
             _ => {}
         }
     }
     let length = route.header.destination_prefix_length;
     let destination = IpNet::new(destination, length).unwrap_or_else(|_| IpNet::from(destination));
+    RouteKey {
+        table,
+        destination,
+        metric,
+    }
+}
+
+pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Target) {
+    let (mut gateway, mut out, mut source, mut several) = (None, None, None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Gateway(found) => gateway = ip(found),
+            RouteAttribute::PrefSource(found) => source = ip(found),
+            RouteAttribute::Oif(index) => out = Some(*index),
+            RouteAttribute::MultiPath(found) => several = hops_of(found, devices),
+            _ => {}
+        }
+    }
     let one = gateway
         .zip(out)
         .map(|(gateway, index)| [via(gateway, index, devices)].into());
@@ -51,12 +63,7 @@ pub(super) fn route_of(route: &RouteMessage, devices: &[u32]) -> (RouteKey, Targ
         (RouteType::Unicast, Some(hops)) => Target::Via { hops, source },
         _ => Target::Other,
     };
-    let key = RouteKey {
-        table,
-        destination,
-        metric,
-    };
-    (key, target)
+    (key_of(route), target)
 }
 
 fn via(gateway: IpAddr, index: u32, devices: &[u32]) -> Via {

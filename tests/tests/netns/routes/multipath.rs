@@ -99,13 +99,6 @@ impl Network {
             words.nth(10).unwrap().parse().unwrap()
         })
     }
-
-    fn setting(&self, node: &str, name: &str) -> String {
-        let file = format!("/proc/sys/net/{name}");
-        let read = || Ok(fs::read_to_string(&file)?);
-        let text = self.lab.place(node).namespace.run(read).unwrap();
-        text.trim().to_owned()
-    }
 }
 
 /// What the agent sets where links share routes, with what the lab has.

@@ -232,5 +232,28 @@ fn networks_that_overlap_are_the_oldest_nodes_and_packets_say_so() {
     })
     .unwrap();
     network.await_routes("node1", 3);
+    // The youngest itself says so, goes by the oldest one's claim, and gives none of its addresses.
+    let config = network.cni("node3", "net.d/10-fairlead.conflist");
+    eventually("the youngest gives way", || {
+        let status = network.agents["node3"].status()?;
+        let problems = status["problems"].to_string();
+        let told = problems.contains("overlaps 10.244.2.0/24 of node node2");
+        let own = &status["routing"]["pod_networks"];
+        anyhow::ensure!(told && *own == json!(["fd00:244:3::/64"]), "{status:#}");
+        let list: Value = serde_json::from_str(&std::fs::read_to_string(&config)?)?;
+        let ranges = &list["plugins"][0]["ranges"];
+        anyhow::ensure!(*ranges == json!(["fd00:244:3::/64"]), "{list:#}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    network.await_routes("node3", 4);
+    let text = network.inventory("node3");
+    assert!(text.contains("10.244.2.0/24"), "{text}");
+    assert!(!text.contains("10.244.2.0/25"), "{text}");
+    for (from, v6) in [("node3", false), ("c", true)] {
+        let traffic = Traffic::udp(network.lab.address("b", v6), 8080).count(3);
+        let report = Flow::run(&network.lab.uncovered(from), &traffic).unwrap();
+        assert!(report.is_clean(), "{from}: {report:?}");
+    }
     expect_clean(witness);
 }

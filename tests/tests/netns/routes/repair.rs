@@ -111,3 +111,40 @@ fn a_route_of_another_in_the_place_of_ours_is_named_and_left() {
     node.ip(&format!("route del {theirs}\n")).unwrap();
     network.await_routes("node1", 4);
 }
+
+#[test]
+fn a_route_that_another_replaces_is_told_at_once_and_ours_is_back_when_theirs_goes() {
+    // Nothing is read back within the test: what is known was heard.
+    let network = Network::start(Families::Both, 1500, &["--routes-sync-period=1h"]);
+    network.await_routes("node1", 4);
+    let node = &network.lab.place("node1").namespace;
+    let mut kernel = Kernel::open(node);
+    let whole = kernel.look();
+    for (to, via) in [
+        ("10.244.2.0/24", "172.31.0.1"),
+        ("fd00:244:2::/64", "fd00:31::1"),
+    ] {
+        let theirs = format!("{to} via {via} proto static metric 4000");
+        let failed = network.routing("node1")["failed_total"].as_u64().unwrap();
+        node.ip(&format!("route replace {theirs}\n")).unwrap();
+        // It is tried again ever more seldom: from the sixth time on, after three seconds and more.
+        eventually("it is told, and tried a few times", || {
+            let routing = network.routing("node1");
+            let told = routing["failures"].to_string().contains(to);
+            let count = routing["failed_total"].as_u64().unwrap() - failed;
+            anyhow::ensure!(told && count >= 6, "{routing:#}");
+            Ok(Some(()))
+        })
+        .unwrap();
+        assert_ne!(kernel.look(), whole, "theirs is left");
+        node.ip(&format!("route del {theirs}\n")).unwrap();
+        let at = Instant::now();
+        while kernel.look() != whole {
+            let waited = at.elapsed();
+            assert!(waited < MENDED, "{to}: {:#?}", kernel.differs(&whole));
+            thread::sleep(Duration::from_millis(2));
+        }
+        eprintln!("{theirs} is gone: ours is back after {:?}", at.elapsed());
+        network.await_routes("node1", 4);
+    }
+}

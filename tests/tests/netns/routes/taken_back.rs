@@ -76,3 +76,50 @@ fn an_agent_without_the_router_removes_the_routes_of_before() {
     network.await_routes("node1", 4);
     network.expect_reach();
 }
+
+/// What every agent sets to 1.
+const SETTINGS: [&str; 4] = [
+    "ipv4/ip_forward",
+    "ipv6/conf/all/forwarding",
+    "ipv4/conf/lo/accept_local",
+    "ipv4/conf/lo/route_localnet",
+];
+/// What follows the node's, whatever it was.
+const FORWARDING: [(&str, &str); 4] = [
+    ("ipv4/conf/eth0/forwarding", "1"),
+    ("ipv6/conf/eth0/forwarding", "1"),
+    ("ipv4/conf/default/forwarding", "0"),
+    ("ipv6/conf/lo/forwarding", "0"),
+];
+
+#[test]
+fn cleanup_sets_the_nodes_settings_to_what_they_were() {
+    let mut network = Network::build(Families::Both, 1500, &[]);
+    // One node that forwards at one interface alone, and one that has everything already.
+    for name in SETTINGS {
+        network.set("node1", name, "0");
+        network.set("node2", name, "1");
+    }
+    for (name, value) in FORWARDING {
+        network.set("node1", name, value);
+    }
+    for node in ["node1", "node2"] {
+        network.start_ready(node);
+        for name in SETTINGS {
+            assert_eq!(network.setting(node, name), "1", "{node}: {name}");
+        }
+        // A second start must not take what the first has set for what was there.
+        network.kill_agent(node);
+        network.start_ready(node);
+        network.agents.remove(node);
+        let removed = Agent::cleanup(&network.lab, node, &[]).unwrap();
+        assert_eq!(removed.code, Some(0), "{removed:?}");
+    }
+    for name in SETTINGS {
+        assert_eq!(network.setting("node1", name), "0", "{name}");
+        assert_eq!(network.setting("node2", name), "1", "{name}");
+    }
+    for (name, value) in FORWARDING {
+        assert_eq!(network.setting("node1", name), value, "{name}");
+    }
+}
