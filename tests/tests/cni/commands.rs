@@ -240,7 +240,10 @@ fn the_status_is_that_of_the_next_addition() {
     assert!(text.contains("/nonexistent/a.sock"), "{text}");
     let (code, text) = status(&json!({"stateDir": "/proc/none"})).error().unwrap();
     assert_eq!(code, 50, "{text}");
-    let (code, _) = status(&json!({"ranges": []})).error().unwrap();
+    let (code, text) = status(&json!({"ranges": []})).error().unwrap();
+    assert_eq!(code, 50);
+    assert!(text.contains("pod network"), "{text}");
+    let (code, _) = status(&json!({"ranges": ["ten"]})).error().unwrap();
     assert_eq!(code, 7);
 }
 

@@ -1,12 +1,12 @@
 //! One source port of a client for connections of two kinds: through a Service, and past it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use tests::harness::{AgentOptions, ServiceSpec};
+use tests::harness::{AgentOptions, ServiceSpec, eventually};
 
 use crate::cluster::{Cluster, web};
 
@@ -106,7 +106,11 @@ fn with_endpoints_in_the_nodes_network(cluster: Cluster, service: &ServiceSpec) 
 
 /// Asks with a datagram from a port of choice; only an answer from `to` counts.
 fn ask(from: SocketAddr, to: SocketAddr) -> Result<()> {
-    let socket = UdpSocket::bind(from)?;
+    // A process that another test starts holds a copy of the last socket until it runs its program.
+    let socket = eventually("the port is free", || match UdpSocket::bind(from) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+        bound => Ok(Some(bound?)),
+    })?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(b"hello\n")?;
