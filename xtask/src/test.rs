@@ -20,7 +20,7 @@ use lane::{Check, Lane};
 use outcome::{Outcome, Results, Sum};
 
 /// More failures than these are no matter of chance.
-const TRIED_AGAIN: usize = 3;
+const TRIED_AGAIN: usize = 5;
 
 /// Runs the lanes of these names, all of them for none.
 pub(crate) fn test(names: &[String]) -> Result<ExitCode> {
