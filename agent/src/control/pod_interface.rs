@@ -101,6 +101,7 @@ async fn rules_in_force(
     let before = applied.borrow().applies_total;
     let stopping = |_| Reason::NotInForce.because("the agent is stopping");
     tokio::select! {
+        // Rules that are in force are, whatever else of that apply failed.
         biased;
         told = policy.wait_for(|told| told.revision >= Some(revision)) => {
             told.map(drop).map_err(stopping)

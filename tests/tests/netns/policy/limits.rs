@@ -16,6 +16,14 @@ pub(super) fn policy(name: &str, of: &str, ingress: &Value) -> Value {
         "spec": {"podSelector": {"matchLabels": {"app": of}}, "policyTypes": ["Ingress"], "ingress": ingress}})
 }
 
+/// More rules than a table of 64 entries has room for.
+fn large() -> Value {
+    // No two of them make a range.
+    let ports: Vec<Value> = (0..100).map(|port| json!({"port": 2 * port + 1})).collect();
+    let rules = json!([{"from": [app("client")], "ports": ports}]);
+    policy("large", "web", &rules)
+}
+
 /// Waits for a problem whose fields have these beginnings.
 #[track_caller]
 pub(super) fn await_problem(cluster: &mut Cluster, object: &str, field: &str, message: &str) {
@@ -49,13 +57,7 @@ pub(super) fn await_no_problem(cluster: &mut Cluster) {
 fn a_policy_that_does_not_fit_leaves_the_others_alone() {
     let mut cluster = start(&["--max-policy-entries", "64"], &[]);
     let small = policy("small", "web-2", &json!([{"from": [app("client")]}]));
-    // No two of them make a range.
-    let ports: Vec<Value> = (0..100).map(|port| json!({"port": 2 * port + 1})).collect();
-    let large = policy(
-        "large",
-        "web",
-        &json!([{"from": [app("client")], "ports": ports}]),
-    );
+    let large = large();
     let manifests = cluster.lab.manifests().directory().to_owned();
     let write = |cluster: &Cluster, policies: &[Value]| {
         cluster.lab.manifests().write(POLICIES, policies).unwrap();
@@ -96,10 +98,7 @@ fn an_agent_that_starts_with_a_policy_that_does_not_fit_is_ready() {
         &[],
     );
     label(&cluster, &PODS);
-    let ports: Vec<Value> = (0..100).map(|port| json!({"port": 2 * port + 1})).collect();
-    let rules = json!([{"from": [app("client")], "ports": ports}]);
-    let large = policy("large", "web", &rules);
-    cluster.lab.manifests().write(POLICIES, &[large]).unwrap();
+    cluster.lab.manifests().write(POLICIES, &[large()]).unwrap();
     let mut cluster = cluster.with_agents(&["node1", "node2"]);
     expect_all(
         &cluster,
