@@ -1,5 +1,7 @@
 //! One template and the environment it runs in.
 
+mod error;
+
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,11 +12,11 @@ use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, context,
 };
 
+pub use self::error::RenderError;
 use super::filters;
 use super::grammar::{self, Refusal};
 use super::shape::{self, STAND_IN, ShapeError};
 use super::source_map;
-use crate::edge::Origin;
 use crate::output::Grammar;
 
 /// Instructions of one rendering: 10,000 hosts need about twenty million.
@@ -52,42 +54,6 @@ enum Printing {
     Values,
     /// [`STAND_IN`]: the output then has the template's shape whatever the values are.
     StandIns,
-}
-
-/// Why a template gives no text.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{template}:{line}: {reason}{}", Within { expression, origin })]
-pub struct RenderError {
-    /// The template's name.
-    pub template: Arc<str>,
-    /// Line in it; 0 where it is not known.
-    pub line: usize,
-    /// The expression, where one is to blame.
-    pub expression: Option<String>,
-    /// The object whose value it was, where it is known.
-    pub origin: Option<Box<Origin>>,
-    /// What was refused.
-    pub refused: Option<Refusal>,
-    /// In words.
-    pub reason: String,
-}
-
-/// The end of a [`RenderError`]'s text.
-struct Within<'a> {
-    expression: &'a Option<String>,
-    origin: &'a Option<Box<Origin>>,
-}
-
-impl fmt::Display for Within<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(expression) = self.expression {
-            write!(f, " in `{expression}`")?;
-        }
-        if let Some(origin) = self.origin {
-            write!(f, " of {} {} {}", origin.kind, origin.key, origin.field)?;
-        }
-        Ok(())
-    }
 }
 
 impl Template {

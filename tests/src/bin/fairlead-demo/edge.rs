@@ -1,18 +1,20 @@
 //! An edge node: HAProxy and nginx, kept in step by `fairlead-confgen`, serve the shop from outside
 //! while its pods move.
 
+mod proxy;
+
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::harness::{Flow, Place, Process, Traffic, confgen_program, eventually};
 use tests::traffic::Report;
 
+use self::proxy::Proxy;
 use crate::facts::Facts;
 use crate::scenes::{API, WEB, spread};
 use crate::shop::{Shop, answered_by, microseconds};
@@ -34,17 +36,6 @@ const MOVES: &[&[&str]] = &[
 const REQUEST_MILLISECONDS: u64 = 5000;
 /// How long a proxy may take to end its last requests.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A proxy of the edge node, and the `fairlead-confgen` that writes its configuration.
-#[derive(Debug)]
-struct Proxy {
-    title: &'static str,
-    program: &'static str,
-    addresses: [IpAddr; 2],
-    /// Where its `fairlead-confgen` tells its status, on loopback.
-    status: SocketAddr,
-    directory: PathBuf,
-}
 
 /// What runs on the edge node. Dropped, it is told to end, and the lab ends the rest.
 #[derive(Debug, Default)]
@@ -190,96 +181,6 @@ impl Drop for Edge {
         for process in &mut self.processes {
             let _ended = process.wait(END_PATIENCE);
         }
-    }
-}
-
-impl Proxy {
-    /// What `fairlead-confgen` is told.
-    fn config(&self, shop: &Shop) -> String {
-        let at = |name: &str| self.directory.join(name).display().to_string();
-        let own = if self.program == "haproxy" {
-            format!(
-                "socket = {:?}\nmaster_socket = {:?}",
-                at("stats.sock"),
-                at("master.sock")
-            )
-        } else {
-            format!(
-                "pid_file = {:?}\ntemporary_directory = {:?}\nuser = \"root\"",
-                at("nginx.pid"),
-                at("")
-            )
-        };
-        let listen = self
-            .addresses
-            .map(|address| SocketAddr::new(address, 80).to_string());
-        format!(
-            "[cluster]
-manifests = {manifests:?}
-[listen]
-http = {listen:?}
-https = []
-[endpoints]
-[ingress]
-class = \"edge\"
-[{program}]
-directory = {output:?}
-{own}
-[apply]
-reload_gap = \"200ms\"
-[status]
-listen = \"{status}\"
-",
-            manifests = shop.lab.manifests().directory().display().to_string(),
-            program = self.program,
-            output = at("output"),
-            status = self.status,
-        )
-    }
-
-    /// The file that it starts with.
-    fn configuration(&self) -> PathBuf {
-        let file = match self.program {
-            "haproxy" => "haproxy.cfg",
-            _ => "nginx.conf",
-        };
-        self.directory.join("output/current").join(file)
-    }
-
-    fn arguments(&self) -> Vec<String> {
-        let main = self.configuration().display().to_string();
-        if self.program == "haproxy" {
-            let socket = self.directory.join("master.sock").display().to_string();
-            let master = format!("{socket},level,admin");
-            ["-W", "-S", &master, "-f", &main]
-                .map(str::to_owned)
-                .to_vec()
-        } else {
-            ["-c", &main, "-g", "daemon off;"]
-                .map(str::to_owned)
-                .to_vec()
-        }
-    }
-
-    /// Reloads and runtime changes up to now.
-    fn totals(&self, node: &Place) -> Result<(u64, u64)> {
-        let (_, body) = node.get(self.status, "/status")?;
-        let told: Value = serde_json::from_str(&body)?;
-        let totals = &told["outputs"][self.program]["totals"];
-        let reloads = totals["reloads"]
-            .as_object()
-            .with_context(|| format!("no totals: {body}"))?;
-        Ok((
-            reloads.values().filter_map(Value::as_u64).sum(),
-            totals["runtime_changes"].as_u64().unwrap_or(0),
-        ))
-    }
-
-    fn log(&self, name: &str) -> String {
-        let path = self.directory.join(format!("{name}.log"));
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let last = text.lines().last().unwrap_or("empty");
-        format!("{}, which ends with: {last}", path.display())
     }
 }
 
