@@ -6,7 +6,7 @@
 //! A connection is judged again when the tables have changed or its backend has, at the next packet
 //! of the side that began it; what is forbidden then is cut.
 //!
-//! What is no IP passes: no router forwards it.
+//! What is no IP passes, since no router forwards it; but not a tag, behind which IP may be.
 
 mod known;
 mod other;

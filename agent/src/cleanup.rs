@@ -16,7 +16,7 @@ use cni::rcu::Hurry;
 use crate::cni::{conflist, install};
 use crate::config::Paths;
 use crate::config::arguments::Arguments;
-use crate::lb::ebpf::attach;
+use crate::lb::ebpf::clsact;
 use crate::lb::ebpf::handback::{self, HandedBack};
 use crate::lb::ebpf::takeover;
 use crate::ownership::{Ownership, OwnershipError, Sysctl};
@@ -181,7 +181,7 @@ pub fn take_back(item: &Item) -> io::Result<Taken> {
         Item::Pin(path) | Item::File(path) => fs::remove_file(path),
         Item::Directory(path) => fs::remove_dir(path),
         Item::Filter { interface } => {
-            attach::remove_filters(interface);
+            clsact::remove(interface);
             Ok(())
         }
         Item::Qdisc { interface } => {

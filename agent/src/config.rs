@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use model_watch::Source;
 
 use crate::cni::install::Places;
+use crate::cni::stores::Stores;
 use crate::desired::node::Exposure;
 use crate::desired::route::RouterOptions;
 use crate::egress::excluded::Given;
@@ -50,6 +51,8 @@ pub struct Config {
     pub devices: Vec<String>,
     /// Uplinks that get the edge path.
     pub xdp_devices: Vec<String>,
+    /// Whether programs are attached by tcx links where there are any.
+    pub tcx: bool,
     /// How often everything is read back.
     pub config_sync_period: Duration,
     /// Where things are kept.
@@ -75,6 +78,8 @@ pub struct RouterConfig {
     pub sync_period: Duration,
     /// Where the CNI plugin is installed, if it is.
     pub cni: Option<Places>,
+    /// Where it may keep leases, whoever has installed it.
+    pub stores: Stores,
     /// What keeps the pods' addresses, where what leaves the cluster is translated.
     pub egress: Option<Given>,
 }

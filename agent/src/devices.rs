@@ -1,13 +1,14 @@
 //! Which interface gets which programs: decided here, done by `lb::ebpf::attach`.
 
 pub mod fast_path;
+mod filters;
 mod multipath;
 pub mod pods;
 mod report;
 mod role;
 mod shortcut;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +34,9 @@ use crate::route::image::DEVICES;
 use crate::settings;
 use crate::sys::links::Link;
 use crate::sys::map::{Owned, TableError};
-use crate::sys::{qdisc, sysctl};
+use crate::sys::sysctl;
 use fast_path::FastPath;
+use filters::{a_qdisc_goes, forget_lost, leave_clsact, record_qdiscs};
 use pods::Unenforced;
 use report::{add_xdp, report};
 
@@ -43,11 +45,8 @@ pub use role::{Role, role};
 
 /// A failed attachment is tried again this often; mostly the interface is gone by then.
 const RETRY: Duration = Duration::from_secs(5);
-/// Of filters and IPsec policies of others nothing tells but a look.
+/// Of filters, ours and others', and of IPsec policies nothing tells but a look.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// Of a qdisc that somebody deletes, before Linux 6.6, the same; packets pass until it is back.
-const QDISCS: Duration = Duration::from_millis(500);
 
 /// The programs, and where they are.
 #[derive(Debug)]
@@ -138,6 +137,7 @@ pub fn run(
     }
     let mut failing = false;
     let mut audited = Instant::now();
+    let mut looked = Instant::now();
     loop {
         if audited.elapsed() >= audit_period {
             audited = Instant::now();
@@ -167,13 +167,20 @@ pub fn run(
             failing |= !share_routes(&mut ownership, &wanted, &known);
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
             if mode == Mode::Clsact {
-                forget_lost(&mut attachments);
+                let closely = looked.elapsed() >= LOOK;
+                if closely {
+                    looked = Instant::now();
+                }
+                forget_lost(&mut attachments, closely);
                 record_qdiscs(&mut ownership, &targets, attachments.attached());
             }
             if let Some(handover) = &handover {
                 handover.before_attaching(&pods);
             }
             let errors = attachments.follow(&mut programs, &targets);
+            if mode == Mode::Tcx {
+                leave_clsact(&mut ownership, &known, &errors);
+            }
             if let Some(handover) = handover.take() {
                 handover.finish(node, &pods, &mut ownership);
             }
@@ -205,7 +212,7 @@ pub fn run(
                 changed = desired.changed() => changed.is_ok(),
                 () = tokio::time::sleep(RETRY), if failing => true,
                 () = tokio::time::sleep(audit_period.saturating_sub(audited.elapsed())) => true,
-                () = tokio::time::sleep(LOOK), if fast_path => true,
+                () = tokio::time::sleep(LOOK), if fast_path || mode == Mode::Clsact => true,
                 () = a_qdisc_goes(attachments.attached()), if mode == Mode::Clsact => true,
             }
         });
@@ -323,55 +330,5 @@ fn target((link, role): &(&Link, Role)) -> Option<Target> {
             side: *side,
         }),
         Role::Ignore(_) => None,
-    }
-}
-
-/// Returns when an interface has lost the qdisc with our filters.
-async fn a_qdisc_goes(attached: &BTreeMap<u32, Target>) {
-    loop {
-        tokio::time::sleep(QDISCS).await;
-        // Where the kernel does not tell, it is asked again.
-        if let Ok(there) = qdisc::all()
-            && attached.keys().any(|index| !there.contains(index))
-        {
-            return;
-        }
-    }
-}
-
-fn forget_lost(attachments: &mut Attachments) {
-    match attachments.forget_lost() {
-        Ok(lost) => {
-            for interface in lost {
-                tracing::warn!(
-                    interface,
-                    "its clsact qdisc was deleted, our filters with it; they are made anew"
-                );
-            }
-        }
-        Err(error) => tracing::warn!(%error, "qdiscs cannot be read; filters may be missing"),
-    }
-}
-
-/// Records the qdiscs that attaching is about to make, and forgets those of interfaces that are
-/// gone.
-fn record_qdiscs(ownership: &mut Ownership, targets: &[Target], attached: &BTreeMap<u32, Target>) {
-    let fresh = targets
-        .iter()
-        .filter(|target| !attached.contains_key(&target.index))
-        .filter(|target| matches!(qdisc::is_there(&target.name), Ok(false)));
-    let fresh: Vec<String> = fresh.map(|target| target.name.clone()).collect();
-    if fresh.is_empty() {
-        return;
-    }
-    let recorded = ownership.remember(|record| {
-        record
-            .qdiscs
-            .retain(|name| targets.iter().any(|target| target.name == *name));
-        record.qdiscs.extend(fresh);
-    });
-    if let Err(error) = recorded {
-        // Traffic matters more than a qdisc without filters that stays behind.
-        tracing::warn!(%error, "--cleanup-config will leave clsact qdiscs behind");
     }
 }

@@ -24,7 +24,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use model::{Kind, KindSet, ObjectKey};
 use model_watch::Source;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::applier::{self, Applied};
 use crate::bootstrap;
@@ -41,6 +41,7 @@ use crate::flows;
 use crate::flows::names::{Names, Sources};
 use crate::histogram::Histogram;
 use crate::latency;
+use crate::lb::ebpf::attach::Mode;
 use crate::lb::ebpf::xdp::Edge;
 use crate::lb::ebpf::{DEBUG_OBJECT, OBJECT};
 use crate::probe::Capabilities;
@@ -86,8 +87,11 @@ pub async fn run(mut config: Config) -> Result<()> {
     for flag in &config.without_effect {
         tracing::warn!(flag, "has no effect in this build; see --help");
     }
-    let node = Capabilities::of_this_node().context("/proc cannot be read; is it mounted?")?;
+    let mut node = Capabilities::of_this_node().context("/proc cannot be read; is it mounted?")?;
     node.suffice()?;
+    if !config.tcx {
+        node.attach = Mode::Clsact;
+    }
     let object = if config.debug_programs {
         DEBUG_OBJECT
     } else {
@@ -115,6 +119,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         fast_path,
         devices: uplinks,
         xdp_devices,
+        tcx: _,
         config_sync_period,
         paths,
         health_addr: _,
@@ -152,7 +157,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
     let (view_tx, view) = watch::channel(ClusterView::default());
     let (applied_tx, applied) = watch::channel(Applied::default());
     let (links_tx, links) = watch::channel(None);
-    let look = Arc::new(Notify::new());
+    let (look, to_look_at) = mpsc::channel(pod_interface::WAITING);
     let (devices_tx, device_list) = watch::channel(None);
     let (fast_path_tx, fast_path_seen) = watch::channel(FastPath::default());
     let (divergences_tx, divergences) = watch::channel(Divergences::default());
@@ -179,7 +184,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         desired: desired.clone(),
         applied: applied.clone(),
         devices: device_list,
-        look: Arc::clone(&look),
+        look,
         unenforced: unenforced.clone(),
         fast_path: fast_path_seen,
         divergences,
@@ -258,7 +263,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         installed: installed_tx,
     };
     network.start(router, &mut tasks).await;
-    tasks.try_spawn(|token| links::follow(links_tx, look, token));
+    tasks.try_spawn(|token| links::follow(links_tx, to_look_at, token));
     let checked = desired.clone();
     tasks.spawn(|token| health_check::run(checked, unanswered_tx, token));
     let to_apply = desired.clone();

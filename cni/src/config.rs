@@ -20,7 +20,7 @@ use crate::range::Range;
 pub use document::Document;
 
 /// Where the leases of a network are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The network's name.
     pub network: String,

@@ -2,4 +2,5 @@
 
 pub mod apiserver;
 pub mod harness;
+pub mod packets;
 pub mod traffic;

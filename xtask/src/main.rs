@@ -12,6 +12,7 @@ mod test;
 mod tidy;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -48,6 +49,14 @@ enum Task {
         #[arg(value_name = "LANE")]
         lanes: Vec<String>,
     },
+    /// Run netns tests under another kernel, in an emulated machine: slow, so name a few
+    Kernel {
+        /// Directory that a kernel's package was unpacked into
+        directory: PathBuf,
+        /// Parts of tests' names
+        #[arg(required = true)]
+        filters: Vec<String>,
+    },
     /// Set up, build optimised, measure, and draw target/bench/NAME.svg
     Bench {
         /// services, policy, pods, confgen
@@ -76,6 +85,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Build { release } => build::build(build::Profile::of(release))?,
         Task::Demo { arguments } => match demo::demo(&arguments)? {},
         Task::Test { lanes } => return test::test(&lanes),
+        Task::Kernel { directory, filters } => return test::kernel(&directory, &filters),
         Task::Bench { name, arguments } => return bench::bench(&name, &arguments),
         Task::Tidy => tidy::tidy()?,
     }

@@ -5,6 +5,7 @@
 //! more alone, and one that passes then is named as flaky. The last line of the output is the sum
 //! alone.
 
+mod kernel;
 mod lane;
 mod outcome;
 
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::build::{self, Profile};
 use crate::{place, run, setup, tidy};
+pub(crate) use kernel::kernel;
 use lane::{Check, Lane};
 use outcome::{Outcome, Results, Sum};
 

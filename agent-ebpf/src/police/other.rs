@@ -23,8 +23,12 @@ pub(super) fn judge_other(
     scratch: &mut Scratch,
     from_pod: bool,
 ) -> Result<i32, Counter> {
-    if !matches!(kernel::ether_type(skb), [0x08, 0x00] | [0x86, 0xdd]) {
-        return Ok(TC_ACT_UNSPEC);
+    match kernel::ether_type(skb) {
+        [0x08, 0x00] | [0x86, 0xdd] => {}
+        // The kernel keeps one tag outside the packet, so this is the second. A tag of VLAN 0 is taken
+        // off behind this program, and what is left may be IP that nobody has judged.
+        [0x81, 0x00] | [0x88, 0xa8] => return Err(Counter::DropUnsupported),
+        _ => return Ok(TC_ACT_UNSPEC),
     }
     let packet = &mut scratch.packet;
     if packet.tuple.protocol == UNREADABLE {

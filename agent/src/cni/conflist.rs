@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use cni::config::{Document, Place};
+use cni::version::Version;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
@@ -50,6 +52,25 @@ pub fn own(
 pub fn is_own(text: &str) -> bool {
     let parsed: Option<Value> = serde_json::from_str(text).ok();
     parsed.is_some_and(|list| list["plugins"][0]["type"] == PLUGIN)
+}
+
+/// Where the plugin keeps the leases of a configuration's pods, where it is the plugin's: its first
+/// plugin is, whoever has written it.
+pub fn place(text: &str) -> Option<Place> {
+    let list: Value = serde_json::from_str(text).ok()?;
+    let mut plugin = match list.get("plugins") {
+        Some(plugins) => plugins[0].clone(),
+        None => list.clone(),
+    };
+    let keys = plugin.as_object_mut()?;
+    // As the runtime hands it on.
+    for key in ["name", "cniVersion"] {
+        keys.insert(key.to_owned(), list[key].clone());
+    }
+    let mut version = Version::NEWEST;
+    let document = Document::parse(plugin.to_string().as_bytes(), &mut version).ok()?;
+    let is_plugin = document.get("type")? == PLUGIN;
+    document.place().ok().filter(|_| is_plugin)
 }
 
 /// A configuration of `bridge` with `host-local`, or a list with them, with these subnets and this
@@ -133,6 +154,38 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn leases_are_where_a_configuration_of_the_plugin_says() {
+        let check = |text: &str, expected: Option<(&str, &str)>| {
+            let found = place(text).map(|place| (place.network, place.state_dir));
+            let expected = expected.map(|(name, directory)| (name.to_owned(), directory.into()));
+            assert_eq!(found, expected, "{text}");
+        };
+        let with = |plugin: &str| {
+            format!(
+                r#"{{"cniVersion": "1.0.0", "name": "pods", "plugins": [{plugin}, {{"type": "portmap"}}]}}"#
+            )
+        };
+        let plugin = r#"{"type": "fairlead-cni", "ranges": []}"#;
+        check(&with(plugin), Some(("pods", "/run/fairlead/cni")));
+        let elsewhere = r#"{"type": "fairlead-cni", "stateDir": "/var/lib/pods"}"#;
+        check(&with(elsewhere), Some(("pods", "/var/lib/pods")));
+        let alone = r#"{"cniVersion": "0.4.0", "name": "one", "type": "fairlead-cni"}"#;
+        check(alone, Some(("one", "/run/fairlead/cni")));
+        let relative = r#"{"type": "fairlead-cni", "stateDir": "pods"}"#;
+        let strange = r#"{"cniVersion": "1.0.0", "name": "../x", "type": "fairlead-cni"}"#;
+        for text in [
+            &with(r#"{"type": "bridge"}"#),
+            &with(relative),
+            &with("7"),
+            strange,
+            "{",
+            "[]",
+        ] {
+            check(text, None);
+        }
+    }
 
     fn networks(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().unwrap()).collect()

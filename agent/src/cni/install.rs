@@ -95,16 +95,14 @@ pub async fn run(
     cancel: CancellationToken,
 ) {
     loop {
-        let current = desired.borrow_and_update().clone();
-        let routes = current.as_ref().and_then(|desired| desired.routes.as_ref());
-        let installed = match routes {
+        let network = network(desired.borrow_and_update().as_deref());
+        let installed = match network.clone() {
             None => Installed {
                 state: "waiting for the cluster".to_owned(),
                 error: None,
             },
-            Some(routes) => {
-                let ranges: Vec<IpNet> = routes.own.iter().copied().collect();
-                let (places, mtu) = (places.clone(), routes.mtu);
+            Some((ranges, mtu)) => {
+                let places = places.clone();
                 let work = move || install(&places, &ranges, mtu);
                 let installed = tokio::task::spawn_blocking(work).await;
                 installed.unwrap_or_else(|error| Installed {
@@ -131,14 +129,22 @@ pub async fn run(
             *before = installed;
             true
         });
+        // Of what else changes in the cluster, nothing is in the files.
+        let differs = |now: &Option<Arc<Desired>>| self::network(now.as_deref()) != network;
         tokio::select! {
             () = cancel.cancelled() => return,
-            changed = desired.changed() => if changed.is_err() {
+            changed = async { desired.wait_for(differs).await.map(drop) } => if changed.is_err() {
                 return cancel.cancelled().await;
             },
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// The node's pod networks, and how large packets may be in them, where they are known.
+fn network(desired: Option<&Desired>) -> Option<(Vec<IpNet>, Option<u32>)> {
+    let routes = desired?.routes.as_ref()?;
+    Some((routes.own.iter().copied().collect(), routes.mtu))
 }
 
 /// Brings the files in line with the node's pod networks.

@@ -4,3 +4,4 @@ pub mod conflist;
 pub mod install;
 pub mod reclaim;
 pub mod routes;
+pub mod stores;

@@ -2,34 +2,29 @@
 //! any more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io;
 
-use cni::config::Place;
 use cni::name::HostInterface;
 use cni::repair::{Look, YOUNG, repair};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::conflist::NETWORK;
+use super::stores::Stores;
 use crate::sys::links::Link;
 
 /// The routes of an interface by its index and name.
 type Seen = BTreeMap<(u32, String), BTreeSet<IpNet>>;
 
-/// Looks at all pods of the leases below `state_dir` once, and from then on at those whose interfaces
-/// lose a route, until `cancel`.
+/// Looks at all pods of all networks once, and from then on at those whose interfaces lose a route,
+/// until `cancel`.
 pub async fn run(
-    state_dir: &Path,
+    stores: Stores,
     mut links: watch::Receiver<Option<Vec<Link>>>,
     cancel: CancellationToken,
 ) {
-    let place = Place {
-        network: NETWORK.to_owned(),
-        state_dir: state_dir.to_owned(),
-    };
     let mut seen = Seen::new();
-    let mut again = look(&place, None).await;
+    let mut again = look(&stores, None).await;
     loop {
         let pause = async {
             if again {
@@ -54,8 +49,8 @@ pub async fn run(
         };
         match lost {
             Some(lost) if lost.is_empty() => {}
-            Some(lost) => again |= look(&place, Some(lost)).await,
-            None => again = look(&place, None).await,
+            Some(lost) => again |= look(&stores, Some(lost)).await,
+            None => again = look(&stores, None).await,
         }
     }
 }
@@ -80,33 +75,50 @@ fn losers(before: &Seen, now: &Seen) -> Vec<String> {
 }
 
 /// Looks, and puts back; whether to look again.
-async fn look(place: &Place, interfaces: Option<Vec<String>>) -> bool {
-    let of_task = place.clone();
-    let looked = tokio::task::spawn_blocking(move || repair(&of_task, interfaces.as_deref())).await;
-    let error = match looked {
-        Ok(Ok(Look {
-            repaired,
-            refused,
-            left_some,
-        })) => {
-            let again = left_some || !refused.is_empty();
-            for ((interface, address), why) in refused {
-                // Every two seconds while an interface is down; `status` names the pod.
-                tracing::debug!(%interface, %address, why, "the route to a pod is not put back yet");
-            }
-            for (interface, address) in repaired {
-                tracing::warn!(%interface, %address, "the route to a pod was gone and is put back");
-            }
-            return again;
-        }
+async fn look(stores: &Stores, interfaces: Option<Vec<String>>) -> bool {
+    let of_task = stores.clone();
+    let work = move || look_at_all(&of_task, interfaces.as_deref());
+    let error = match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(again)) => return again,
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    tracing::warn!(
-        error,
-        "a route to a pod that is gone is not put back; tried again in a while"
-    );
+    tracing::warn!(error, "{NOT_PUT_BACK}");
     true
+}
+
+const NOT_PUT_BACK: &str = "a route to a pod that is gone is not put back; tried again in a while";
+
+fn look_at_all(stores: &Stores, interfaces: Option<&[String]>) -> io::Result<bool> {
+    let mut again = false;
+    for place in stores.places()? {
+        match repair(&place, interfaces) {
+            Ok(look) => again |= tell(look),
+            // The others have nothing to do with it.
+            Err(error) => {
+                tracing::warn!(network = place.network, %error, "{NOT_PUT_BACK}");
+                again = true;
+            }
+        }
+    }
+    Ok(again)
+}
+
+fn tell(look: Look) -> bool {
+    let Look {
+        repaired,
+        refused,
+        left_some,
+    } = look;
+    let again = left_some || !refused.is_empty();
+    for ((interface, address), why) in refused {
+        // Every two seconds while an interface is down; `status` names the pod.
+        tracing::debug!(%interface, %address, why, "the route to a pod is not put back yet");
+    }
+    for (interface, address) in repaired {
+        tracing::warn!(%interface, %address, "the route to a pod was gone and is put back");
+    }
+    again
 }
 
 #[cfg(test)]

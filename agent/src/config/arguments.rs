@@ -12,6 +12,8 @@ mod policy;
 mod router;
 mod services;
 
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -26,6 +28,11 @@ pub use operation::{HealthAddr, LogFormat, OperationArguments, PathArguments, Re
 pub use policy::{PolicyArguments, PolicyCommand};
 pub use router::{CniArguments, EgressArguments, OverlayEncap, OverlayType, RouterArguments};
 pub use services::{Dataplane, ExposureArguments, NodePortAddress, ServiceArguments};
+
+/// A path as others know it too: the CNI plugin runs elsewhere, and news of files have absolute paths.
+fn absolute(text: &str) -> io::Result<PathBuf> {
+    std::path::absolute(text)
+}
 
 const EXAMPLES: &str = "\
 Examples:

@@ -16,6 +16,7 @@ use super::arguments::{
 use super::{Config, ConfigError, RouterConfig, memory};
 use crate::cni::conflist::PLUGIN;
 use crate::cni::install::Places;
+use crate::cni::stores::Stores;
 use crate::desired::node::{Exposure, NodePortAddresses};
 use crate::desired::route::{Encapsulation, OverlayUse, RouterOptions};
 use crate::egress::excluded::Given;
@@ -55,6 +56,7 @@ impl Config {
                 InterfaceArguments {
                     devices,
                     xdp_devices,
+                    enable_tcx,
                 },
             tables,
             operation:
@@ -127,6 +129,7 @@ impl Config {
             default_deny: netpol_default_deny,
             devices,
             xdp_devices,
+            tcx: enable_tcx,
             config_sync_period,
             paths: paths.into(),
             health_addr: health_addr.0,
@@ -286,6 +289,10 @@ fn router_of(
             multipath: enable_multipath,
         },
         sync_period: routes_sync_period,
+        stores: Stores {
+            configs: cni_conf_dir.clone(),
+            state_dir: cni_state_dir.clone(),
+        },
         cni: enable_cni.then(|| Places {
             config: cni_conf_dir.join(cni_conf_name),
             earlier: Vec::new(),

@@ -45,6 +45,14 @@ fn booleans_are_taken_as_kube_router_takes_them() {
 }
 
 #[test]
+fn relative_paths_are_from_where_the_agent_starts() {
+    let config = config(&["--socket", "run/a.sock", "--state-dir=./kept"]).unwrap();
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(config.paths.socket, here.join("run/a.sock"));
+    assert_eq!(config.paths.state_dir, here.join("kept"));
+}
+
+#[test]
 fn the_switches_of_cleanup_are_taken_alone_and_with_a_value() {
     for (flags, expected) in [
         (&["--cleanup-config"][..], (true, false)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use agent_abi::counters::TrafficV1;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::egress;
 use super::kernel;
@@ -54,8 +54,8 @@ pub struct Watched {
     pub applied: watch::Receiver<Applied>,
     /// Interfaces.
     pub devices: watch::Receiver<Option<Vec<Device>>>,
-    /// Has them looked at at once.
-    pub look: Arc<Notify>,
+    /// Has one looked at at once, by its index.
+    pub look: mpsc::Sender<u32>,
     /// Pods that network policy does not reach.
     pub unenforced: watch::Receiver<Vec<Unenforced>>,
     /// What skips the host's stack.

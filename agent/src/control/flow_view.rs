@@ -6,7 +6,7 @@ use super::client;
 use super::flows::Asked;
 use super::view::ViewError;
 use crate::config::arguments::{Output, View};
-use crate::flows::record::{HEADER, Line};
+use crate::flows::record::{Following, HEADER, Line};
 
 /// Shows what is asked for, until it ends or nobody reads.
 ///
@@ -30,6 +30,10 @@ pub(super) fn show(asked: &Asked, View { socket, output }: &View) -> Result<(), 
             return print(&format!("{text}\n"));
         }
         let line: Line = serde_json::from_str(text).map_err(client::AskError::from)?;
+        if let Line::Following(Following { following }) = line {
+            anstream::eprintln!("fairlead-agent: following since {following}");
+            return Ok(());
+        }
         if asked.follow {
             return print(&columns.shown(&line));
         }
@@ -83,6 +87,8 @@ impl Columns {
                 "{} flows are missing here: they came faster than they were read\n",
                 lost.lost
             ),
+            // Beside the table.
+            Line::Following(_) => String::new(),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::collect::Watched;
 use crate::flows::filter::Filter;
 use crate::flows::log::Question;
-use crate::flows::record::{Line, Lost};
+use crate::flows::record::{Following, Line, Lost};
 
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,13 +55,19 @@ pub(super) async fn flows(
     let sent = watched.flows.send(question).await;
     sent.map_err(|_| gone())?;
     let answer = answered.await.map_err(|_| gone())?;
-    let kept = chosen(&answer.kept, &asked, Timestamp::now());
-    let kept = stream::iter([Ok::<_, Infallible>(kept)]);
+    let now = Timestamp::now();
+    let mut first = chosen(&answer.kept, &asked, now);
     let Some(live) = answer.live else {
-        return Ok(Body::from_stream(kept));
+        return Ok(Body::from(first));
     };
+    // The programs tell of what passes, and the channel is open: whoever waits for this line misses
+    // nothing of what it does next.
+    first += &written(&Line::Following(Following {
+        following: format!("{now:.3}"),
+    }));
+    let first = stream::iter([Ok::<_, Infallible>(first)]);
     let live = follow(live, asked.filter, answer.asking);
-    Ok(Body::from_stream(kept.chain(live.map(Ok))))
+    Ok(Body::from_stream(first.chain(live.map(Ok))))
 }
 
 /// Of what is kept, what is asked for.
@@ -75,7 +81,7 @@ pub(super) fn chosen(kept: &[Arc<Line>], asked: &Asked, now: Timestamp) -> Strin
             let time: Result<Timestamp, _> = flow.time.parse();
             time.is_ok_and(|time| time >= since)
         }
-        (Line::Flow(_) | Line::Lost(_), _) => true,
+        (Line::Flow(_) | Line::Lost(_) | Line::Following(_), _) => true,
     };
     let lines = kept
         .iter()
@@ -91,7 +97,7 @@ pub(super) fn chosen(kept: &[Arc<Line>], asked: &Asked, now: Timestamp) -> Strin
 fn wants(filter: &Filter, line: &Line) -> bool {
     match line {
         Line::Flow(flow) => filter.wants(flow),
-        Line::Lost(_) => true,
+        Line::Lost(_) | Line::Following(_) => true,
     }
 }
 
@@ -153,6 +159,7 @@ mod tests {
                 .map(|line| match serde_json::from_str(line).unwrap() {
                     Line::Flow(flow) => flow.time[17..19].to_owned(),
                     Line::Lost(Lost { lost }) => format!("lost {lost}"),
+                    Line::Following(found) => panic!("{found:?} is kept"),
                 })
                 .collect();
             assert_eq!(found, expected, "{asked:?}");

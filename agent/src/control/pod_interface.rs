@@ -16,6 +16,10 @@ use crate::sandbox::{Ready, Reason, Refusal, Request, VERSION};
 /// A plugin's own patience is a minute or two, and it asks again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What an interface is shows by its routes, which come after it; so it may look like none of a pod's
+/// this long.
+const SETTLES: Duration = Duration::from_secs(1);
+
 /// Announcements under way: a node starts a handful of pods at once, and one is done in
 /// milliseconds.
 pub const WAITING: usize = 64;
@@ -53,8 +57,12 @@ async fn prepare(
     request: &Request,
 ) -> Result<Ready, Refusal> {
     // The plugin is done with the interface; its news may not have come to an end.
-    watched.look.notify_one();
     let stopping = || Reason::NotSynced.because("the agent is stopping");
+    watched
+        .look
+        .send(request.index)
+        .await
+        .map_err(|_| stopping())?;
     let (heard, answer) = oneshot::channel();
     let announcement = Announcement {
         pod: request.pod(),
@@ -125,6 +133,16 @@ async fn attached(
         let mut devices = devices.iter().flatten();
         devices.find(|device| device.index == index).cloned()
     };
+    let is_attached = |devices: &Option<Vec<Device>>| {
+        let workload = Role::Attach(Side::Workload);
+        of(devices).is_some_and(|device| {
+            device.name == request.interface && device.role == workload && device.error.is_none()
+        })
+    };
+    let settles = tokio::time::timeout(SETTLES, devices.wait_for(is_attached));
+    if settles.await.is_ok_and(|attached| attached.is_ok()) {
+        return Ok(());
+    }
     let seen = devices.wait_for(|devices| of(devices).is_some()).await;
     let seen = seen.map_err(|_| Reason::NotAttached.because("the agent is stopping"))?;
     let device = of(&seen);

@@ -280,7 +280,7 @@ fn watched(pins: &std::path::Path) -> Watched {
         desired: watch::channel(None).1,
         applied: watch::channel(Applied::default()).1,
         devices: watch::channel(None).1,
-        look: Arc::default(),
+        look: mpsc::channel(1).0,
         unenforced: watch::channel(Vec::new()).1,
         fast_path: watch::channel(FastPath::default()).1,
         divergences: watch::channel(Divergences::default()).1,

@@ -6,6 +6,7 @@
 //! blanks) are put in as they are; `scheduler=`, `dsr=` and `weights=` are annotations.
 
 mod choice;
+mod exposure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

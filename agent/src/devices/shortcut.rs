@@ -64,7 +64,7 @@ fn encrypted() -> io::Result<Option<String>> {
 /// the qdisc is the agent's own, and its programs come first as for every other packet.
 fn filtered(mode: Mode) -> io::Result<BTreeSet<u32>> {
     match mode {
-        Mode::Tcx => qdisc::all(),
+        Mode::Tcx => qdisc::with_filters(),
         Mode::Clsact => Ok(BTreeSet::new()),
     }
 }

@@ -45,28 +45,18 @@ fn source(link: &Link, node: &[IpAddr], family: IpFamily) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::sys::links::LinkKind;
 
     fn uplink(addresses: &[&str]) -> Link {
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
         Link {
             index: 2,
-            name: "eth0".into(),
-            kind: LinkKind::Other,
             ethernet: true,
             addresses: addresses.iter().copied().collect(),
             sources: addresses,
-            routes: BTreeSet::new(),
-            bridge: None,
-            networks: BTreeSet::new(),
             default_route: true,
-            mtu: 1500,
-            peer_elsewhere: false,
-            queued: false,
             carrier: true,
+            ..Link::default()
         }
     }
 

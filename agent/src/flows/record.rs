@@ -211,6 +211,13 @@ pub struct Lost {
     pub lost: u64,
 }
 
+/// What stands between what was kept and what comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Following {
+    /// From when on nothing is missing without being told. RFC 3339.
+    pub following: String,
+}
+
 /// A line of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -219,4 +226,6 @@ pub enum Line {
     Flow(Box<Flow>),
     /// Some are missing here.
     Lost(Lost),
+    /// What is asked for is in force.
+    Following(Following),
 }

@@ -21,7 +21,8 @@ use super::image::{self, Image, Reach, RouteKey, Step};
 use super::netlink::{Found, Kernel, RouteError, concerns, is_main};
 use crate::applier::with_causes;
 use crate::desired::Desired;
-use crate::desired::route::NextHop;
+use crate::desired::node::is_link_local;
+use crate::desired::route::{NextHop, Routes};
 use crate::sys::links::Link;
 
 /// A removed device is a message for each of its routes, within a few milliseconds.
@@ -36,8 +37,6 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// What is kept, for status and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Generation of the last apply that succeeded in full.
-    pub generation: Option<u64>,
     /// When the last apply ended.
     pub at: Option<SystemTime>,
     /// Routes to pods of other nodes in the kernel.
@@ -63,6 +62,8 @@ struct Known {
     hops: Hops,
     /// The routes that are to be there.
     wanted: BTreeSet<RouteKey>,
+    /// What the last apply was about that succeeded in full.
+    applied: Option<Arc<Routes>>,
 }
 
 /// Keeps the routes until `cancel`. `period` is how often they are read though nothing was heard.
@@ -91,10 +92,10 @@ pub async fn run(
     let mut known = Known::default();
     let mut ask_at = Instant::now();
     loop {
-        let current = desired.borrow_and_update().clone();
+        let routes = desired.borrow_and_update().as_deref().and_then(of_routes);
         let there = links.borrow_and_update().clone();
-        if let (Some(current), Some(there)) = (current, there) {
-            let good = apply(&kernel, &current, &there, &mut known, &status).await;
+        if let (Some(routes), Some(there)) = (&routes, &there) {
+            let good = apply(&kernel, routes, there, &mut known, &status).await;
             retry = match good {
                 true => Duration::ZERO,
                 false => (retry * 2).clamp(FIRST_RETRY, LAST_RETRY),
@@ -109,7 +110,7 @@ pub async fn run(
         loop {
             let heard = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                changed = desired.changed() => match changed {
+                changed = other_routes(&mut desired, routes.as_ref()) => match changed {
                     Ok(()) => break,
                     // Who wants something has ended, and so will this.
                     Err(_) => {
@@ -118,7 +119,8 @@ pub async fn run(
                     }
                 },
                 changed = links.changed() => match changed {
-                    Ok(()) => break,
+                    Ok(()) if lead_elsewhere(there.as_deref(), links.borrow_and_update().as_deref()) => break,
+                    Ok(()) => continue,
                     Err(_) => {
                         cancel.cancelled().await;
                         return Ok(());
@@ -148,6 +150,34 @@ pub async fn run(
             }
         }
     }
+}
+
+fn of_routes(desired: &Desired) -> Option<Arc<Routes>> {
+    desired.routes.clone()
+}
+
+/// Waits until other routes are wanted than those that are `known`. Most of what changes in a cluster
+/// leaves them as they are.
+async fn other_routes(
+    desired: &mut watch::Receiver<Option<Arc<Desired>>>,
+    known: Option<&Arc<Routes>>,
+) -> Result<(), watch::error::RecvError> {
+    let differs = |now: &Option<Arc<Desired>>| {
+        let now = now.as_deref().and_then(of_routes);
+        now.as_ref().map(Arc::as_ptr) != known.map(Arc::as_ptr)
+    };
+    desired.wait_for(differs).await.map(drop)
+}
+
+/// Whether interfaces have changed that may lead to other nodes, which have a network. Those of pods have
+/// none, and come and go all the time.
+fn lead_elsewhere(before: Option<&[Link]>, now: Option<&[Link]>) -> bool {
+    let with_others = |network: &IpNet| !is_link_local(network.addr());
+    let leads = |link: &&Link| link.networks.iter().any(with_others);
+    let (Some(before), Some(now)) = (before, now) else {
+        return before.is_some() != now.is_some();
+    };
+    !before.iter().filter(leads).eq(now.iter().filter(leads))
 }
 
 /// Removes what an earlier run kept, where routes are not kept any more.
@@ -194,14 +224,11 @@ fn jittered(delay: Duration) -> Duration {
 /// Brings the kernel in line; whether everything is as it should be.
 async fn apply(
     kernel: &Kernel,
-    desired: &Desired,
+    routes: &Arc<Routes>,
     links: &[Link],
     known: &mut Known,
     status: &watch::Sender<Kept>,
 ) -> bool {
-    let Some(routes) = &desired.routes else {
-        return true;
-    };
     let link = |hop: &NextHop| {
         let mut links = links.iter();
         links.find(|link| link.networks.contains(&hop.network))
@@ -210,6 +237,7 @@ async fn apply(
         devices,
         hops,
         wanted: keys,
+        applied,
     } = known;
     hops.watch(routes, |hop| Some(link(hop)?.index));
     match kernel.neighbours(hops.watched()).await {
@@ -265,7 +293,9 @@ async fn apply(
             );
         }
     }
-    let mends = before.generation == Some(desired.generation);
+    let mends = applied
+        .as_ref()
+        .is_some_and(|applied| Arc::ptr_eq(applied, routes));
     if operations > 0 {
         if mends {
             tracing::warn!(operations, "somebody else changed the pod routes; mended");
@@ -281,10 +311,10 @@ async fn apply(
         status.operations_total += operations;
         status.repaired_total += if mends { operations } else { 0 };
         status.failures = failures;
-        if good {
-            status.generation = Some(desired.generation);
-        }
     });
+    if good {
+        *applied = Some(Arc::clone(routes));
+    }
     good
 }
 
@@ -297,4 +327,54 @@ fn network(step: &Step) -> Option<IpNet> {
 
 fn failure(step: &Step, error: &RouteError) -> String {
     format!("{step}: {}", with_causes(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_of_pods_come_and_go_and_lead_nowhere_else() {
+        let link = |index: u32, network: &str, carrier: bool| Link {
+            index,
+            networks: network.parse().into_iter().collect(),
+            carrier,
+            ..Link::default()
+        };
+        let uplink = |carrier| link(2, "172.31.0.1/24", carrier);
+        let pod = |index| link(index, "fe80::1/64", true);
+        for (what, before, now, expected) in [
+            ("known at last", None, Some(vec![]), true),
+            (
+                "a pod comes",
+                Some(vec![uplink(true)]),
+                Some(vec![pod(1), uplink(true)]),
+                false,
+            ),
+            (
+                "one goes",
+                Some(vec![uplink(true), pod(3)]),
+                Some(vec![uplink(true)]),
+                false,
+            ),
+            (
+                "the cable",
+                Some(vec![uplink(true)]),
+                Some(vec![uplink(false)]),
+                true,
+            ),
+            (
+                "its end",
+                Some(vec![uplink(true)]),
+                Some(vec![pod(2)]),
+                true,
+            ),
+        ] {
+            assert_eq!(
+                lead_elsewhere(before.as_deref(), now.as_deref()),
+                expected,
+                "{what}"
+            );
+        }
+    }
 }

@@ -39,6 +39,7 @@ impl Network {
             options: _,
             sync_period,
             cni,
+            stores,
             egress,
         }) = router
         else {
@@ -55,11 +56,10 @@ impl Network {
         }
         let (wanted, of_keeper) = (desired.clone(), links.clone());
         tasks.try_spawn(|token| keeper::run(wanted, of_keeper, kept.clone(), sync_period, token));
+        // Whoever has told a runtime of the plugin: its pods are this node's.
+        tasks.spawn(|token| reclaim::run(stores.clone(), token));
+        tasks.spawn(|token| routes::run(stores, links.clone(), token));
         if let Some(places) = cni {
-            let state_dir = places.state_dir.clone();
-            tasks.spawn(|token| async move { reclaim::run(&state_dir, token).await });
-            let (state_dir, links) = (places.state_dir.clone(), links.clone());
-            tasks.spawn(|token| async move { routes::run(&state_dir, links, token).await });
             tasks.spawn(|token| install::run(places, desired.clone(), installed.clone(), token));
         }
     }

@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -20,12 +19,15 @@ use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{
-    Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
+    AddressGetRequest, Handle, MulticastGroup, RouteGetRequest, RouteMessageBuilder,
+    new_connection, new_multicast_connection,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// A pod's interface comes as a handful of messages within a few milliseconds.
 const QUIET: Duration = Duration::from_millis(10);
@@ -35,7 +37,7 @@ const LONGEST: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// One interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Index.
     pub index: u32,
@@ -69,7 +71,7 @@ pub struct Link {
 }
 
 /// Kind of an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkKind {
     /// The loopback interface.
     Loopback,
@@ -78,6 +80,7 @@ pub enum LinkKind {
     /// A bridge.
     Bridge,
     /// Anything else.
+    #[default]
     Other,
 }
 
@@ -95,13 +98,13 @@ pub enum LinksError {
     Closed,
 }
 
-/// Publishes the interfaces at every change until `cancel`, and at once where `look` says so.
+/// Publishes the interfaces at every change until `cancel`; one whose index comes by `look`, at once.
 ///
 /// # Errors
 /// Where netlink fails; the last list stays published.
 pub async fn follow(
     links: watch::Sender<Option<Vec<Link>>>,
-    look: Arc<Notify>,
+    mut look: mpsc::Receiver<u32>,
     cancel: CancellationToken,
 ) -> Result<(), LinksError> {
     let groups = [
@@ -112,19 +115,26 @@ pub async fn follow(
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
     ];
-    let (connection, handle, mut news) = new_multicast_connection(&groups)?;
-    let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    let (connection, _handle, mut news) = new_multicast_connection(&groups)?;
+    let _news = AbortOnDropHandle::new(tokio::spawn(connection));
+    // Not asked there: news carry the number of another socket's request, which may be that of a question.
+    let (connection, handle, _) = new_connection()?;
+    let _asked = AbortOnDropHandle::new(tokio::spawn(connection));
+    let (mut connection, of_one, _) = new_connection()?;
+    connection
+        .socket_mut()
+        .socket_mut()
+        .set_netlink_get_strict_chk(true)?;
+    let _of_one = AbortOnDropHandle::new(tokio::spawn(connection));
     loop {
-        let fresh = list(&handle).await?;
-        links.send_if_modified(|known| {
-            let differs = known.as_ref() != Some(&fresh);
-            *known = Some(fresh);
-            differs
-        });
+        let known = list(&handle).await?;
+        publish(&links, known);
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             next = news.next() => if next.is_none() { return Err(LinksError::Closed) },
-            () = look.notified() => continue,
+            Some(index) = look.recv() => {
+                look_at(&of_one, index, &links).await;
+            }
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
         let latest = Instant::now() + LONGEST;
@@ -134,10 +144,35 @@ pub async fn follow(
                 more = tokio::time::timeout_at(soon(), news.next()) => {
                     let Ok(Some(_)) = more else { break };
                 }
-                () = look.notified() => break,
+                Some(index) = look.recv() => look_at(&of_one, index, &links).await,
             }
         }
     }
+}
+
+fn publish(links: &watch::Sender<Option<Vec<Link>>>, fresh: Vec<Link>) {
+    links.send_if_modified(|known| {
+        let differs = known.as_ref() != Some(&fresh);
+        *known = Some(fresh);
+        differs
+    });
+}
+
+/// Publishes one interface as it is now, since a pod waits for it: what else is there may be much. What
+/// fails here, or is gone, the next list tells.
+async fn look_at(handle: &Handle, index: u32, links: &watch::Sender<Option<Vec<Link>>>) {
+    let link = match one(handle, index).await {
+        Ok(link) => link,
+        Err(error) => return tracing::debug!(index, %error, "an interface is not looked at alone"),
+    };
+    let Some(mut known) = links.borrow().clone() else {
+        return;
+    };
+    match known.iter_mut().find(|known| known.index == index) {
+        Some(known) => *known = link,
+        None => known.push(link),
+    }
+    publish(links, known);
 }
 
 /// All interfaces as they are now.
@@ -146,7 +181,7 @@ pub async fn follow(
 /// Where netlink fails.
 pub async fn now() -> Result<Vec<Link>, LinksError> {
     let (connection, handle, _news) = new_connection()?;
-    let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     Ok(list(&handle).await?)
 }
 
@@ -162,7 +197,41 @@ pub async fn names() -> Result<Vec<String>, LinksError> {
 async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
     let messages: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
     let mut links: Vec<Link> = messages.iter().map(link).collect();
-    let mut addresses = handle.address().get().execute();
+    add_addresses(&mut links, handle.address().get()).await?;
+    let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
+    let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+    for question in [v4, v6] {
+        add_routes(&mut links, handle.route().get(question)).await?;
+    }
+    Ok(links)
+}
+
+/// One interface. `handle` checks questions strictly, so the kernel tells of it alone.
+async fn one(handle: &Handle, index: u32) -> Result<Link, rtnetlink::Error> {
+    let mut messages = handle.link().get().match_index(index).execute();
+    let found = messages
+        .try_next()
+        .await?
+        .ok_or(rtnetlink::Error::RequestFailed)?;
+    let mut links = [link(&found)];
+    let mut addresses = handle.address().get();
+    addresses.message_mut().header.index = index;
+    add_addresses(&mut links, addresses).await?;
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family;
+        question.attributes.push(RouteAttribute::Oif(index));
+        add_routes(&mut links, handle.route().get(question)).await?;
+    }
+    let [link] = links;
+    Ok(link)
+}
+
+async fn add_addresses(
+    links: &mut [Link],
+    question: AddressGetRequest,
+) -> Result<(), rtnetlink::Error> {
+    let mut addresses = question.execute();
     while let Some(message) = addresses.try_next().await? {
         let Some(link) = links
             .iter_mut()
@@ -186,45 +255,35 @@ async fn list(handle: &Handle) -> Result<Vec<Link>, rtnetlink::Error> {
         }
         link.addresses.extend(addresses);
     }
-    let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
-    let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
-    for question in [v4, v6] {
-        let mut routes = handle.route().get(question).execute();
-        while let Some(route) = routes.try_next().await? {
-            for index in default_interfaces(&route) {
-                if let Some(link) = links.iter_mut().find(|link| link.index == index) {
-                    link.default_route = true;
-                }
-            }
-            if let Some((index, network)) = without_gateway(&route)
-                && let Some(link) = links.iter_mut().find(|link| link.index == index)
-            {
-                link.routes.insert(network);
+    Ok(())
+}
+
+async fn add_routes(links: &mut [Link], question: RouteGetRequest) -> Result<(), rtnetlink::Error> {
+    let mut routes = question.execute();
+    while let Some(route) = routes.try_next().await? {
+        for index in default_interfaces(&route) {
+            if let Some(link) = links.iter_mut().find(|link| link.index == index) {
+                link.default_route = true;
             }
         }
+        if let Some((index, network)) = without_gateway(&route)
+            && let Some(link) = links.iter_mut().find(|link| link.index == index)
+        {
+            link.routes.insert(network);
+        }
     }
-    Ok(links)
+    Ok(())
 }
 
 fn link(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
-        name: String::new(),
-        kind: LinkKind::Other,
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
-        addresses: BTreeSet::new(),
-        sources: Vec::new(),
-        routes: BTreeSet::new(),
-        bridge: None,
-        networks: BTreeSet::new(),
-        default_route: false,
-        mtu: 0,
-        peer_elsewhere: false,
-        queued: false,
         carrier: message
             .header
             .flags
             .contains(LinkFlags::Up | LinkFlags::Running),
+        ..Link::default()
     };
     for attribute in &message.attributes {
         match attribute {

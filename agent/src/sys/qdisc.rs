@@ -21,8 +21,30 @@ const CLSACT_HANDLE: TcHandle = TcHandle {
     major: u16::MAX,
     minor: 0,
 };
-/// Parents of the filters of its two directions.
-const DIRECTIONS: [u16; 2] = [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS];
+/// A direction of packets at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards the node.
+    Ingress,
+    /// Away from it.
+    Egress,
+}
+
+impl Direction {
+    const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The parent of its filters.
+    fn parent(self) -> TcHandle {
+        TcHandle {
+            major: u16::MAX,
+            minor: match self {
+                Self::Ingress => TcHandle::MIN_INGRESS,
+                Self::Egress => TcHandle::MIN_EGRESS,
+            },
+        }
+    }
+}
+
 /// `RTM_NEWQDISC` and `RTM_NEWTFILTER` of linux/rtnetlink.h.
 const NEW_QDISC: u16 = 36;
 const NEW_FILTER: u16 = 44;
@@ -48,6 +70,41 @@ pub fn all() -> io::Result<BTreeSet<u32>> {
             found.extend(u32::try_from(tc.index));
         }
     })?;
+    Ok(found)
+}
+
+/// Whether an interface has a filter of this priority and handle. Without a qdisc it has none.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn has_filter(
+    index: u32,
+    direction: Direction,
+    priority: u16,
+    handle: u16,
+) -> io::Result<bool> {
+    let mut found = false;
+    Qdisc::at(index)?.filters(direction, |filter| {
+        // The kernel has the priority in the upper half of `tcm_info`, the protocol in the lower.
+        found |= filter.info >> 16 == u32::from(priority)
+            && filter.handle.major == 0
+            && filter.handle.minor == handle;
+    })?;
+    Ok(found)
+}
+
+/// Indexes of the interfaces with filters in such a qdisc, whoever's.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn with_filters() -> io::Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for index in all()? {
+        let qdisc = Qdisc::at(index)?;
+        if qdisc.has_filters()? {
+            found.insert(index);
+        }
+    }
     Ok(found)
 }
 
@@ -88,6 +145,14 @@ impl Qdisc {
         Ok(Self { socket, index })
     }
 
+    fn at(index: u32) -> io::Result<Self> {
+        let index = i32::try_from(index).map_err(io::Error::other)?;
+        Ok(Self {
+            socket: route_socket()?,
+            index,
+        })
+    }
+
     fn is_there(&self) -> io::Result<bool> {
         let mut found = false;
         let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
@@ -103,16 +168,21 @@ impl Qdisc {
 
     fn has_filters(&self) -> io::Result<bool> {
         let mut found = false;
-        for minor in DIRECTIONS {
-            let mut message = TcMessage::with_index(self.index);
-            message.header.parent = TcHandle {
-                major: u16::MAX,
-                minor,
-            };
-            let message = RouteNetlinkMessage::GetTrafficFilter(message);
-            self.ask(message, NLM_F_DUMP, |kind, _| found |= kind == NEW_FILTER)?;
+        for direction in Direction::ALL {
+            self.filters(direction, |_| found = true)?;
         }
         Ok(found)
+    }
+
+    fn filters(&self, direction: Direction, mut see: impl FnMut(TcHeader)) -> io::Result<()> {
+        let mut message = TcMessage::with_index(self.index);
+        message.header.parent = direction.parent();
+        let message = RouteNetlinkMessage::GetTrafficFilter(message);
+        self.ask(message, NLM_F_DUMP, |kind, filter| {
+            if kind == NEW_FILTER {
+                see(filter);
+            }
+        })
     }
 
     fn delete(&self) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use aya::programs::tc::TcAttachType;
 use aya::programs::{SchedClassifier, loaded_programs};
+use aya::util::KernelVersion;
 use serde_json::Value;
 
 use super::{Lab, Place, process};
@@ -29,9 +30,12 @@ pub fn attachments(place: &Place) -> Result<Vec<String>> {
             ("ingress", TcAttachType::Ingress),
             ("egress", TcAttachType::Egress),
         ] {
-            let (_, programs) = place
-                .namespace
-                .run(|| Ok(SchedClassifier::query_tcx(&interface, kind)?))?;
+            let programs = match has_tcx() {
+                true => place
+                    .namespace
+                    .run(|| Ok(SchedClassifier::query_tcx(&interface, kind)?.1))?,
+                false => Vec::new(),
+            };
             for program in programs {
                 let name = program.name_as_str().unwrap_or("?");
                 found.push(format!(
@@ -50,6 +54,11 @@ pub fn attachments(place: &Place) -> Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+/// Whether this kernel attaches programs by tcx links.
+pub fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
 /// Ids of all eBPF programs of the machine.

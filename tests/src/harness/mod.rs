@@ -37,7 +37,7 @@ pub use cgroup::unified_mount as cgroup_mount;
 pub use cni::{Call, CniNode, Outcome, cni_program, ip, plugin_inventory, reference_plugin};
 pub use dice::Dice;
 pub use flow::{Flow, Traffic};
-pub use kernel::{attachments, inventory, program_ids, tc};
+pub use kernel::{attachments, has_tcx, inventory, program_ids, tc};
 pub use lab::Lab;
 pub use manifests::{Manifests, documents};
 pub use namespace::{Namespace, enter as enter_network};

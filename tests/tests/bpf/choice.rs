@@ -154,7 +154,7 @@ fn the_choice_is_a_function_of_the_packet_that_every_node_computes() {
                 };
             });
             for _ in 0..25 {
-                let host = random.next();
+                let host = random.number();
                 let client_port = 1024 + random.below(60_000_u16);
                 let to = format!("{service}:{}", ports[random.below(ports.len())]);
                 let client = if service.starts_with('[') {

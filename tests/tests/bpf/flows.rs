@@ -1,151 +1,23 @@
 //! `tests/fixtures/flows.yaml`, held against the programs: for each flow a node, its service and
 //! packets of one client, and what becomes of them and of the endpoint's answers.
 
+mod table;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
-use std::time::Duration;
 
-use agent::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
 use agent::lb::ebpf::image::{address, prefix_bits};
 use agent_abi::counters::{COUNTERS, Counter};
 use agent_abi::settings::SETTING_MASQUERADE_ALL;
 use ipnet::IpNet;
-use model::{Protocol, SessionAffinity, SourceRanges};
-use serde::Deserialize;
 
-use crate::lab::{At, Lab};
+use self::table::{Expected, Flow, Rejection, Seen, Word};
+use crate::lab::Lab;
 
 const FLOWS: &str = include_str!("../../fixtures/flows.yaml");
 
 /// Client ports a flow is tried with. Of two endpoints one is missed once in 2^63 runs.
 const CONNECTIONS: u16 = 64;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Flow {
-    name: String,
-    service: Service,
-    #[serde(default)]
-    node: Node,
-    packet: Packet,
-    expected: Expected,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Service {
-    protocol: String,
-    frontends: Vec<FlowFrontend>,
-    backends: Vec<FlowBackend>,
-    #[serde(default)]
-    choice: FlowChoice,
-    affinity_seconds: Option<u64>,
-    source_ranges: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FlowFrontend {
-    address: SocketAddr,
-    scope: String,
-    #[serde(default)]
-    inside: Policy,
-    #[serde(default)]
-    outside: Policy,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-enum Policy {
-    #[default]
-    Cluster,
-    Local,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FlowBackend {
-    address: SocketAddr,
-    on: On,
-    #[serde(default)]
-    draining: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum On {
-    Here,
-    Elsewhere,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FlowChoice {
-    #[default]
-    Random,
-    Source,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Node {
-    masquerade_all: bool,
-    cluster_cidr: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Packet {
-    from: From,
-    is: String,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum From {
-    Outside,
-    Pod,
-    Node,
-    NodeToPod,
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum Expected {
-    Reached {
-        backends: BTreeSet<SocketAddr>,
-        source: Seen,
-    },
-    Dropped {
-        drop: String,
-    },
-    Rejected {
-        reject: Rejection,
-    },
-    Word(Word),
-}
-
-/// Whose address the backend sees.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Seen {
-    Client,
-    Node,
-    Service,
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Rejection {
-    Rst,
-    Icmp,
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Word {
-    Untouched,
-}
 
 #[test]
 fn every_flow_of_the_table_goes_where_it_says() {
@@ -309,103 +181,4 @@ fn drops(lab: &Lab) -> Vec<u64> {
         false => 0,
     };
     COUNTERS.iter().map(of).collect()
-}
-
-impl From {
-    fn at(self) -> At {
-        match self {
-            Self::Outside => At::Uplink,
-            Self::Pod => At::Pod,
-            Self::Node => At::Node,
-            Self::NodeToPod => At::NodeToPod,
-        }
-    }
-}
-
-impl Service {
-    fn write(&self, unit: &mut LbService) {
-        let protocol = match self.protocol.as_str() {
-            "tcp" => Protocol::Tcp,
-            "sctp" => Protocol::Sctp,
-            _ => Protocol::Udp,
-        };
-        let frontends = self.frontends.iter();
-        unit.frontends = frontends.map(|flow| flow.frontend(protocol)).collect();
-        unit.backends = self.backends.iter().map(FlowBackend::backend).collect();
-        if self.choice == FlowChoice::Source {
-            unit.choice = Choice::Hash {
-                source: true,
-                port: false,
-                destination: false,
-            };
-        }
-        if let Some(seconds) = self.affinity_seconds {
-            let timeout = Duration::from_secs(seconds);
-            unit.affinity = SessionAffinity::ClientIp { timeout };
-        }
-        if let Some(ranges) = &self.source_ranges {
-            let ranges = ranges.iter().map(|range| range.parse().unwrap());
-            unit.sources = SourceRanges::Only(ranges.collect());
-        }
-    }
-
-    fn is_random(&self) -> bool {
-        self.choice == FlowChoice::Random && self.affinity_seconds.is_none()
-    }
-
-    /// Where answers of a backend come by.
-    fn where_is(&self, address: SocketAddr) -> At {
-        let found = self.backends.iter().find(|flow| flow.address == address);
-        match found.expect("one of the flow's backends").on {
-            On::Elsewhere => At::Uplink,
-            On::Here if ["172.31.0.1", "fd00::1"].contains(&&*address.ip().to_string()) => {
-                At::NodeToPod
-            }
-            On::Here => At::Pod,
-        }
-    }
-}
-
-impl FlowFrontend {
-    fn frontend(&self, protocol: Protocol) -> Frontend {
-        let scopes = [
-            Scope::ClusterIp,
-            Scope::NodePort,
-            Scope::Loopback,
-            Scope::HostPort,
-            Scope::ExternalIp,
-            Scope::LoadBalancer,
-        ];
-        let named = |scope: &Scope| scope.as_str() == self.scope;
-        let pool = |policy| match policy {
-            Policy::Cluster => Pool::Cluster,
-            Policy::Local => Pool::Local,
-        };
-        Frontend {
-            address: self.address.ip(),
-            port: NonZeroU16::new(self.address.port()).unwrap(),
-            protocol,
-            scope: scopes.into_iter().find(named).expect("a kind of address"),
-            inside: pool(self.inside),
-            outside: pool(self.outside),
-            direct_return: false,
-        }
-    }
-}
-
-impl FlowBackend {
-    fn backend(&self) -> Backend {
-        let local = self.on == On::Here;
-        Backend {
-            address: self.address.ip(),
-            port: NonZeroU16::new(self.address.port()).unwrap(),
-            local,
-            pools: Pools {
-                cluster: !self.draining,
-                local: local && !self.draining,
-            },
-            weight: 1,
-            node: None,
-        }
-    }
 }

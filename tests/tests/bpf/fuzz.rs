@@ -3,13 +3,13 @@
 //!
 //! `FAIRLEAD_FUZZ_SEED` repeats a run, `FAIRLEAD_FUZZ_ROUNDS` sets its length.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use agent_abi::counters::Counter;
 
 use crate::lab::{At, Lab, set_direct, set_nodes};
-use crate::packet::frame;
-use crate::wire::{LINK, Xorshift, ethernet, icmp_error, ip, is_valid, repair, sctp, tunnel, udp};
+use crate::wire::junk::{self, hex, setting};
+use crate::wire::{LINK, Xorshift, ethernet, ip, is_valid, repair};
 use crate::{edge, egress, fast_path, policy};
 
 /// About five seconds in a debug build.
@@ -83,118 +83,27 @@ fn serve(lab: &mut Lab) {
     }
 }
 
-/// A valid packet of some kind between some ends.
+/// Of payloads in test runs: none, some, and longer than an Ethernet frame has.
+const PAYLOADS: [usize; 4] = [0, 16, 1400, 3300];
+
+/// A valid frame of some kind between some ends.
 fn seed(random: &mut Xorshift) -> Vec<u8> {
     let ends = [ENDS_V4, ENDS_V6][random.below(2)];
     let mut end = || -> SocketAddr { ends[random.below(ends.len())].parse().unwrap() };
-    let (source, destination) = (end(), end());
-    let packet = transport(random, source, destination);
-    let packet = match random.below(6) {
-        0 => about(random, &packet, destination.ip(), source.ip()),
-        1 => {
-            let [.., node, _, other, _, _] = ends;
-            let ip = |text: &str| text.parse::<SocketAddr>().unwrap().ip();
-            tunnel(ip(other), ip(node), &packet)
-        }
-        2 | 3 => extended(random, &packet),
-        _ => packet,
+    let [.., node, _, other, _, _] = ends;
+    let ip = |text: &str| text.parse::<SocketAddr>().unwrap().ip();
+    let between = junk::Ends {
+        source: end(),
+        destination: end(),
+        tunnel: (ip(other), ip(node)),
     };
-    ethernet(&packet)
-}
-
-/// A packet of one of the protocols, tiny or longer than an Ethernet frame.
-fn transport(random: &mut Xorshift, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
-    let longest = [0, 16, 1400, 3300][random.below(4)];
+    let longest = PAYLOADS[random.below(4)];
     let payload = vec![0x5a; random.below(longest + 1) & !3];
-    match random.below(3) {
-        0 => udp(source, destination, &payload),
-        1 => sctp(source, destination, &payload),
-        _ => {
-            let flags = ["S", "A", "SA", "FA", "R"][random.below(5)];
-            let text = format!("tcp {source} > {destination} {flags}");
-            let mut packet = frame(&text)[LINK..].to_vec();
-            packet.extend(&payload);
-            set_length(&mut packet);
-            packet
-        }
-    }
+    ethernet(&junk::packet(random, &between, &payload))
 }
 
-/// An ICMP error about a packet, quoted in full or in part.
-fn about(random: &mut Xorshift, packet: &[u8], source: IpAddr, destination: IpAddr) -> Vec<u8> {
-    let kinds: [[u8; 2]; 4] = match source {
-        IpAddr::V4(_) => [[3, 4], [3, 1], [11, 0], [12, 0]],
-        IpAddr::V6(_) => [[2, 0], [1, 3], [3, 0], [4, 0]],
-    };
-    let quoted = &packet[..packet.len().min(28 + random.below(1200))];
-    icmp_error(source, destination, kinds[random.below(4)], 1280, quoted)
-}
-
-/// The packet with IPv4 options, or a chain of IPv6 extension headers, or as a fragment.
-fn extended(random: &mut Xorshift, packet: &[u8]) -> Vec<u8> {
-    let mut packet = packet.to_vec();
-    if packet[0] >> 4 == 4 {
-        if random.below(2) == 0 {
-            let words = 1 + random.below(10_u8);
-            packet[0] += words;
-            // No operation (RFC 791 §3.1).
-            packet.splice(20..20, vec![1; usize::from(words) * 4]);
-        } else {
-            let more = random.below(2_u8) << 5;
-            packet[6..8].copy_from_slice(&[more, random.below(3_u8)]);
-        }
-    } else {
-        for _ in 0..1 + random.below(7) {
-            let kind = [0, 43, 60, 51, 44][random.below(5)];
-            let units = random.below(3_u8);
-            let length = match kind {
-                44 => 8,
-                51 => 8 + usize::from(units) * 4,
-                _ => 8 + usize::from(units) * 8,
-            };
-            let mut header = vec![0; length];
-            header[0] = std::mem::replace(&mut packet[6], kind);
-            if kind == 44 {
-                // An offset, more fragments, or neither (RFC 6946).
-                header[2..4].copy_from_slice(&[0, [0, 0, 1, 8][random.below(4)]]);
-            } else {
-                header[1] = units;
-            }
-            packet.splice(40..40, header);
-        }
-    }
-    set_length(&mut packet);
-    packet
-}
-
-/// Makes length and checksums those of the packet as it is.
-fn set_length(packet: &mut [u8]) {
-    let (at, header) = if packet[0] >> 4 == 4 { (2, 0) } else { (4, 40) };
-    let length = u16::try_from(packet.len() - header).unwrap();
-    packet[at..at + 2].copy_from_slice(&length.to_be_bytes());
-    repair(packet);
-}
-
-/// Flips, cuts, pads, splices; and half of the time makes the checksums right again.
 fn mutate(random: &mut Xorshift, frame: &mut Vec<u8>) {
-    for _ in 0..random.below(4) {
-        let at = random.below(frame.len());
-        match random.below(5) {
-            // Headers are what is worth flipping.
-            0 | 1 => frame[at.min(LINK + at % 80)] ^= random.below(u8::MAX),
-            2 => frame.truncate(at.max(SHORTEST)),
-            3 => frame.extend(vec![0; random.below(64)]),
-            _ => {
-                let other = seed(random);
-                frame.truncate(at);
-                frame.extend(&other[at.min(other.len())..]);
-            }
-        }
-    }
-    frame.resize(frame.len().clamp(SHORTEST, LONGEST), 0);
-    if random.below(2) == 0 {
-        repair(&mut frame[LINK..]);
-    }
+    junk::mutate(random, frame, SHORTEST..=LONGEST, seed);
 }
 
 /// What the programs count of what they change and let the stack have.
@@ -206,10 +115,6 @@ const CHANGED: [Counter; 3] = [
 
 fn changed(lab: &Lab) -> u64 {
     CHANGED.iter().map(|counter| lab.counter(*counter)).sum()
-}
-
-fn setting(name: &str, default: u32) -> u32 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
 #[test]
@@ -297,15 +202,6 @@ fn no_packet_breaks_the_edge_or_comes_out_worse_than_it_went_in() {
         }
     }
     assert!(node.lab.counter(Counter::XdpSent) > 0, "not one was sent");
-}
-
-/// The first bytes; a run with the same seed has them all.
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(200)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[test]

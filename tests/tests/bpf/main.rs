@@ -59,5 +59,6 @@ mod source_address;
 mod told;
 #[cfg(test)]
 mod tunnel;
+
 #[cfg(test)]
-mod wire;
+use tests::packets as wire;

@@ -9,7 +9,7 @@ use etherparse::{
     TransportHeader, ip_number,
 };
 
-use crate::wire;
+use crate::wire::{self, sum, transport_sum};
 
 /// What TCP and UDP packets of these tests carry.
 pub(crate) const PAYLOAD: &[u8] = b"fairlead";
@@ -185,38 +185,4 @@ pub(crate) fn describe(frame: &[u8]) -> String {
         text.push_str(" BAD CHECKSUM");
     }
     text
-}
-
-/// The sum over pseudo header, header and payload; `0xffff` where the checksum is right.
-pub(crate) fn transport_sum(
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: u8,
-    parts: &[&[u8]],
-) -> u16 {
-    let octets = |address| match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    };
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    let length = u16::try_from(length).unwrap().to_be_bytes();
-    let (source, destination) = (octets(source), octets(destination));
-    let mut all: Vec<&[u8]> = vec![&source, &destination, &length];
-    let protocol = [0, protocol];
-    all.push(&protocol);
-    all.extend(parts);
-    sum(&all)
-}
-
-/// Ones' complement sum (RFC 1071) of parts of even length, but for the last.
-pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
-    let bytes: Vec<u8> = parts.concat();
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    u16::try_from(sum).unwrap()
 }

@@ -252,6 +252,21 @@ fn without_a_set_everything_passes_and_a_set_that_is_not_there_lets_nothing_pass
 }
 
 #[test]
+fn a_tag_that_is_left_hides_nothing() {
+    let mut lab = lab(NO_SET, NO_SET, 0);
+    for (pod, peer) in ends() {
+        for (at, from, to) in [(At::Pod, pod, peer), (At::NodeToPod, peer, pod)] {
+            for tag in [[0x81, 0x00, 0, 0], [0x88, 0xa8, 0, 0]] {
+                let mut tagged = echo(from, to, false, 1);
+                tagged.splice(12..12, tag);
+                expect_frame(&mut lab, at, &tagged, false, "a tag, and IP behind it");
+            }
+        }
+    }
+    assert_eq!(lab.counter(Counter::DropUnsupported), 8);
+}
+
+#[test]
 fn audit_passes_and_counts() {
     let mut lab = lab(INGRESS, EGRESS, 0);
     verdict(&lab, (INGRESS, FRIEND), None, OUTCOME_AUDIT_DENY);

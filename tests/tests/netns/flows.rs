@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use agent::sys::map::List;
-use agent_abi::flow::ASKED_MAP;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use tests::harness::{Agent, AgentOptions, Process, ServiceSpec, Traffic, eventually};
+use tests::harness::{
+    Agent, AgentOptions, Process, ServiceSpec, Traffic, agent_program, eventually,
+};
 
 use crate::cluster::Cluster;
 use crate::cluster::From::{Covered, Uncovered};
@@ -26,16 +27,13 @@ impl Follower {
         let file = File::create(&output).unwrap();
         let arguments = [&["flows", "--follow", "-o", "json"], filter].concat();
         let process = cluster.agent(node).ask_on(&arguments, file).unwrap();
-        // What passes is told from then on, and only to who wants more than what does not.
-        if !filter.contains(&"--verdict") {
-            let pins = cluster.lab.bpf_root(node).join("maps");
-            let asked: List<u64> = List::open(&pins, ASKED_MAP).unwrap();
-            eventually("the programs are asked", || {
-                Ok((asked.get(0)? > 0).then_some(()))
-            })
-            .unwrap();
-        }
-        Self { process, output }
+        let follower = Self { process, output };
+        let follows = |flow: &Value| flow["following"].is_string();
+        eventually("it follows", || {
+            Ok(follower.flows().iter().any(follows).then_some(()))
+        })
+        .unwrap();
+        follower
     }
 
     /// What has come, each line an object of its own.
@@ -218,12 +216,8 @@ fn nothing_that_passes_is_told_once_nobody_follows() {
     assert_eq!(ask(&mut cluster, &["-o", "json"]), "");
     let mut follower = Follower::start(&mut cluster, "node1", &["--pod", "lab/a1"]);
     let passed = json!({"verdict": "allowed", "destination": {"pod": "lab/a1"}});
-    eventually("who follows is told", || {
-        connect(&cluster);
-        let told = follower.flows().iter().any(|flow| holds(flow, &passed));
-        Ok(told.then_some(()))
-    })
-    .unwrap();
+    connect(&cluster);
+    follower.await_flow("who follows is told", &passed);
     follower.process.kill().unwrap();
     eventually("what passes is told no longer", || {
         let before = ask(&mut cluster, &["-o", "json"]).lines().count();
@@ -234,6 +228,39 @@ fn nothing_that_passes_is_told_once_nobody_follows() {
         Ok(Some(()))
     })
     .unwrap();
+}
+
+#[test]
+fn people_who_follow_are_told_beside_the_table_from_when_on() {
+    let cluster = start(&[], &[]);
+    let file = |name: &str| cluster.lab.directory().join(name);
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    let mut command = cluster.lab.place("node1").command(agent_program().unwrap());
+    command
+        .args(["flows", "--follow", "--pod", "lab/a1", "--socket"])
+        .arg(file("node1/agent.sock"))
+        .stdin(Stdio::null())
+        .stdout(File::create(file("table")).unwrap())
+        .stderr(File::create(file("beside")).unwrap());
+    let _follower = Process::start("flows", &mut command).unwrap();
+    eventually("it follows", || {
+        Ok(read("beside").contains("following since").then_some(()))
+    })
+    .unwrap();
+    let to = cluster.lab.address("a1", false);
+    let report = cluster.run(Covered("pod-a"), &Traffic::connect(to, 8080).count(1));
+    assert!(report.is_clean(), "{report:?}");
+    eventually("the first connection is in the table", || {
+        let table = read("table");
+        ensure!(table.contains("lab/pod-a"), "{table}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    let table = read("table");
+    assert!(
+        table.starts_with("TIME") && !table.contains("following"),
+        "{table}"
+    );
 }
 
 #[test]

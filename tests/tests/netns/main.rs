@@ -18,6 +18,8 @@ mod choice;
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod clsact;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod command_line;
@@ -35,6 +37,8 @@ mod handback;
 mod health_check;
 #[cfg(test)]
 mod hurry;
+#[cfg(test)]
+mod ipvs;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]

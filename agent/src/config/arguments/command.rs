@@ -63,7 +63,8 @@ pub enum Command {
     /// kept, with --follow those that come and every connection that passes
     #[command(after_help = OF_FLOWS)]
     Flows {
-        /// Go on with what comes, until interrupted
+        /// Go on with what comes, until interrupted; says on stderr when it begins to, in JSON with
+        /// `{"following": TIME}` between what is kept and what comes
         #[arg(long, short)]
         follow: bool,
         /// Of those that are kept, the newest N

@@ -1,6 +1,6 @@
 //! Flags of the node: its interfaces, and the room in the kernel's tables.
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::lb::ebpf::programs::PolicyLimits;
 
@@ -16,6 +16,11 @@ pub struct InterfaceArguments {
     /// only while its other end has GRO on, or XDP
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub xdp_devices: Vec<String>,
+    /// Attach to interfaces by tcx links where the kernel has them (Linux 6.6). `false`: as filters of
+    /// clsact qdiscs, as on older kernels; a restart goes from one to the other under traffic
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub enable_tcx: bool,
 }
 
 /// How much the tables hold.

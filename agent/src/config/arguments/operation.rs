@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::absolute;
 use crate::config::Paths;
 
 /// How the agent is operated.
@@ -68,17 +69,17 @@ pub enum LogFormat {
 #[command(next_help_heading = "Operation")]
 pub struct PathArguments {
     /// Directory for files that outlive the agent
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/fairlead")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/fairlead", value_parser = absolute)]
     pub state_dir: PathBuf,
     /// Directory for maps and links; a bpffs is mounted on it where it is not on one
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/fairlead")]
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/fairlead", value_parser = absolute)]
     pub bpf_root: PathBuf,
     /// cgroup v2 directory whose processes are balanced when they connect; else the root of the
     /// hierarchy
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub cgroup_root: Option<PathBuf>,
     /// Unix socket for `status`, `services`, `explain` and `flows`
-    #[arg(long, value_name = "PATH", default_value = "/run/fairlead/agent.sock")]
+    #[arg(long, value_name = "PATH", default_value = "/run/fairlead/agent.sock", value_parser = absolute)]
     pub socket: PathBuf,
 }
 

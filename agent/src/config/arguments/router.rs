@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use ipnet::IpNet;
 
-use super::period;
+use super::{absolute, period};
 
 /// The pod network.
 #[derive(Clone, Debug, Args)]
@@ -68,19 +68,19 @@ pub struct CniArguments {
         require_equals = true, action = ArgAction::Set)]
     pub enable_cni: bool,
     /// Directory of CNI configurations
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d", value_parser = absolute)]
     pub cni_conf_dir: PathBuf,
     /// Name of the CNI configuration; runtimes take the first of the directory
     #[arg(long, value_name = "FILE", default_value = "10-fairlead.conflist")]
     pub cni_conf_name: String,
     /// Directory of CNI plugins
-    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin", value_parser = absolute)]
     pub cni_bin_dir: PathBuf,
     /// The plugin to install; else fairlead-cni beside the agent
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
     pub cni_plugin: Option<PathBuf>,
     /// Directory in which the plugin keeps who has which address
-    #[arg(long, value_name = "DIR", default_value = "/run/fairlead/cni")]
+    #[arg(long, value_name = "DIR", default_value = "/run/fairlead/cni", value_parser = absolute)]
     pub cni_state_dir: PathBuf,
 }
 
@@ -99,7 +99,7 @@ pub struct EgressArguments {
     pub egress_excluded_cidrs: Vec<IpNet>,
     /// File with more of them, one a line, `#` before remarks; changes come into force within
     /// seconds, and where a line makes no sense the list of before stays
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
     pub egress_excluded_cidrs_file: Option<PathBuf>,
 }
 

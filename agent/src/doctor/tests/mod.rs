@@ -35,15 +35,12 @@ fn link(name: &str, kind: LinkKind, networks: &[&str]) -> Link {
             .iter()
             .map(|net| net.split_once('/').unwrap().0.parse().unwrap())
             .collect(),
-        sources: Vec::new(),
-        routes: [].into(),
-        bridge: None,
         networks: networks.iter().map(|net| net.parse().unwrap()).collect(),
         default_route: name.starts_with("eth"),
         mtu: 1500,
         peer_elsewhere: true,
-        queued: false,
         carrier: true,
+        ..Link::default()
     }
 }
 

@@ -1,8 +1,12 @@
 //! Attaching the programs to interfaces and to the cgroup, and keeping them attached.
 //!
 //! From 6.6 on an attachment is a pinned tcx link, whose program is replaced in one step when the
-//! agent is. Before, it is a filter of the `clsact` qdisc with a priority and handle of our own,
-//! replaced in one step too. Either way no packet passes unseen while the agent restarts.
+//! agent is. Before, it is a filter of the `clsact` qdisc (`clsact`), replaced in one step too. Either
+//! way no packet passes unseen while the agent restarts.
+//!
+//! Where an agent goes from one to the other, the new comes before the old goes. In between a packet
+//! that the link lets pass comes to the filter as well, with the addresses it has by then: the programs
+//! are used to that from bridges, whose ports are seen before them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,23 +15,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{CgroupAttachMode, LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::util::KernelVersion;
 use cni::rcu::Hurry;
 use rustix::io::Errno;
 
+use super::clsact;
 use super::programs::{LoadError, Programs};
 use crate::sys::qdisc;
-
-/// Priority of our filters: before the 49152 and down that the kernel gives to those who ask for
-/// none.
-pub const CLSACT_PRIORITY: u16 = 61;
-/// Handle of our filters, by which cleanup knows them: "FL" in ASCII.
-pub const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0x464c);
 
 const CONNECT_PROGRAMS: [&str; 2] = ["connect4", "connect6"];
 
@@ -58,6 +55,16 @@ pub enum Side {
     Workload,
     /// The node itself: its own packets to its own node ports.
     Loopback,
+}
+
+impl Side {
+    /// The directions in which it has programs.
+    fn directions(self) -> &'static [TcAttachType] {
+        match self {
+            Self::Uplink | Self::Workload => &[TcAttachType::Ingress, TcAttachType::Egress],
+            Self::Loopback => &[TcAttachType::Egress],
+        }
+    }
 }
 
 /// An interface to attach to.
@@ -155,21 +162,25 @@ impl Attachments {
     }
 
     /// Forgets interfaces that have lost their `clsact` qdisc, and our filters with it: the next
-    /// [`Self::follow`] attaches to them anew. Says which. Nobody takes links away.
+    /// [`Self::follow`] attaches to them anew. Says which. `closely` finds those too that have lost a
+    /// filter alone, which is a question an interface. Nobody takes links away.
     ///
     /// # Errors
     /// Where the kernel does not tell.
-    pub fn forget_lost(&mut self) -> io::Result<Vec<String>> {
+    pub fn forget_lost(&mut self, closely: bool) -> io::Result<Vec<String>> {
         let mut lost = Vec::new();
         if self.mode == Mode::Clsact {
             let there = qdisc::all()?;
-            self.attached.retain(|index, target| {
-                let stays = there.contains(index);
+            for (index, target) in &self.attached {
+                let directions = target.side.directions();
+                let stays =
+                    there.contains(index) && (!closely || clsact::is_whole(*index, directions)?);
                 if !stays {
                     lost.push(target.name.clone());
                 }
-                stays
-            });
+            }
+            self.attached
+                .retain(|_, target| !lost.contains(&target.name));
         }
         Ok(lost)
     }
@@ -271,13 +282,17 @@ impl Attachments {
                     direction,
                     &self.pin(target.index, direction),
                 ),
-                Mode::Clsact => attach_clsact(program, target, direction),
+                Mode::Clsact => clsact::attach(program, &target.name, direction),
             }
             .map_err(|source| AttachError::Interface {
                 program: name,
                 interface: target.name.clone(),
                 source,
             })?;
+        }
+        if self.mode == Mode::Clsact {
+            // Links of an agent that had another mode.
+            self.unpin(target);
         }
         Ok(())
     }
@@ -288,13 +303,17 @@ impl Attachments {
 
     /// The kernel has detached from an interface that is gone; what remains is the pin.
     fn release(&self, target: &Target) {
+        self.unpin(target);
+        if self.mode == Mode::Clsact {
+            clsact::remove(&target.name);
+        }
+    }
+
+    fn unpin(&self, target: &Target) {
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
             if let Err(error) = remove_if_there(&self.pin(target.index, direction)) {
                 tracing::warn!(interface = %target.name, %error, "the pin of a detached program stays");
             }
-        }
-        if self.mode == Mode::Clsact {
-            remove_filters(&target.name);
         }
     }
 
@@ -385,45 +404,6 @@ pub(super) fn adopt(pin: &Path) -> Result<Option<FdLink>, Refused> {
 pub(super) fn is_defunct(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. })
         if io_error.raw_os_error() == Some(Errno::NOLINK.raw_os_error()))
-}
-
-fn attach_clsact(
-    program: &mut SchedClassifier,
-    target: &Target,
-    direction: TcAttachType,
-) -> Result<(), Refused> {
-    match qdisc_add_clsact(&target.name) {
-        Err(TcError::NetlinkError(error))
-            if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => {}
-        other => other?,
-    }
-    let options = NlOptions {
-        priority: CLSACT_PRIORITY,
-        handle: CLSACT_HANDLE,
-        classid: None,
-    };
-    let id = program
-        .attach_with_options(&target.name, direction, TcAttachOptions::Netlink(options))
-        .or_else(|_| program.attach_to_link(clsact_link(&target.name, direction)?))?;
-    // Dropping the link would remove the filter, which is to outlive this process.
-    std::mem::forget(program.take_link(id)?);
-    Ok(())
-}
-
-/// Removes our filters from an interface, where there are any.
-pub fn remove_filters(interface: &str) {
-    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-        // Dropping the link removes the filter; that there is none is as good.
-        drop(clsact_link(interface, direction));
-    }
-}
-
-fn clsact_link(
-    interface: &str,
-    direction: TcAttachType,
-) -> Result<SchedClassifierLink, ProgramError> {
-    SchedClassifierLink::attached(interface, direction, CLSACT_PRIORITY, CLSACT_HANDLE, None)
-        .map_err(ProgramError::IOError)
 }
 
 /// Pins a link where another may be pinned already, which detaches that one.

@@ -67,6 +67,8 @@ pub(crate) async fn run(
         path: directory.clone(),
         source,
     };
+    // News are of absolute paths, and a file must not have two.
+    let directory = std::path::absolute(&directory).map_err(unreadable)?;
     let (sender, mut changes) = mpsc::channel(CHANGED_FILES);
     // Watched before it is read, so that no change falls between the two.
     let _watcher = watch(&directory, sender)?;
@@ -226,6 +228,33 @@ mod tests {
 ---
 {apiVersion: v1, kind: Service, metadata: {namespace: shop, name: b}, spec: {clusterIP: 10.96.0.2}}
 ";
+
+    #[tokio::test]
+    async fn a_directory_may_be_named_from_where_one_is() {
+        let here = std::env::current_dir().unwrap();
+        let directory = tempfile::tempdir_in(&here).unwrap();
+        let relative = Path::new(".").join(directory.path().strip_prefix(&here).unwrap());
+        let file = directory.path().join("services.yaml");
+        fs::write(&file, SERVICES).unwrap();
+        let (sender, mut events) = mpsc::channel(100);
+        let kinds: KindSet = [Kind::Service].into();
+        let cancel = CancellationToken::new();
+        let _task = tokio::spawn(run(relative, Detail::default(), kinds, sender, cancel));
+        let is_of_an_object = |event: &Event| !matches!(event, Event::Source { .. });
+        let mut next = async || loop {
+            let event = events.recv().await.unwrap();
+            if is_of_an_object(&event) {
+                break event;
+            }
+        };
+        assert!(matches!(next().await, Event::Replaced { .. }));
+        fs::write(&file, SERVICES.replace("10.96.0.2", "10.96.0.3")).unwrap();
+        let event = next().await;
+        assert!(
+            matches!(&event, Event::Applied { key, .. } if *key.name == *"b"),
+            "{event:?}"
+        );
+    }
 
     #[tokio::test]
     async fn a_file_that_is_written_in_place_counts_when_it_is_closed() {
