@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
 
 use cni::name::HostInterface;
 use cni::repair::{Look, YOUNG, repair};
@@ -16,6 +17,10 @@ use crate::sys::links::Link;
 /// The routes of an interface by its index and name.
 type Seen = BTreeMap<(u32, String), BTreeSet<IpNet>>;
 
+/// A route that is put back and lost again before the interfaces are listed once more is lost without
+/// news of it, since they are as they were. By then they have been.
+const LISTED: Duration = Duration::from_millis(300);
+
 /// Looks at all pods of all networks once, and from then on at those whose interfaces lose a route,
 /// until `cancel`.
 pub async fn run(
@@ -27,10 +32,9 @@ pub async fn run(
     let mut again = look(&stores, None).await;
     loop {
         let pause = async {
-            if again {
-                tokio::time::sleep(YOUNG).await;
-            } else {
-                std::future::pending().await
+            match again {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
             }
         };
         let lost = tokio::select! {
@@ -49,7 +53,7 @@ pub async fn run(
         };
         match lost {
             Some(lost) if lost.is_empty() => {}
-            Some(lost) => again |= look(&stores, Some(lost)).await,
+            Some(lost) => again = sooner(again, look(&stores, Some(lost)).await),
             None => again = look(&stores, None).await,
         }
     }
@@ -74,8 +78,12 @@ fn losers(before: &Seen, now: &Seen) -> Vec<String> {
     lost.map(|((_, name), _)| name.clone()).collect()
 }
 
-/// Looks, and puts back; whether to look again.
-async fn look(stores: &Stores, interfaces: Option<Vec<String>>) -> bool {
+fn sooner(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
+
+/// Looks, and puts back; after how long to look again.
+async fn look(stores: &Stores, interfaces: Option<Vec<String>>) -> Option<Duration> {
     let of_task = stores.clone();
     let work = move || look_at_all(&of_task, interfaces.as_deref());
     let error = match tokio::task::spawn_blocking(work).await {
@@ -84,33 +92,34 @@ async fn look(stores: &Stores, interfaces: Option<Vec<String>>) -> bool {
         Err(error) => error.to_string(),
     };
     tracing::warn!(error, "{NOT_PUT_BACK}");
-    true
+    Some(YOUNG)
 }
 
 const NOT_PUT_BACK: &str = "a route to a pod that is gone is not put back; tried again in a while";
 
-fn look_at_all(stores: &Stores, interfaces: Option<&[String]>) -> io::Result<bool> {
-    let mut again = false;
+fn look_at_all(stores: &Stores, interfaces: Option<&[String]>) -> io::Result<Option<Duration>> {
+    let mut again = None;
     for place in stores.places()? {
         match repair(&place, interfaces) {
-            Ok(look) => again |= tell(look),
+            Ok(look) => again = sooner(again, tell(look)),
             // The others have nothing to do with it.
             Err(error) => {
                 tracing::warn!(network = place.network, %error, "{NOT_PUT_BACK}");
-                again = true;
+                again = sooner(again, Some(YOUNG));
             }
         }
     }
     Ok(again)
 }
 
-fn tell(look: Look) -> bool {
+fn tell(look: Look) -> Option<Duration> {
     let Look {
         repaired,
         refused,
         left_some,
     } = look;
-    let again = left_some || !refused.is_empty();
+    let later = (left_some || !refused.is_empty()).then_some(YOUNG);
+    let soon = (!repaired.is_empty()).then_some(LISTED);
     for ((interface, address), why) in refused {
         // Every two seconds while an interface is down; `status` names the pod.
         tracing::debug!(%interface, %address, why, "the route to a pod is not put back yet");
@@ -118,7 +127,7 @@ fn tell(look: Look) -> bool {
     for (interface, address) in repaired {
         tracing::warn!(%interface, %address, "the route to a pod was gone and is put back");
     }
-    again
+    sooner(soon, later)
 }
 
 #[cfg(test)]

@@ -214,11 +214,11 @@ fn expect_routes_put_back(network: &Network, addresses: &[Value]) {
         let begun = Instant::now();
         eventually("the routes are back", || {
             let now = routes();
-            let all = addresses.iter().all(|address| {
+            for address in &addresses {
                 let (host, _) = address.split_once('/').unwrap();
-                now.contains(host)
-            });
-            Ok(all.then_some(()))
+                anyhow::ensure!(now.contains(host), "after {change}{now}");
+            }
+            Ok(Some(()))
         })
         .unwrap();
         assert!(
