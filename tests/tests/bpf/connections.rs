@@ -1,7 +1,7 @@
 //! New and established connections, both directions.
 
 use agent::sys::map::Table;
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, OPENING_MAP, TupleV1};
 use agent_abi::counters::Counter;
 use expect_test::expect;
 
@@ -307,7 +307,7 @@ fn traffic_to_no_service_passes_untouched() {
 #[track_caller]
 pub(crate) fn silent(lab: &Lab, seconds: u64) {
     for name in [CONNECTIONS_MAP, OPENING_MAP] {
-        let mut table = Table::<TupleV1, ConnectionV2>::open_lru(&lab.pins, name).unwrap();
+        let mut table = Table::<TupleV1, ConnectionV3>::open_lru(&lab.pins, name).unwrap();
         for (key, mut value) in table.entries().unwrap() {
             value.last_seen = value.last_seen.saturating_sub(seconds * 1_000_000_000);
             table.put(key, value).unwrap();
