@@ -282,7 +282,8 @@ fn an_established_packet_between_two_pods_asks_for_its_connection_alone() {
         let began = Instant::now();
         assert!(run(&mut lab, At::Pod, &frame(&text)).0);
         assert_eq!(known(&lab, OPENING_MAP).len(), 2);
-        let answer = frame(&format!("tcp {}:80 > {}:4000 SA", OTHER[v], POD[v]));
+        let mut answer = frame(&format!("tcp {}:80 > {}:4000 SA", OTHER[v], POD[v]));
+        answer[..6].copy_from_slice(&OWN_MAC);
         assert!(run(&mut lab, At::OtherPod, &answer).0);
         assert!(run(&mut lab, At::Pod, &goes_on).0);
         assert!(known(&lab, OPENING_MAP).is_empty());
