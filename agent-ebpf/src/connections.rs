@@ -183,11 +183,7 @@ pub(crate) fn begin(key: &TupleV1, connection: &ConnectionV3) -> bool {
 
 /// The same, where it was looked up what is there.
 #[inline(always)]
-pub(crate) fn begin_beside(
-    found: Option<Entry>,
-    key: &TupleV1,
-    connection: &ConnectionV3,
-) -> bool {
+pub(crate) fn begin_beside(found: Option<Entry>, key: &TupleV1, connection: &ConnectionV3) -> bool {
     match found {
         None => insert_opening(key, connection),
         Some((known, _)) => !is_translated(known) && take(key, connection),

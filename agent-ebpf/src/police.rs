@@ -168,7 +168,7 @@ fn judge(
             known.epoch == epoch || known.epoch == EPOCH_NEVER
         } else {
             known.epoch == epoch && (!from_pod || is_same_peer(known, entry))
-        };
+        } && is_known;
         // What was cut is asked about again: a report of the drop names the rule.
         let is_cut = known.flags & CONNECTION_CUT != 0;
         if is_settled && !is_cut {

@@ -4,9 +4,8 @@
 
 use agent_abi::connection::{EPOCH_UNJUDGED, TupleV1};
 use agent_abi::policy::{
-    ENDPOINT_CLOSED, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_RULE, NO_SET,
-    OUTCOME_ALLOW, OUTCOME_AUDIT_DENY, PolicyAddressV1, VerdictKeyV1, VerdictV1,
-    WHOLE_VERDICT_BITS,
+    ENDPOINT_CLOSED, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_RULE, NO_SET, OUTCOME_ALLOW,
+    OUTCOME_AUDIT_DENY, PolicyAddressV1, VerdictKeyV1, VerdictV1, WHOLE_VERDICT_BITS,
 };
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, hash};
 use aya_ebpf::maps::lpm_trie::Key;

@@ -3,6 +3,7 @@
 use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{
     CONNECTION_CUT, CONNECTION_FORWARD, CONNECTION_PEER, CONNECTION_UNTRANSLATED, ConnectionV3,
+    EPOCH_UNJUDGED,
 };
 use aya_ebpf::bindings::__sk_buff;
 
@@ -102,6 +103,7 @@ pub(crate) fn is_received_as_judged(scratch: &mut Scratch, state: u32) -> bool {
 #[inline(always)]
 fn is_current(known: &ConnectionV3, now: u64) -> bool {
     known.epoch == maps::policy_epoch()
+        && known.epoch != EPOCH_UNJUDGED
         && known.flags & CONNECTION_CUT == 0
         && now < known.last_seen.wrapping_add(SECOND)
 }

@@ -158,9 +158,7 @@ pub(super) fn passed(pins: &Path) -> Result<Vec<(u32, TrafficV1)>, TableError> {
 ///
 /// # Errors
 /// Where the tables cannot be read.
-pub fn connections(
-    pins: &Path,
-) -> Result<(Vec<(TupleV1, ConnectionV3)>, SettingsV2), TableError> {
+pub fn connections(pins: &Path) -> Result<(Vec<(TupleV1, ConnectionV3)>, SettingsV2), TableError> {
     let mut connections = Table::open_lru(pins, CONNECTIONS_MAP)?.entries()?;
     connections.extend(Table::open_lru(pins, OPENING_MAP)?.entries()?);
     let settings = List::open(pins, SETTINGS_MAP)?.get(0)?;

@@ -43,12 +43,7 @@ fn shop() -> Cluster {
     ])
 }
 
-fn connection(
-    peer: [u8; 4],
-    pod_port: u16,
-    peer_port: u16,
-    flags: u32,
-) -> (TupleV1, ConnectionV3) {
+fn connection(peer: [u8; 4], pod_port: u16, peer_port: u16, flags: u32) -> (TupleV1, ConnectionV3) {
     let key = TupleV1 {
         source: mapped_v4(WEB),
         destination: mapped_v4(peer),

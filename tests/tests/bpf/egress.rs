@@ -12,7 +12,8 @@ use agent::lb::ebpf::image::address;
 use agent::sys::clock;
 use agent::sys::map::Table;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV3, EPOCH_UNJUDGED, OPENING_MAP, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV3, EPOCH_UNJUDGED,
+    OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::egress::{EGRESS_SERVICE, EGRESS_SOURCES_MAP, EgressSourceV1};

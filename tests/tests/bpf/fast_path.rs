@@ -294,10 +294,7 @@ fn an_established_packet_between_two_pods_asks_for_its_connection_alone() {
         let shown = |key| (entries[key].flags, entries[key].interface);
         assert_eq!(
             shown(&client),
-            (
-                alone | CONNECTION_ANSWERED | CONNECTION_FORWARD,
-                lab.pod
-            )
+            (alone | CONNECTION_ANSWERED | CONNECTION_FORWARD, lab.pod)
         );
         assert_eq!(
             shown(&server),
@@ -323,7 +320,12 @@ fn an_established_packet_between_two_pods_asks_for_its_connection_alone() {
         // On a machine that is too busy, the second has passed.
         let is_in_time = began.elapsed() < Duration::from_millis(900);
         let is_there = |map| known(&lab, map).contains_key(&server);
-        assert!(!is_in_time || ![CONNECTIONS_MAP, OPENING_MAP].iter().any(|map| is_there(map)));
+        assert!(
+            !is_in_time
+                || ![CONNECTIONS_MAP, OPENING_MAP]
+                    .iter()
+                    .any(|map| is_there(map))
+        );
         lab.clear();
         sleep(Duration::from_millis(1100));
         assert!(run(&mut lab, At::Pod, &goes_on).0);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use agent::sys::clock;
 use agent::sys::map::Table;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV3, EPOCH_UNJUDGED,
-    OPENING_MAP, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV3,
+    EPOCH_UNJUDGED, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::settings::SETTING_MASQUERADE_ALL;

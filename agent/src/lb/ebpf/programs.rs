@@ -18,9 +18,7 @@ use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
 use agent_abi::egress::EGRESS_MAP;
 use agent_abi::fast_path::{FAST_DEVICES_MAP, POD_NETWORKS_MAP};
-use agent_abi::policy::{
-    ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, RULES_MAP, VERDICTS_MAP,
-};
+use agent_abi::policy::{ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, RULES_MAP, VERDICTS_MAP};
 use agent_abi::service::{
     ADDRESSES_MAP, AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
     SOURCES_MAP,

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use agent_abi::connection::{EPOCH_NEVER, EPOCH_UNJUDGED};
 use agent_abi::policy::{
-    ALLOCATOR_MAP, ENDPOINTS_MAP, EPOCH_MAP, EndpointV1, IDENTITIES_MAP,
-    NEXT_IDENTITY, NEXT_RULE, NEXT_SET, PolicyAddressV1, VERDICTS_MAP, VerdictKeyV1, VerdictV1,
+    ALLOCATOR_MAP, ENDPOINTS_MAP, EPOCH_MAP, EndpointV1, IDENTITIES_MAP, NEXT_IDENTITY, NEXT_RULE,
+    NEXT_SET, PolicyAddressV1, VERDICTS_MAP, VerdictKeyV1, VerdictV1,
 };
 
 use super::image::{Image, Op, Prefix, Room};
