@@ -178,13 +178,7 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV3, closing: bool, 
 /// Begins a connection at `key`, if there is room, and none that is translated.
 #[inline(always)]
 pub(crate) fn begin(key: &TupleV1, connection: &ConnectionV3) -> bool {
-    begin_beside(entry(key), key, connection)
-}
-
-/// The same, where it was looked up what is there.
-#[inline(always)]
-pub(crate) fn begin_beside(found: Option<Entry>, key: &TupleV1, connection: &ConnectionV3) -> bool {
-    match found {
+    match entry(key) {
         None => insert_opening(key, connection),
         Some((known, _)) => !is_translated(known) && take(key, connection),
     }
@@ -193,7 +187,7 @@ pub(crate) fn begin_beside(found: Option<Entry>, key: &TupleV1, connection: &Con
 /// Has `key`, whatever is there; whether there was room. In this order, so that no packet meets neither
 /// of them.
 #[inline(always)]
-fn take(key: &TupleV1, connection: &ConnectionV3) -> bool {
+pub(crate) fn take(key: &TupleV1, connection: &ConnectionV3) -> bool {
     let inserted = OPENING_V3.insert(key, connection, u64::from(BPF_ANY));
     let _removed = CONNECTIONS_V3.remove(key);
     inserted.is_ok()

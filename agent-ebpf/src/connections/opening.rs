@@ -8,7 +8,7 @@ use agent_abi::counters::Counter;
 use aya_ebpf::bindings::BPF_ANY;
 
 use super::{
-    VERDICT, answers, begin, lookup_opening, must_reopen, remove, remove_opening, reverse,
+    VERDICT, answers, lookup_opening, must_reopen, remove, remove_opening, reverse, take,
     translated,
 };
 use crate::global::global;
@@ -54,17 +54,17 @@ fn progress(scratch: &mut Scratch, is_tcp: bool) -> Option<i32> {
     reverse(&connection.rewrite, forward_key);
     if let Some(known) = translated(forward_key) {
         let is_its_own = answers(&packet.tuple, &known.rewrite);
-        if !must_reopen(packet, known, *now) {
+        if must_reopen(packet, known, *now) {
             if !is_its_own {
-                return Some(STALE);
+                remove(&known.rewrite.reversed());
             }
+            remove(forward_key);
+        } else if is_its_own {
             known.flags |= CONNECTION_ANSWERED;
             return Some(if is_tcp { WAITS } else { ANSWERED });
+        } else if known.flags & CONNECTION_ANSWERED != 0 {
+            return Some(STALE);
         }
-        if !is_its_own {
-            remove(&known.rewrite.reversed());
-        }
-        remove(forward_key);
     }
     if !is_tcp {
         return Some(ANSWERED);
@@ -75,7 +75,7 @@ fn progress(scratch: &mut Scratch, is_tcp: bool) -> Option<i32> {
     restored.epoch = EPOCH_UNJUDGED;
     restored.interface = 0;
     // Where it fails, so does the connection: the client's next segment opens none.
-    let _begun = begin(forward_key, restored);
+    let _taken = take(forward_key, restored);
     Some(WAITS)
 }
 

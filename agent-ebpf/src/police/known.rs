@@ -2,8 +2,8 @@
 
 use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{
-    CONNECTION_CUT, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_UNTRANSLATED, ConnectionV3,
-    EPOCH_UNJUDGED, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_CUT, CONNECTION_FORWARD, CONNECTION_PAD,
+    CONNECTION_UNTRANSLATED, ConnectionV3, EPOCH_UNJUDGED, TupleV1,
 };
 use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
 
@@ -97,7 +97,18 @@ pub(super) fn let_through(
     room.last_seen = now;
     room.epoch = judged.epoch;
     room.interface = judged.interface;
-    let _begun = connections::begin_beside(found, key, room);
+    let _written = match found {
+        None => connections::insert_opening(key, room),
+        Some((known, _)) => makes_way(known, state) && connections::take(key, room),
+    };
+}
+
+/// Whether an entry that is there for another peer makes way: where nobody has answered, the client's next
+/// SYN may go to another backend.
+#[inline(always)]
+fn makes_way(known: &ConnectionV3, state: &State<'_>) -> bool {
+    !connections::is_translated(known)
+        || matches!(state, State::Leaves(_)) && known.flags & CONNECTION_ANSWERED == 0
 }
 
 /// Cuts a connection that is forbidden now. It is kept: without its entry, what is under way from

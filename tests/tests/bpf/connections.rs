@@ -133,8 +133,8 @@ fn torn(lab: &mut Lab, protocol: &str, flags: &str) -> (String, String, String) 
 
 #[test]
 fn the_backend_that_answers_first_has_the_connection() {
-    for is_the_first in [true, false] {
-        let mut lab = Lab::new();
+    for (is_the_first, policed) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut lab = if policed { Lab::policed() } else { Lab::new() };
         let (client, a, b) = torn(&mut lab, "tcp", " S");
         let (winner, loser) = if is_the_first { (&a, &b) } else { (&b, &a) };
         let answer =
