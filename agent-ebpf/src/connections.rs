@@ -11,16 +11,16 @@
 //!
 //! It moves to `CONNECTIONS_V3` when both sides have sent, so that nobody who cannot receive drives out
 //! a connection that works. So does the entry of a connection that is not translated, which is there for
-//! its verdict alone (`untranslated`); where a translation comes to its key, it makes way.
+//! its verdict alone (`verdict`); where a translation comes to its key, it makes way.
 
 mod open;
 mod opening;
 mod ports;
-mod untranslated;
+mod verdict;
 
 use agent_abi::connection::{
     CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL, CONNECTION_UNTRANSLATED,
-    ConnectionV3, EPOCH_UNJUDGED, TupleV1,
+    ConnectionV3, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::egress;
@@ -30,7 +30,8 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 pub(crate) use self::open::{Opened, open};
 use self::opening::{ANSWERED, WAITS, opening_progress, promote};
 pub(crate) use self::ports::reserve;
-pub(crate) use self::untranslated::{VERDICT, proceed};
+use self::verdict::clear_verdict;
+pub(crate) use self::verdict::{copy_verdict, proceed, set_verdict};
 use crate::kernel;
 use crate::maps::{self, CONNECTIONS_V3, OPENING_V3, Scratch, count};
 use crate::packet::{Packet, same_address};
@@ -168,9 +169,8 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV3, closing: bool, 
     }
     scratch.reply = *connection;
     reverse(&scratch.packet.tuple, &mut scratch.reply.rewrite);
-    scratch.reply.flags = scratch.reply.flags & !VERDICT ^ CONNECTION_FORWARD;
-    scratch.reply.epoch = EPOCH_UNJUDGED;
-    scratch.reply.interface = 0;
+    scratch.reply.flags ^= CONNECTION_FORWARD;
+    clear_verdict(&mut scratch.reply);
     // Another CPU may have restored it first, which is as good.
     let _restored = CONNECTIONS_V3.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_ANY));
 }

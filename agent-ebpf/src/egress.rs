@@ -23,7 +23,7 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC};
 use aya_ebpf::maps::lpm_trie::Key;
 
 use crate::connections::{
-    VERDICT, begin, entry, insert_opening, remove_opening, reserve, reverse, same, translated,
+    begin, copy_verdict, entry, insert_opening, remove_opening, reserve, reverse, same, translated,
 };
 use crate::forward::forward;
 use crate::global::{global, verdict};
@@ -136,9 +136,7 @@ fn open(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, C
     } = scratch;
     // Policy has seen it at the pod's interface, and stays with what it has said.
     if let Some((known, _)) = entry(&packet.tuple) {
-        forward.flags |= known.flags & VERDICT;
-        forward.epoch = known.epoch;
-        forward.interface = known.interface;
+        copy_verdict(known, forward);
     }
     if !begin(&packet.tuple, forward) {
         // Another packet of the same connection was faster on another CPU: its choice holds.
@@ -168,7 +166,14 @@ fn note_direct(scratch: &mut Scratch) {
         ..
     } = scratch;
     reverse(&packet.tuple, reply_key);
-    if insert_opening(reply_key, reply) {
+    if let Some((known, _)) = entry(reply_key) {
+        // The packet is an answer then.
+        if known.flags & CONNECTION_FORWARD != 0 {
+            return;
+        }
+        copy_verdict(known, reply);
+    }
+    if begin(reply_key, reply) {
         let _noted = insert_opening(&packet.tuple, forward);
     }
 }

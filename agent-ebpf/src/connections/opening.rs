@@ -8,8 +8,8 @@ use agent_abi::counters::Counter;
 use aya_ebpf::bindings::BPF_ANY;
 
 use super::{
-    VERDICT, answers, lookup_opening, must_reopen, remove, remove_opening, reverse, take,
-    translated,
+    answers, clear_verdict, copy_verdict, lookup_opening, must_reopen, remove, remove_opening,
+    reverse, take, translated,
 };
 use crate::global::global;
 use crate::maps::{self, CONNECTIONS_V3, Scratch, count};
@@ -71,9 +71,8 @@ fn progress(scratch: &mut Scratch, is_tcp: bool) -> Option<i32> {
     }
     *restored = *connection;
     reverse(&packet.tuple, &mut restored.rewrite);
-    restored.flags = restored.flags & !VERDICT | CONNECTION_FORWARD | CONNECTION_ANSWERED;
-    restored.epoch = EPOCH_UNJUDGED;
-    restored.interface = 0;
+    restored.flags |= CONNECTION_FORWARD | CONNECTION_ANSWERED;
+    clear_verdict(restored);
     // Where it fails, so does the connection: the client's next segment opens none.
     let _taken = take(forward_key, restored);
     Some(WAITS)
@@ -99,7 +98,11 @@ pub(super) fn promote(scratch: &mut Scratch, connection: &ConnectionV3, now: u64
         reverse(&scratch.packet.tuple, &mut scratch.reply.rewrite);
         scratch.reply.flags ^= CONNECTION_FORWARD;
         if maps::policy_epoch() != EPOCH_UNJUDGED {
-            keep_verdict(scratch);
+            // It is of another pod than that of the first entry.
+            match lookup_opening(&scratch.reply_key) {
+                Some(other) => copy_verdict(other, &mut scratch.reply),
+                None => clear_verdict(&mut scratch.reply),
+            }
         }
         // The first entry restores the second where this fails.
         let _other = CONNECTIONS_V3.insert(&scratch.reply_key, &scratch.reply, any);
@@ -107,17 +110,4 @@ pub(super) fn promote(scratch: &mut Scratch, connection: &ConnectionV3, now: u64
     }
     remove_opening(&scratch.packet.tuple);
     count(Counter::ConnectionsPromoted);
-}
-
-/// Gives the entry that moves with the other one its own verdict, which is of another pod.
-#[inline(always)]
-fn keep_verdict(scratch: &mut Scratch) {
-    let reply = &mut scratch.reply;
-    let (flags, epoch, interface) = match lookup_opening(&scratch.reply_key) {
-        Some(known) => (known.flags & VERDICT, known.epoch, known.interface),
-        None => (0, EPOCH_UNJUDGED, 0),
-    };
-    reply.flags = reply.flags & !VERDICT | flags;
-    reply.epoch = epoch;
-    reply.interface = interface;
 }

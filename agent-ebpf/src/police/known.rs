@@ -8,7 +8,7 @@ use agent_abi::connection::{
 use agent_abi::settings::SETTING_KEEP_CONNECTIONS;
 
 use super::SECOND;
-use crate::connections::{self, VERDICT};
+use crate::connections;
 use crate::maps::{self, Judged};
 use crate::packet::same_address;
 
@@ -67,24 +67,19 @@ pub(super) fn let_through(
         && same_address(&known.rewrite.destination, &judged.peer)
     {
         known.last_seen = now;
-        known.interface = judged.interface;
-        known.flags = known.flags & !VERDICT | judged.flags;
-        known.epoch = judged.epoch;
+        connections::set_verdict(known, judged.flags, judged.epoch, judged.interface);
         return;
     }
     match state {
         // Without its entry, answers would not be translated back by the next one.
         State::Comes => return,
-        State::Leaves(forward) => {
-            *room = **forward;
-            room.flags = room.flags & !VERDICT | judged.flags;
-        }
+        State::Leaves(forward) => *room = **forward,
         State::AsItIs => {
             room.rewrite = *key;
             room.rewrite.destination = judged.peer;
             room.rewrite.destination_port = judged.peer_port;
             room.backend = 0;
-            room.flags = CONNECTION_UNTRANSLATED | judged.flags;
+            room.flags = CONNECTION_UNTRANSLATED;
             if begun_by_pod {
                 room.flags |= CONNECTION_FORWARD;
             }
@@ -95,8 +90,7 @@ pub(super) fn let_through(
         }
     }
     room.last_seen = now;
-    room.epoch = judged.epoch;
-    room.interface = judged.interface;
+    connections::set_verdict(room, judged.flags, judged.epoch, judged.interface);
     let _written = match found {
         None => connections::insert_opening(key, room),
         Some((known, _)) => makes_way(known, state) && connections::take(key, room),
