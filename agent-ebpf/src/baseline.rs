@@ -1,8 +1,8 @@
 //! The measure for the others: parses a packet's headers, makes one look-up, decides nothing.
 //!
 //! `baseline`, `baseline_in_memory` and `baseline_and_one` are tc classifiers (5.10) that
-//! `fairlead-bench` runs beside the programs; the agent attaches them nowhere. They read `BASELINE`,
-//! `CONNECTIONS_V2` and `POLICY_CONNECTIONS_V1`; their verdict is always to continue.
+//! `fairlead-bench` runs beside the programs; the agent attaches them nowhere. They read `BASELINE` and
+//! `CONNECTIONS_V3`; their verdict is always to continue.
 
 use agent_abi::connection::TupleV1;
 use agent_abi::mapped_v4;
@@ -12,7 +12,7 @@ use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::TcContext;
 
 use crate::kernel;
-use crate::maps::{CONNECTIONS_V2, POLICY_CONNECTIONS_V1};
+use crate::maps::CONNECTIONS_V3;
 use crate::packet::{LINK_HEADER, V6_HEADER};
 
 /// Of the connection table's kind, small and empty.
@@ -37,17 +37,17 @@ pub(crate) fn baseline(context: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn baseline_in_memory(context: TcContext) -> i32 {
     if let Some(tuple) = parse(&context) {
-        core::hint::black_box(CONNECTIONS_V2.get_ptr(&tuple));
+        core::hint::black_box(CONNECTIONS_V3.get_ptr(&tuple));
     }
     TC_ACT_UNSPEC
 }
 
-/// tc ingress: the same and one look-up more, of the connections that policy lets through.
+/// tc ingress: the same and one look-up more, of the connections.
 #[classifier]
 pub(crate) fn baseline_and_one(context: TcContext) -> i32 {
     if let Some(tuple) = parse(&context) {
         core::hint::black_box(BASELINE.get_ptr(&tuple));
-        core::hint::black_box(POLICY_CONNECTIONS_V1.get_ptr(&tuple));
+        core::hint::black_box(CONNECTIONS_V3.get_ptr(&tuple));
     }
     TC_ACT_UNSPEC
 }

@@ -1,54 +1,95 @@
 //! The connection tables: finding, opening and keeping connections.
 //!
-//! A connection is a pair of entries. The pair is symmetric: the other entry's key is the answer to
+//! A translated connection is a pair of entries. The pair is symmetric: the other entry's key is the answer to
 //! what this one rewrites to, and its `rewrite` is the answer to this one's key. Either entry can
 //! therefore restore the other when the LRU has evicted it.
 //!
-//! A pair begins in `OPENING_V2`, with the entry of the replies alone: the tables do not fit the
+//! A pair begins in `OPENING_V3`, with the entry of the replies alone: the tables do not fit the
 //! processor's cache, so each entry is dear. The client's entry follows with the first reply, or with
 //! the client's second packet, which is sent to the same backend since the choice is a function of the
 //! packet. Where the set of backends changes in between, whose backend answers first has the connection.
 //!
-//! It moves to `CONNECTIONS_V2` when both sides have sent, so that nobody who cannot receive drives out
-//! a connection that works.
+//! It moves to `CONNECTIONS_V3` when both sides have sent, so that nobody who cannot receive drives out
+//! a connection that works. So does the entry of a connection that is not translated, which is there for
+//! its verdict alone (`verdict`); where a translation comes to its key, it makes way.
 
 mod open;
 mod opening;
 mod ports;
+mod verdict;
 
 use agent_abi::connection::{
-    CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2, TupleV1,
+    CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL, CONNECTION_UNTRANSLATED,
+    ConnectionV3, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::egress;
 use agent_abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 
 pub(crate) use self::open::{Opened, open};
 use self::opening::{ANSWERED, WAITS, opening_progress, promote};
 pub(crate) use self::ports::reserve;
+use self::verdict::clear_verdict;
+pub(crate) use self::verdict::{copy_verdict, proceed, set_verdict};
 use crate::kernel;
-use crate::maps::{self, CONNECTIONS_V2, OPENING_V2, Scratch, count};
+use crate::maps::{self, CONNECTIONS_V3, OPENING_V3, Scratch, count};
 use crate::packet::{Packet, same_address};
 use crate::services;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The connection that a packet belongs to, unless the packet had better begin a new one.
+/// An entry, and whether it waits in `OPENING_V3`.
+pub(crate) type Entry = (&'static mut ConnectionV3, bool);
+
+/// The entry at `key`.
 #[inline(always)]
-pub(crate) fn find(scratch: &mut Scratch, now: u64) -> Option<&'static mut ConnectionV2> {
+pub(crate) fn entry(key: &TupleV1) -> Option<Entry> {
+    match lookup(key) {
+        Some(connection) => Some((connection, false)),
+        None => Some((lookup_opening(key)?, true)),
+    }
+}
+
+/// The same, if packets are translated by it.
+#[inline(always)]
+pub(crate) fn translated(key: &TupleV1) -> Option<&'static mut ConnectionV3> {
+    let (connection, _) = entry(key)?;
+    is_translated(connection).then_some(connection)
+}
+
+#[inline(always)]
+pub(crate) fn is_translated(connection: &ConnectionV3) -> bool {
+    connection.flags & CONNECTION_UNTRANSLATED == 0
+}
+
+/// The translated connection that a packet belongs to, unless the packet had better begin a new one.
+#[inline(always)]
+pub(crate) fn find(scratch: &mut Scratch, now: u64) -> Option<&'static mut ConnectionV3> {
+    let found = entry(&scratch.packet.tuple);
+    follow(scratch, found, now)
+}
+
+/// The same, where its entry was looked up before.
+#[inline(always)]
+pub(crate) fn follow(
+    scratch: &mut Scratch,
+    found: Option<Entry>,
+    now: u64,
+) -> Option<&'static mut ConnectionV3> {
     let packet = &scratch.packet;
-    let (connection, opening) = match lookup(&packet.tuple) {
-        Some(connection) => (connection, false),
-        None => (lookup_opening(&packet.tuple)?, true),
-    };
+    let (connection, opening) = found?;
+    if !is_translated(connection) {
+        return None;
+    }
     if connection.flags & CONNECTION_FORWARD != 0
         && packet.opens()
         && must_reopen(packet, connection, now)
     {
         // A late reply of the old backend must not pass for one of the new.
-        remove(&connection.rewrite.reversed());
-        remove(&packet.tuple);
+        reverse(&connection.rewrite, &mut scratch.reply_key);
+        remove(&scratch.reply_key);
+        remove(&scratch.packet.tuple);
         return None;
     }
     if !opening {
@@ -72,26 +113,35 @@ pub(crate) fn find(scratch: &mut Scratch, now: u64) -> Option<&'static mut Conne
 /// client that speaks both ways in turn, each packet restores its own. What may be of the very connection,
 /// translated (`may_be_its_own`), leaves it as it is.
 #[inline(always)]
-pub(crate) fn make_way(packet: &Packet, may_be_its_own: bool, now: u64) {
+pub(crate) fn make_way(scratch: &mut Scratch, may_be_its_own: bool) {
+    let Scratch {
+        packet,
+        reply_key,
+        // No connection's at this time.
+        forward,
+        now,
+        ..
+    } = scratch;
     let is_brief = is_brief(packet.tuple.protocol);
     if !packet.opens() || (is_brief && may_be_its_own) {
         return;
     }
-    let reply_key = packet.tuple.reversed();
-    let Some(reply) = lookup(&reply_key).or_else(|| lookup_opening(&reply_key)) else {
+    reverse(&packet.tuple, reply_key);
+    let Some(reply) = translated(reply_key) else {
         return;
     };
     let ended =
-        is_brief || reply.flags & CONNECTION_CLOSING != 0 || expired(&reply_key, reply, now);
+        is_brief || reply.flags & CONNECTION_CLOSING != 0 || expired(reply_key, reply, *now);
     if ended && reply.flags & CONNECTION_FORWARD == 0 {
-        remove(&reply.rewrite.reversed());
-        remove(&reply_key);
+        reverse(&reply.rewrite, &mut forward.rewrite);
+        remove(&forward.rewrite);
+        remove(reply_key);
     }
 }
 
 /// Notes that a packet of the connection has passed.
 #[inline(always)]
-pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV2, now: u64) {
+pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV3, now: u64) {
     let packet = &scratch.packet;
     let closing = packet.closes() && connection.flags & CONNECTION_CLOSING == 0;
     if !closing && now.saturating_sub(connection.last_seen) < SECOND {
@@ -103,7 +153,7 @@ pub(crate) fn note(scratch: &mut Scratch, connection: &mut ConnectionV2, now: u6
 /// Keeps both entries of the pair: marks them as used and closing, and restores the other one if
 /// it has been evicted.
 #[inline(never)]
-fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV2, closing: bool, now: u64) {
+fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV3, closing: bool, now: u64) {
     connection.last_seen = now;
     if closing {
         connection.flags |= CONNECTION_CLOSING;
@@ -112,8 +162,7 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV2, closing: bool, 
         return;
     }
     reverse(&connection.rewrite, &mut scratch.reply_key);
-    let other = lookup(&scratch.reply_key).or_else(|| lookup_opening(&scratch.reply_key));
-    if let Some(other) = other {
+    if let Some(other) = translated(&scratch.reply_key) {
         other.last_seen = now;
         other.flags |= connection.flags & CONNECTION_CLOSING;
         return;
@@ -121,20 +170,38 @@ fn refresh(scratch: &mut Scratch, connection: &mut ConnectionV2, closing: bool, 
     scratch.reply = *connection;
     reverse(&scratch.packet.tuple, &mut scratch.reply.rewrite);
     scratch.reply.flags ^= CONNECTION_FORWARD;
+    clear_verdict(&mut scratch.reply);
     // Another CPU may have restored it first, which is as good.
-    let _restored =
-        CONNECTIONS_V2.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_NOEXIST));
+    let _restored = CONNECTIONS_V3.insert(&scratch.reply_key, &scratch.reply, u64::from(BPF_ANY));
+}
+
+/// Begins a connection at `key`, if there is room, and none that is translated.
+#[inline(always)]
+pub(crate) fn begin(key: &TupleV1, connection: &ConnectionV3) -> bool {
+    match entry(key) {
+        None => insert_opening(key, connection),
+        Some((known, _)) => !is_translated(known) && take(key, connection),
+    }
+}
+
+/// Has `key`, whatever is there; whether there was room. In this order, so that no packet meets neither
+/// of them.
+#[inline(always)]
+pub(crate) fn take(key: &TupleV1, connection: &ConnectionV3) -> bool {
+    let inserted = OPENING_V3.insert(key, connection, u64::from(BPF_ANY));
+    let _removed = CONNECTIONS_V3.remove(key);
+    inserted.is_ok()
 }
 
 /// Whether there was room, and no such entry.
 #[inline(always)]
-pub(crate) fn insert_opening(key: &TupleV1, connection: &ConnectionV2) -> bool {
-    let inserted = OPENING_V2.insert(key, connection, u64::from(BPF_NOEXIST));
+pub(crate) fn insert_opening(key: &TupleV1, connection: &ConnectionV3) -> bool {
+    let inserted = OPENING_V3.insert(key, connection, u64::from(BPF_NOEXIST));
     inserted.is_ok()
 }
 
 #[inline(always)]
-fn must_reopen(packet: &Packet, connection: &ConnectionV2, now: u64) -> bool {
+fn must_reopen(packet: &Packet, connection: &ConnectionV3, now: u64) -> bool {
     if expired(&packet.tuple, connection, now) || connection.flags & CONNECTION_CLOSING != 0 {
         return true;
     }
@@ -153,7 +220,7 @@ fn is_brief(protocol: u8) -> bool {
 }
 
 #[inline(always)]
-fn expired(key: &TupleV1, connection: &ConnectionV2, now: u64) -> bool {
+fn expired(key: &TupleV1, connection: &ConnectionV3, now: u64) -> bool {
     let Some(settings) = maps::settings() else {
         return false;
     };
@@ -168,25 +235,25 @@ fn expired(key: &TupleV1, connection: &ConnectionV2, now: u64) -> bool {
 }
 
 #[inline(always)]
-pub(crate) fn lookup(key: &TupleV1) -> Option<&'static mut ConnectionV2> {
-    CONNECTIONS_V2.get_ptr_mut(key).map(kernel::connection)
+pub(crate) fn lookup(key: &TupleV1) -> Option<&'static mut ConnectionV3> {
+    CONNECTIONS_V3.get_ptr_mut(key).map(kernel::connection)
 }
 
 #[inline(always)]
-pub(crate) fn lookup_opening(key: &TupleV1) -> Option<&'static mut ConnectionV2> {
-    OPENING_V2.get_ptr_mut(key).map(kernel::connection)
+pub(crate) fn lookup_opening(key: &TupleV1) -> Option<&'static mut ConnectionV3> {
+    OPENING_V3.get_ptr_mut(key).map(kernel::connection)
 }
 
 #[inline(always)]
 fn remove(key: &TupleV1) {
     // Gone already is as good.
-    let _removed = CONNECTIONS_V2.remove(key);
+    let _removed = CONNECTIONS_V3.remove(key);
     remove_opening(key);
 }
 
 #[inline(always)]
 pub(crate) fn remove_opening(key: &TupleV1) {
-    let _removed = OPENING_V2.remove(key);
+    let _removed = OPENING_V3.remove(key);
 }
 
 /// Writes the tuple of a packet that answers `tuple` to `answer`, field by field: a copy by value

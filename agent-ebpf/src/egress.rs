@@ -14,7 +14,7 @@
 //! port of the answer; a question of the node itself with the identifier of a pod's, to the same
 //! address, loses its answer to it.
 
-use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_PAD, TupleV1};
+use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_PAD, EPOCH_UNJUDGED, TupleV1};
 use agent_abi::counters::Counter;
 use agent_abi::egress::{DIRECT_SERVICE, EGRESS_KEEP, EGRESS_POD, EGRESS_SERVICE, EgressAddressV1};
 use agent_abi::settings::SETTING_POD_EGRESS;
@@ -23,7 +23,7 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC};
 use aya_ebpf::maps::lpm_trie::Key;
 
 use crate::connections::{
-    insert_opening, lookup, lookup_opening, remove_opening, reserve, reverse, same,
+    begin, copy_verdict, entry, insert_opening, remove_opening, reserve, reverse, same, translated,
 };
 use crate::forward::forward;
 use crate::global::{global, verdict};
@@ -134,9 +134,13 @@ fn open(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, C
         begun,
         ..
     } = scratch;
-    if !insert_opening(&packet.tuple, forward) {
+    // Policy has seen it at the pod's interface, and stays with what it has said.
+    if let Some((known, _)) = entry(&packet.tuple) {
+        copy_verdict(known, forward);
+    }
+    if !begin(&packet.tuple, forward) {
         // Another packet of the same connection was faster on another CPU: its choice holds.
-        let winner = lookup_opening(&packet.tuple).or_else(|| lookup(&packet.tuple));
+        let winner = translated(&packet.tuple);
         let is_same = matches!(&winner, Some(winner) if same(&winner.rewrite, &forward.rewrite));
         if !is_same {
             remove_opening(reply_key);
@@ -162,7 +166,14 @@ fn note_direct(scratch: &mut Scratch) {
         ..
     } = scratch;
     reverse(&packet.tuple, reply_key);
-    if insert_opening(reply_key, reply) {
+    if let Some((known, _)) = entry(reply_key) {
+        // The packet is an answer then.
+        if known.flags & CONNECTION_FORWARD != 0 {
+            return;
+        }
+        copy_verdict(known, reply);
+    }
+    if begin(reply_key, reply) {
         let _noted = insert_opening(&packet.tuple, forward);
     }
 }
@@ -185,6 +196,8 @@ fn prepare(scratch: &mut Scratch, service: u32) {
     forward._pad = [0; CONNECTION_PAD];
     forward.service = service;
     forward.last_seen = *now;
+    forward.epoch = EPOCH_UNJUDGED;
+    forward.interface = 0;
     *reply = *forward;
     reverse(&packet.tuple, &mut reply.rewrite);
     reply.flags = 0;

@@ -11,13 +11,13 @@
 //! The stack keeps what it alone can answer: packets that are too long or whose time is up, fragments,
 //! options.
 
-use agent_abi::connection::TupleV1;
+use agent_abi::connection::{
+    CONNECTION_DIRECT, CONNECTION_FORWARD, CONNECTION_PEER, CONNECTION_PLAIN, EPOCH_UNJUDGED,
+    TupleV1,
+};
 use agent_abi::counters::Counter;
 use agent_abi::fast_path::{FAST_POD, FAST_POLICED_POD, FAST_WIRE, FastDeviceV1};
-use agent_abi::policy::{
-    EPOCH_BEFORE, POLICY_CONNECTION_DIRECT, POLICY_CONNECTION_FROM_POD, POLICY_CONNECTION_PEER,
-    POLICY_CONNECTION_PLAIN, PolicyAddressV1,
-};
+use agent_abi::policy::PolicyAddressV1;
 use agent_abi::{Address, IPPROTO_TCP, checksum};
 use aya_ebpf::bindings::{
     __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT, TC_ACT_UNSPEC,
@@ -37,8 +37,6 @@ use crate::packet::{
 use crate::police::{self, police};
 use crate::route::{LIFETIME, ask, slot};
 
-const PLAIN: u32 = POLICY_CONNECTION_PLAIN as u32;
-const PEER: u32 = POLICY_CONNECTION_PEER as u32;
 /// Answer of [`find`] beside the `FAST_*` of the interface that it goes to.
 const STACK: i32 = 0;
 const WHOLE_ADDRESS_BITS: u32 = 128;
@@ -93,15 +91,15 @@ pub(crate) fn or_stack<const POLICED: bool>(
     let known = if POLICED { scratch.policy_flags } else { 0 };
     let mut learnt = 0;
     let epoch = maps::policy_epoch();
-    if kind == FAST_POLICED_POD as i32 && known & PEER == 0 {
+    if kind == FAST_POLICED_POD as i32 && known & CONNECTION_PEER == 0 {
         scratch.interface = scratch.fast_out;
         scratch.sender_epoch = if POLICED {
             scratch.policy.epoch
         } else {
-            EPOCH_BEFORE
+            EPOCH_UNJUDGED
         };
         if police::is_received_as_judged(scratch, police::AS_IT_IS) {
-            learnt = PEER;
+            learnt = CONNECTION_PEER;
         } else {
             if police(skb, Hook::Egress as u32, police::DIRECT) != TC_ACT_UNSPEC {
                 // The program's entry tells of it.
@@ -110,7 +108,7 @@ pub(crate) fn or_stack<const POLICED: bool>(
             }
             let begins = scratch.packet.tuple.protocol == IPPROTO_TCP && scratch.packet.opens();
             if begins && scratch.policy.epoch == epoch {
-                learnt = PEER;
+                learnt = CONNECTION_PEER;
             }
         }
         if !is_direct(scratch) {
@@ -120,10 +118,10 @@ pub(crate) fn or_stack<const POLICED: bool>(
     if POLICED {
         // Of UDP a client may use one port for a Service and for its backend.
         if scratch.packet.tuple.protocol == IPPROTO_TCP {
-            learnt |= PLAIN;
+            learnt |= CONNECTION_PLAIN;
         }
         if learnt & !known != 0 {
-            police::remember(scratch, learnt as u8, epoch);
+            police::remember(scratch, learnt, epoch);
         }
     }
     send(skb)
@@ -132,14 +130,13 @@ pub(crate) fn or_stack<const POLICED: bool>(
 /// Whether what policy knows of a packet from a pod is all that there is to ask about it.
 #[inline(always)]
 pub(crate) fn is_plain(scratch: &Scratch) -> bool {
-    scratch.policy_flags & PLAIN != 0
+    scratch.policy_flags & CONNECTION_PLAIN != 0
 }
 
 /// Whether the connection that policy was asked about last began with the pod, or by the fast path.
 #[inline(always)]
 fn is_direct(scratch: &Scratch) -> bool {
-    let flags = u32::from(POLICY_CONNECTION_FROM_POD | POLICY_CONNECTION_DIRECT);
-    scratch.policy_flags & flags != 0
+    scratch.policy_flags & (CONNECTION_FORWARD | CONNECTION_DIRECT) != 0
 }
 
 global! {

@@ -4,7 +4,7 @@
 //! stack would drop a packet that comes in with one of the node's own addresses as its source (a
 //! martian), and strict `rp_filter` would drop a reply whose source became a Service address.
 
-use agent_abi::connection::ConnectionV2;
+use agent_abi::connection::ConnectionV3;
 use agent_abi::counters::Counter;
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
@@ -49,7 +49,7 @@ pub(crate) fn forward(
 
 /// The packet's destination is the node itself.
 #[inline(always)]
-fn to_the_node(skb: *mut __sk_buff, hook: Hook, connection: &ConnectionV2) -> Result<i32, Counter> {
+fn to_the_node(skb: *mut __sk_buff, hook: Hook, connection: &ConnectionV3) -> Result<i32, Counter> {
     let here = kernel::interface(skb);
     let (interface, mac) = match hook {
         // From the node to the node, by way of the interface it was about to leave.

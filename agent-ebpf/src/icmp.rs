@@ -56,7 +56,7 @@ fn translate(
         return Ok(TC_ACT_UNSPEC);
     }
     connections::reverse(&inner.tuple, reply_key);
-    let found = connections::lookup(reply_key).or_else(|| connections::lookup_opening(reply_key));
+    let found = connections::translated(reply_key);
     // The answer that it is about left from the backend's node, which knows how to translate it.
     let node = match &found {
         Some(connection) if connection.flags & CONNECTION_TUNNEL != 0 => {

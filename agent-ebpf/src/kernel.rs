@@ -20,7 +20,6 @@ pub(crate) use self::context::{
 };
 pub(crate) use self::values::{
     affinity, connection, empty_flow, fast_device, fragment, held, limit, number, of_this_cpu,
-    policy,
 };
 pub(crate) use self::ways::{
     clone_in, fib_lookup, mtu, next_hop, redirect_in, redirect_out, redirect_to_neighbour,

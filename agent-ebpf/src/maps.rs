@@ -3,7 +3,7 @@
 //! Sizes here are the least useful ones; the agent sets the real ones when it loads the programs.
 
 use agent_abi::Address;
-use agent_abi::connection::{ConnectionV2, FragmentKeyV1, FragmentV2, TupleV1};
+use agent_abi::connection::{ConnectionV3, FragmentKeyV1, FragmentV2, TupleV1};
 use agent_abi::counters::{COUNTERS, Counter, TrafficV1};
 use agent_abi::crc32c;
 use agent_abi::egress::{EgressAddressV1, EgressSourceV1};
@@ -11,8 +11,8 @@ use agent_abi::fast_path::FastDeviceV1;
 use agent_abi::flow::{FLOWS_BYTES, LimitKeyV1, LimitV1};
 use agent_abi::layout::{FieldV1, LAYOUT_FIELDS};
 use agent_abi::policy::{
-    EndpointV1, InterfaceAddressV1, NO_RULE, PolicyAddressV1, PolicyConnectionV1, RuleKeyV1,
-    RuleV1, VerdictKeyV1, VerdictV1,
+    EndpointV1, InterfaceAddressV1, NO_RULE, PolicyAddressV1, RuleKeyV1, RuleV1, VerdictKeyV1,
+    VerdictV1,
 };
 use agent_abi::service::{
     ADDRESS_FRONTEND, ADDRESS_NODE, ALLOCATORS, AffinityKeyV1, AffinityV1, BackendV2,
@@ -60,17 +60,17 @@ pub(crate) static AFFINITY_V2: LruHashMap<AffinityKeyV1, AffinityV1> = LruHashMa
 static ALLOCATOR_V2: Array<u32> = Array::pinned(ALLOCATORS, 0);
 
 #[cfg_attr(not(feature = "next-layout"), map)]
-#[cfg_attr(feature = "next-layout", map(name = "CONNECTIONS_V3"))]
-pub(crate) static CONNECTIONS_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
+#[cfg_attr(feature = "next-layout", map(name = "CONNECTIONS_V4"))]
+pub(crate) static CONNECTIONS_V3: LruHashMap<TupleV1, ConnectionV3> = LruHashMap::pinned(1024, 0);
 
 #[cfg_attr(not(feature = "next-layout"), map)]
-#[cfg_attr(feature = "next-layout", map(name = "OPENING_V3"))]
-pub(crate) static OPENING_V2: LruHashMap<TupleV1, ConnectionV2> = LruHashMap::pinned(1024, 0);
+#[cfg_attr(feature = "next-layout", map(name = "OPENING_V4"))]
+pub(crate) static OPENING_V3: LruHashMap<TupleV1, ConnectionV3> = LruHashMap::pinned(1024, 0);
 
 /// Written by the agent when it loads the programs, for agents of another version.
 #[cfg_attr(not(feature = "next-layout"), map)]
-#[cfg_attr(feature = "next-layout", map(name = "LAYOUT_V3"))]
-static LAYOUT_V2: Array<FieldV1> = Array::pinned(LAYOUT_FIELDS, 0);
+#[cfg_attr(feature = "next-layout", map(name = "LAYOUT_V4"))]
+static LAYOUT_V3: Array<FieldV1> = Array::pinned(LAYOUT_FIELDS, 0);
 
 #[map]
 pub(crate) static FRAGMENTS_V3: LruHashMap<FragmentKeyV1, FragmentV2> = LruHashMap::pinned(1024, 0);
@@ -129,10 +129,6 @@ pub(crate) static POLICY_VERDICTS_V1: LpmTrie<VerdictKeyV1, VerdictV1> =
 #[map]
 pub(crate) static POLICY_ENDPOINTS_V1: LpmTrie<PolicyAddressV1, EndpointV1> =
     LpmTrie::pinned(1024, BPF_F_NO_PREALLOC);
-
-#[map]
-pub(crate) static POLICY_CONNECTIONS_V1: LruHashMap<TupleV1, PolicyConnectionV1> =
-    LruHashMap::pinned(1024, 0);
 
 #[map]
 pub(crate) static POLICY_INTERFACES_V1: LpmTrie<InterfaceAddressV1, u32> =
@@ -205,9 +201,9 @@ pub(crate) struct Scratch {
     /// Where a new connection goes to.
     pub(crate) frontend: FrontendV2,
     /// What the packet leaves as; a new connection's entry.
-    pub(crate) forward: ConnectionV2,
+    pub(crate) forward: ConnectionV3,
     /// The entry of its replies.
-    pub(crate) reply: ConnectionV2,
+    pub(crate) reply: ConnectionV3,
     /// Key of the entry of the other direction.
     pub(crate) reply_key: TupleV1,
     /// What an ICMP error quotes.
@@ -222,10 +218,10 @@ pub(crate) struct Scratch {
     ticks: u64,
     /// Connections that the packet has begun, and that are not counted yet.
     pub(crate) begun: u64,
-    /// Key of what policy knows of the connection.
+    /// Key of the entry with policy's verdict.
     pub(crate) policy_key: TupleV1,
-    /// What it is to know.
-    pub(crate) policy: PolicyConnectionV1,
+    /// What is to be in it.
+    pub(crate) policy: Judged,
     /// Who decided.
     pub(crate) decided: Decided,
     /// What the bucket of an event is found by.
@@ -233,8 +229,7 @@ pub(crate) struct Scratch {
     /// The `Counter` of the drop that the program is about to end with; 0 for none, since that one
     /// is no drop's.
     pub(crate) drop: u32,
-    /// `POLICY_CONNECTION_*` of the connection that policy was asked about last; 0 where nothing is
-    /// known of it.
+    /// `CONNECTION_*` of the connection that policy was asked about last; 0 where nothing is known of it.
     pub(crate) policy_flags: u32,
     /// Epoch of policy when the packet's sender was judged, while the receiver is.
     pub(crate) sender_epoch: u32,
@@ -246,6 +241,20 @@ pub(crate) struct Scratch {
     pub(crate) stopped: u32,
     /// Interface that the packet is at, or would have come to.
     pub(crate) interface: u32,
+}
+
+/// What policy says of a packet's connection.
+pub(crate) struct Judged {
+    /// The peer that it is judged for: the real backend or client.
+    pub(crate) peer: Address,
+    /// The peer's port where the pod began the connection, network order.
+    pub(crate) peer_port: [u8; 2],
+    /// As in `ConnectionV3`.
+    pub(crate) epoch: u32,
+    /// As in `ConnectionV3`.
+    pub(crate) interface: u32,
+    /// The bits of a verdict in its flags.
+    pub(crate) flags: u32,
 }
 
 /// What is known of a decision of policy.

@@ -4,7 +4,7 @@
 //! Of direct return only the client's packets do, so its segments are made shorter by the backend's node,
 //! in the answer to the SYN.
 
-use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_TUNNELLED, ConnectionV2};
+use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_TUNNELLED, ConnectionV3};
 use agent_abi::counters::Counter;
 use agent_abi::{IPPROTO_TCP, checksum};
 use aya_ebpf::bindings::__sk_buff;
@@ -37,7 +37,7 @@ pub(crate) fn leave(skb: *mut __sk_buff, scratch: &Scratch) {
 
 /// What becomes of a backend's answer to a client whose packets come in a tunnel.
 #[inline(always)]
-pub(crate) fn answer(skb: *mut __sk_buff, scratch: &Scratch, connection: &ConnectionV2) {
+pub(crate) fn answer(skb: *mut __sk_buff, scratch: &Scratch, connection: &ConnectionV3) {
     let is_for_one =
         connection.flags & (CONNECTION_TUNNELLED | CONNECTION_FORWARD) == CONNECTION_TUNNELLED;
     if !is_for_one || !opens_or_answers(scratch) {

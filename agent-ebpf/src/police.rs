@@ -1,8 +1,9 @@
 //! Network policy at a pod's host-side interface: which packets pass.
 //!
 //! A connection is judged when it begins, by who is really at its ends, whatever translation
-//! happened; its packets and replies then pass by one look-up in `POLICY_CONNECTIONS_V1`. The key is
-//! the five-tuple on the pod's own wire, so it is known before a packet is translated and after.
+//! happened; its packets and replies then pass by one look-up in the table of connections, which is that
+//! of their translation. The key is the five-tuple on the pod's own wire, so it is known before a packet is
+//! translated and after.
 //! A connection is judged again when the tables have changed or its backend has, at the next packet
 //! of the side that began it; what is forbidden then is cut.
 //!
@@ -12,23 +13,23 @@ mod known;
 mod other;
 mod settled;
 
-use agent_abi::connection::{CONNECTION_TUNNEL, TupleV1};
-use agent_abi::counters::Counter;
-use agent_abi::policy::{
-    EPOCH_NEVER, NO_RULE, POLICY_CONNECTION_CUT, POLICY_CONNECTION_DIRECT,
-    POLICY_CONNECTION_FROM_POD, POLICY_CONNECTION_PEER, POLICY_CONNECTION_PLAIN,
+use agent_abi::connection::{
+    CONNECTION_CUT, CONNECTION_DIRECT, CONNECTION_FORWARD, CONNECTION_PEER, CONNECTION_PLAIN,
+    CONNECTION_TUNNEL, EPOCH_NEVER, EPOCH_UNJUDGED, TupleV1,
 };
+use agent_abi::counters::Counter;
+use agent_abi::policy::NO_RULE;
 use agent_abi::{Address, IPPROTO_TCP};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 
-use self::known::{cut, is_alive, is_same_peer, keep, let_through};
+use self::known::{State, cut, is_alive, is_same_peer, keep, let_through};
 use self::other::{judge_error, judge_other};
-pub(crate) use self::settled::{is_received_as_judged, is_sent_as_judged, remember, sent};
+pub(crate) use self::settled::{Sent, is_received_as_judged, remember, sent};
 use crate::connections;
 use crate::flow;
 use crate::global::{global, verdict};
 use crate::kernel;
-use crate::maps::{self, Decided, POLICY_CONNECTIONS_V1, Scratch, count};
+use crate::maps::{self, Decided, Scratch, count};
 use crate::packet::{Hook, same_address};
 use crate::policy::{Decision, decide_as_before, traffic};
 use crate::source_check::source_may_come;
@@ -90,6 +91,7 @@ fn judge(
     let Scratch {
         packet,
         forward,
+        reply: room,
         policy_key: key,
         policy: entry,
         decided,
@@ -118,8 +120,10 @@ fn judge(
     let known = if begins && (from_pod || state != AS_IT_IS) {
         None
     } else {
-        POLICY_CONNECTIONS_V1.get_ptr_mut(&*key).map(kernel::policy)
+        connections::entry(key)
     };
+    let opening = matches!(&known, Some((_, true)));
+    let known = known.map(|(known, _)| known);
     // The fast path knows that the pod's address is behind the interface that it leads to.
     entry.interface = if state == DIRECT { *fast_out } else { 0 };
     if from_pod {
@@ -135,14 +139,13 @@ fn judge(
     if state == REFUSED {
         entry.epoch = EPOCH_NEVER;
         entry.flags = 0;
-        let_through(key, entry, from_pod, now);
+        let_through(key, entry, &State::AsItIs, room, from_pod, now);
         return Ok(TC_ACT_UNSPEC);
     }
     // On its way here by the fast path it was judged, and had to wait for the pod's link-layer address.
     let waited = matches!(&known, Some(known) if state == AS_IT_IS
         && !from_pod
-        && known.flags & (POLICY_CONNECTION_DIRECT | POLICY_CONNECTION_CUT)
-            == POLICY_CONNECTION_DIRECT
+        && known.flags & (CONNECTION_DIRECT | CONNECTION_CUT) == CONNECTION_DIRECT
         && now < known.last_seen.wrapping_add(SECOND));
     if waited && matches!(&known, Some(known) if known.epoch == epoch) {
         return Ok(TC_ACT_UNSPEC);
@@ -151,37 +154,40 @@ fn judge(
     let mut is_known = false;
     // The tables may have changed while it waited; the connection goes by the fast path all the same.
     entry.flags = if state == DIRECT || waited {
-        POLICY_CONNECTION_DIRECT
+        CONNECTION_DIRECT
     } else {
         0
     };
     if let Some(known) = known.filter(|_| !begins)
         && is_alive(key, known, now)
     {
-        is_known = true;
-        entry.flags = known.flags & POLICY_CONNECTION_DIRECT;
-        let is_answer = (known.flags & POLICY_CONNECTION_FROM_POD != 0) != from_pod;
+        is_known = known.epoch != EPOCH_UNJUDGED;
+        entry.flags = known.flags & CONNECTION_DIRECT;
+        let is_answer = (known.flags & CONNECTION_FORWARD != 0) != from_pod;
         let is_settled = if is_answer {
             known.epoch == epoch || known.epoch == EPOCH_NEVER
         } else {
             known.epoch == epoch && (!from_pod || is_same_peer(known, entry))
-        };
+        } && is_known;
         // What was cut is asked about again: a report of the drop names the rule.
-        let is_cut = known.flags & POLICY_CONNECTION_CUT != 0;
+        let is_cut = known.flags & CONNECTION_CUT != 0;
         if is_settled && !is_cut {
             if known.interface == 0 {
                 known.interface = entry.interface;
             }
             // What it need not ask for is to be found anew.
-            known.flags &= !(POLICY_CONNECTION_PLAIN | POLICY_CONNECTION_PEER);
-            *policy_flags = u32::from(known.flags);
+            known.flags &= !(CONNECTION_PLAIN | CONNECTION_PEER);
+            *policy_flags = known.flags;
+            if opening && !connections::is_translated(known) {
+                connections::proceed(key, known, packet, is_answer);
+            }
             return Ok(TC_ACT_UNSPEC);
         }
         if is_answer {
             // It is judged as what it answers was.
             begun_by_pod = !from_pod;
-            entry.peer = known.peer;
-            entry.peer_port = known.peer_port;
+            entry.peer = known.rewrite.destination;
+            entry.peer_port = known.rewrite.destination_port;
         }
     }
     decided.rule = NO_RULE;
@@ -193,14 +199,10 @@ fn judge(
     decided.begun_by_pod = begun_by_pod;
     let is_answer = begun_by_pod != from_pod;
     if !from_pod && !is_answer {
-        match real_peer(key, &mut entry.peer, &mut decided.service) {
-            // The sender's policy lets it pass as well: so does it the answers.
-            Peer::Itself if begins && state == DIRECT && *sender_epoch == epoch => {
-                entry.flags |= POLICY_CONNECTION_PLAIN | POLICY_CONNECTION_PEER;
-            }
-            Peer::Itself | Peer::Translated => {}
-            // Another client may come by the same port of the node, and look alike.
-            Peer::Behind => entry.epoch = EPOCH_NEVER,
+        let is_itself = !find_real_peer(key, &mut entry.peer, &mut decided.service);
+        // The sender's policy lets it pass as well: so does it the answers.
+        if is_itself && begins && state == DIRECT && *sender_epoch == epoch {
+            entry.flags |= CONNECTION_PLAIN | CONNECTION_PEER;
         }
     }
     // A pod reaches itself, by a Service's address too.
@@ -230,8 +232,13 @@ fn judge(
         }
     }
     if state != WITHOUT_PORTS {
-        let_through(key, entry, begun_by_pod, now);
-        *policy_flags = u32::from(entry.flags);
+        let state = match (state, from_pod) {
+            (TRANSLATED, true) => State::Leaves(forward),
+            (TRANSLATED, false) => State::Comes,
+            _ => State::AsItIs,
+        };
+        let_through(key, entry, &state, room, begun_by_pod, now);
+        *policy_flags = entry.flags | if begun_by_pod { CONNECTION_FORWARD } else { 0 };
         // What is judged again was told of before.
         if !is_known {
             let place = flow::place(
@@ -249,36 +256,18 @@ fn judge(
     Ok(TC_ACT_UNSPEC)
 }
 
-/// Who sends to a pod.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Peer {
-    /// Who has the address that the pod sees.
-    Itself,
-    /// The same, by a Service.
-    Translated,
-    /// Another one.
-    Behind,
-}
-
-/// Finds who is behind the address that the pod sees, where the packet was translated on this node,
-/// and by which Service it came.
+/// Finds who is behind the address that the pod sees, and by which Service it came; whether the packet was
+/// translated on this node.
 #[inline(always)]
-fn real_peer(key: &TupleV1, peer: &mut Address, service: &mut u32) -> Peer {
-    let found = connections::lookup(key).or_else(|| connections::lookup_opening(key));
-    let Some(connection) = found else {
-        return Peer::Itself;
+fn find_real_peer(key: &TupleV1, peer: &mut Address, service: &mut u32) -> bool {
+    let Some(connection) = connections::translated(key) else {
+        return false;
     };
-    if connection.flags & CONNECTION_TUNNEL != 0 {
-        return Peer::Translated;
+    if connection.flags & CONNECTION_TUNNEL == 0 {
+        *peer = connection.rewrite.destination;
+        *service = connection.service;
     }
-    let differs = !same_address(&connection.rewrite.destination, peer);
-    *peer = connection.rewrite.destination;
-    *service = connection.service;
-    if differs {
-        Peer::Behind
-    } else {
-        Peer::Translated
-    }
+    true
 }
 
 #[inline(always)]

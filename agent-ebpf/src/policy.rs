@@ -2,11 +2,10 @@
 //!
 //! Reads the policy tables (`agent_abi::policy`); knows neither packets nor connections.
 
-use agent_abi::connection::TupleV1;
+use agent_abi::connection::{EPOCH_UNJUDGED, TupleV1};
 use agent_abi::policy::{
-    ENDPOINT_CLOSED, EPOCH_NEVER, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_RULE, NO_SET,
-    OUTCOME_ALLOW, OUTCOME_AUDIT_DENY, PolicyAddressV1, VerdictKeyV1, VerdictV1,
-    WHOLE_VERDICT_BITS,
+    ENDPOINT_CLOSED, EndpointV1, IDENTITY_ANYBODY, IDENTITY_HOST, NO_RULE, NO_SET, OUTCOME_ALLOW,
+    OUTCOME_AUDIT_DENY, PolicyAddressV1, VerdictKeyV1, VerdictV1, WHOLE_VERDICT_BITS,
 };
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, hash};
 use aya_ebpf::maps::lpm_trie::Key;
@@ -38,7 +37,7 @@ pub(crate) struct KeptDecision {
     peer: Address,
     /// Direction, protocol, port.
     asked: u32,
-    /// Epoch of the tables; [`EPOCH_NEVER`] where nothing is kept.
+    /// Epoch of the tables; [`EPOCH_UNJUDGED`] where nothing is kept.
     epoch: u32,
     decision: Decision,
     rule: u32,
@@ -64,7 +63,7 @@ pub(crate) fn decide_as_before(
         return decide(from_pod, pod, peer, traffic);
     };
     let is_kept = kept.epoch == epoch
-        && epoch != EPOCH_NEVER
+        && epoch != EPOCH_UNJUDGED
         && kept.asked == asked
         && same_address(&kept.pod, pod)
         && same_address(&kept.peer, peer);

@@ -1,9 +1,8 @@
 //! The tc programs: everything that arrives as packets.
 
 use agent_abi::IPPROTO_TCP;
-use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2};
+use agent_abi::connection::{CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV3};
 use agent_abi::counters::Counter;
-use agent_abi::policy::PolicyConnectionV1;
 use agent_abi::service::{FRONTEND_LOOPBACK, FrontendV2};
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
@@ -15,7 +14,7 @@ use crate::fragment::{self, Later};
 use crate::global::global;
 use crate::maps::{self, Scratch, count};
 use crate::packet::{Hook, Parsed};
-use crate::police::{self, police, police_error, police_other};
+use crate::police::{self, Sent, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
 use crate::{
@@ -80,14 +79,19 @@ fn may_pass<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook, state: u32) ->
 /// what policy knows of a packet from a pod.
 #[inline(always)]
 fn is_settled<const POLICED: bool>(
-    known: Option<&PolicyConnectionV1>,
+    known: Sent,
     scratch: &mut Scratch,
     hook: Hook,
     state: u32,
 ) -> bool {
     POLICED
         && if hook == Hook::WorkloadIngress {
-            police::is_sent_as_judged(known, scratch, state)
+            known
+                == if state == police::TRANSLATED {
+                    Sent::Translated
+                } else {
+                    Sent::AsItIs
+                }
         } else {
             police::is_received_as_judged(scratch, state)
         }
@@ -172,10 +176,13 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         mss::leave(skb, scratch);
     }
     let begins = scratch.packet.tuple.protocol == IPPROTO_TCP && scratch.packet.opens();
-    let mut known = None;
-    if POLICED && hook == Hook::WorkloadIngress && !begins {
-        known = police::sent(skb, scratch);
-        if known.is_some() && fast_path::is_plain(scratch) {
+    let mut known = Sent::Unknown;
+    let mut found = None;
+    let is_judged_first = POLICED && hook == Hook::WorkloadIngress && !begins;
+    if is_judged_first {
+        found = connections::entry(&scratch.packet.tuple);
+        known = police::sent(skb, scratch, &mut found);
+        if known == Sent::AsItIs && fast_path::is_plain(scratch) {
             return Ok(fast_path::or_stack::<POLICED>(skb, scratch, hook));
         }
     }
@@ -191,7 +198,10 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     }
     if answer == KNOWN {
         let now = scratch.now;
-        if let Some(connection) = connections::find(scratch, now) {
+        if !is_judged_first {
+            found = connections::entry(&scratch.packet.tuple);
+        }
+        if let Some(connection) = connections::follow(scratch, found, now) {
             connections::note(scratch, connection, now);
             scratch.forward = *connection;
             let is_settled = is_settled::<POLICED>(known, scratch, hook, police::TRANSLATED);
@@ -205,7 +215,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             || POLICED
                 && hook == Hook::WorkloadIngress
                 && scratch.packet.tuple.protocol == IPPROTO_TCP
-                && police::is_sent_as_judged(known, scratch, police::AS_IT_IS);
+                && known == Sent::AsItIs;
         let frontend = if is_past_services {
             None
         } else {
@@ -213,7 +223,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         };
         let Some(frontend) = frontend else {
             if in_order || !kernel::is_translated(skb) {
-                connections::make_way(&scratch.packet, in_order, scratch.now);
+                connections::make_way(scratch, in_order);
             }
             if !POLICED && egress::concerns(hook, &scratch.packet) {
                 return Ok(match egress::egress_open(skb, hook as u32) {
@@ -310,7 +320,7 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
 
 /// Counts the connections that a packet has begun that goes no further.
 #[inline(always)]
-fn account_begun(connection: &ConnectionV2, begun: u64) {
+fn account_begun(connection: &ConnectionV3, begun: u64) {
     if let Some(traffic) = maps::traffic(connection.service) {
         traffic.connections += begun;
     }
@@ -318,7 +328,7 @@ fn account_begun(connection: &ConnectionV2, begun: u64) {
 
 /// Counts a packet for its Service, and the connections that it begins.
 #[inline(always)]
-pub(crate) fn account(skb: *mut __sk_buff, connection: &ConnectionV2, begun: u64) {
+pub(crate) fn account(skb: *mut __sk_buff, connection: &ConnectionV3, begun: u64) {
     let Some(traffic) = maps::traffic(connection.service) else {
         return;
     };

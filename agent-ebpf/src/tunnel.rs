@@ -3,7 +3,7 @@
 //!
 //! No tunnel device is needed on either side, and nothing in the pod.
 
-use agent_abi::connection::ConnectionV2;
+use agent_abi::connection::ConnectionV3;
 use agent_abi::counters::Counter;
 use agent_abi::settings::SettingsV2;
 use agent_abi::{Address, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, is_v4, mapped_v4};
@@ -104,7 +104,7 @@ fn has_ports(protocol: u8) -> bool {
 fn enter_v4(
     skb: *mut __sk_buff,
     settings: &SettingsV2,
-    connection: &ConnectionV2,
+    connection: &ConnectionV3,
     length: u32,
 ) -> Result<(), i64> {
     kernel::insert_tunnel_header(skb, V4_HEADER, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4)?;
@@ -117,7 +117,7 @@ fn enter_v4(
 fn enter_v6(
     skb: *mut __sk_buff,
     settings: &SettingsV2,
-    connection: &ConnectionV2,
+    connection: &ConnectionV3,
     length: u32,
 ) -> Result<(), i64> {
     kernel::insert_tunnel_header(skb, V6_HEADER, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6)?;

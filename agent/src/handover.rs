@@ -7,19 +7,17 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
 use anyhow::Result;
 
 use crate::lb::ebpf::image::address;
 use crate::lb::ebpf::layout;
-use crate::lb::ebpf::programs::was_policed;
+use crate::lb::ebpf::maps::was_policed;
 use crate::lb::ebpf::takeover::{self, LIBERAL};
 use crate::ownership::Ownership;
 use crate::policy::ebpf::seed::{self, Seeds, Tracked};
 use crate::settings;
-use crate::sys::map::Table;
 use crate::sys::{clock, conntrack};
 
 /// What is to go over.
@@ -41,7 +39,8 @@ impl Handover {
         Ok(Self {
             kernel: takeover::is_due(&pins)?,
             build: layout::is_due(&pins)?,
-            policy: policed && !was_policed(&pins),
+            // Where there are no settings, nobody was.
+            policy: policed && !was_policed(&pins).unwrap_or(false),
             pins,
         })
     }
@@ -102,7 +101,7 @@ impl Handover {
         if !self.policy {
             return;
         }
-        match seeds(&self.pins, pods).and_then(|seeds| Ok(seed::plant(&self.pins, &seeds)?)) {
+        match seeds(pods).and_then(|seeds| Ok(seed::plant(&self.pins, &seeds)?)) {
             Ok(0) => {}
             Ok(connections) => {
                 tracing::info!(connections, "known to network policy from before it was on");
@@ -126,7 +125,7 @@ impl Handover {
     }
 }
 
-fn seeds(pins: &Path, pods: &BTreeSet<IpAddr>) -> Result<Seeds> {
+fn seeds(pods: &BTreeSet<IpAddr>) -> Result<Seeds> {
     let tracked = match conntrack::dump() {
         // A kernel without connection tracking has nothing to tell.
         Err(conntrack::Error::Unsupported(_)) => Vec::new(),
@@ -139,11 +138,7 @@ fn seeds(pins: &Path, pods: &BTreeSet<IpAddr>) -> Result<Seeds> {
             reply: takeover::tuple(&flow.reply),
         })
         .collect();
-    let mut balanced = Vec::new();
-    for map in [CONNECTIONS_MAP, OPENING_MAP] {
-        balanced.extend(Table::<TupleV1, ConnectionV2>::open_lru(pins, map)?.entries()?);
-    }
     let pods = pods.iter().map(|pod| address(*pod)).collect();
     let now = clock::monotonic_nanoseconds();
-    Ok(seed::seeds(&pods, &tracked, &balanced, now))
+    Ok(seed::seeds(&pods, &tracked, now))
 }

@@ -1,9 +1,15 @@
-//! The connection table: what to rewrite a packet to, by the packet as it is.
+//! The connection table: what to rewrite a packet to, by the packet as it is, and what network policy
+//! has said of it.
 //!
-//! One connection has two entries, one for each direction, found by the five-tuple of the packet
+//! A translated connection has two entries, one for each direction, found by the five-tuple of the packet
 //! on the wire; before the first reply there may be the one for the replies alone. `rewrite` is the
 //! five-tuple to leave with, so translation is the same code in both directions, whichever of the two
 //! addresses it changes.
+//!
+//! A policed pod's verdict is in the entry of what the pod sends, so one look-up tells both, and a verdict
+//! is never of another backend than the one in its entry: `rewrite.destination` is who it was judged for.
+//! What the pod receives is looked up turned round. A connection that is not translated here has an entry
+//! for its verdict alone, one at each policed pod ([`CONNECTION_UNTRANSLATED`]).
 
 use core::mem::{offset_of, size_of};
 
@@ -11,19 +17,19 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::Address;
 
-/// LRU hash: [`TupleV1`] → [`ConnectionV2`].
+/// LRU hash: [`TupleV1`] → [`ConnectionV3`].
 #[cfg(not(feature = "next-layout"))]
-pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V2";
+pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V3";
 /// See above.
 #[cfg(feature = "next-layout")]
-pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V3";
+pub const CONNECTIONS_MAP: &str = "CONNECTIONS_V4";
 /// The same for connections that only one side has sent for. They are apart, so that a flood of
 /// them drives out one another and no connection that works.
 #[cfg(not(feature = "next-layout"))]
-pub const OPENING_MAP: &str = "OPENING_V2";
+pub const OPENING_MAP: &str = "OPENING_V3";
 /// See above.
 #[cfg(feature = "next-layout")]
-pub const OPENING_MAP: &str = "OPENING_V3";
+pub const OPENING_MAP: &str = "OPENING_V4";
 /// LRU hash: [`FragmentKeyV1`] → [`FragmentV2`].
 pub const FRAGMENTS_MAP: &str = "FRAGMENTS_V3";
 /// LRU hash of later fragments that wait for their first one. Not pinned: they come within
@@ -63,15 +69,17 @@ impl TupleV1 {
     }
 }
 
-/// Zeros in a [`ConnectionV2`]. The feature `next-layout` makes the build that tests upgrade to: its
+/// Zeros in a [`ConnectionV3`]. The feature `next-layout` makes the build that tests upgrade to: its
 /// values are longer, and their last fields elsewhere.
 pub const CONNECTION_PAD: usize = if cfg!(feature = "next-layout") { 18 } else { 2 };
 
-/// Value of [`CONNECTIONS_MAP`] and [`OPENING_MAP`]. Version 1 had zeros for `service`.
+/// Value of [`CONNECTIONS_MAP`] and [`OPENING_MAP`]. Version 1 had zeros for `service`, version 2 no
+/// verdicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct ConnectionV2 {
-    /// What the packet leaves as.
+pub struct ConnectionV3 {
+    /// What the packet leaves as. Of [`CONNECTION_UNTRANSLATED`] the packet itself, but for the
+    /// destination: that is the real peer, as far as it is known.
     pub rewrite: TupleV1,
     /// Backend the connection was given to.
     pub backend: u32,
@@ -89,7 +97,18 @@ pub struct ConnectionV2 {
     pub service: u32,
     /// `CLOCK_MONOTONIC` nanoseconds of the last packet that was noted (at most one a second is).
     pub last_seen: u64,
+    /// `agent_abi::policy::EPOCH_MAP` when policy let it through: [`EPOCH_UNJUDGED`] where it has not,
+    /// [`EPOCH_NEVER`] where every packet is judged.
+    pub epoch: u32,
+    /// Index of the interface from behind which the pod's packets may come, 0 until one has.
+    pub interface: u32,
 }
+
+/// No epoch: the tables of policy begin with 1. A connection that is there and was never judged is, at its
+/// next packet, as what it is.
+pub const EPOCH_UNJUDGED: u32 = 0;
+/// No epoch either: none gets so far.
+pub const EPOCH_NEVER: u32 = u32::MAX;
 
 /// The entry is of the direction client → service.
 pub const CONNECTION_FORWARD: u32 = 1;
@@ -103,6 +122,17 @@ pub const CONNECTION_TUNNEL: u32 = 4;
 pub const CONNECTION_ANSWERED: u32 = 8;
 /// The client's packets come in a tunnel, from the node that it sends to.
 pub const CONNECTION_TUNNELLED: u32 = 16;
+/// Nothing translates it on this node. [`CONNECTION_FORWARD`] says that the pod began it.
+pub const CONNECTION_UNTRANSLATED: u32 = 32;
+/// Policy forbids it by now: neither side's packets pass.
+pub const CONNECTION_CUT: u32 = 64;
+/// It began by the fast path, so the host's netfilter has no part in it.
+pub const CONNECTION_DIRECT: u32 = 128;
+/// TCP from the pod past every Service, by the fast path: no table is asked but this one.
+pub const CONNECTION_PLAIN: u32 = 256;
+/// The policy of the pod at the other end, on this node, lets what the pod sends pass as well, as of
+/// the same epoch.
+pub const CONNECTION_PEER: u32 = 512;
 
 /// Key of [`FRAGMENTS_MAP`] (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
@@ -138,6 +168,6 @@ pub struct FragmentV2 {
 const _: () = assert!(size_of::<FragmentKeyV1>() == 40 && size_of::<FragmentV2>() == 8);
 const _: () = assert!(size_of::<TupleV1>() == 40 && offset_of!(TupleV1, protocol) == 36);
 const _: () = assert!(
-    size_of::<ConnectionV2>() == 70 + CONNECTION_PAD
-        && offset_of!(ConnectionV2, last_seen) == 62 + CONNECTION_PAD
+    size_of::<ConnectionV3>() == 78 + CONNECTION_PAD
+        && offset_of!(ConnectionV3, last_seen) == 62 + CONNECTION_PAD
 );

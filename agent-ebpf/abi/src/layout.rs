@@ -9,14 +9,14 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::connection::{ConnectionV2, TupleV1};
+use crate::connection::{ConnectionV3, TupleV1};
 
 /// Array of [`FieldV1`]; [`FIELDS`], then zeros.
 #[cfg(not(feature = "next-layout"))]
-pub const LAYOUT_MAP: &str = "LAYOUT_V2";
+pub const LAYOUT_MAP: &str = "LAYOUT_V3";
 /// See above.
 #[cfg(feature = "next-layout")]
-pub const LAYOUT_MAP: &str = "LAYOUT_V3";
+pub const LAYOUT_MAP: &str = "LAYOUT_V4";
 /// Elements of [`LAYOUT_MAP`]; in no version fewer, so that an older build reads all of them.
 pub const LAYOUT_FIELDS: u32 = 64;
 
@@ -42,23 +42,25 @@ pub const FIELD_OF_KEY: u16 = 1;
 pub const FIELD_ESSENTIAL: u16 = 2;
 
 /// The fields of this build.
-pub const FIELDS: [FieldV1; 12] = [
+pub const FIELDS: [FieldV1; 14] = [
     key("source", offset_of!(TupleV1, source), 16),
     key("destination", offset_of!(TupleV1, destination), 16),
     key("source_port", offset_of!(TupleV1, source_port), 2),
     key("destination_port", offset_of!(TupleV1, destination_port), 2),
     key("protocol", offset_of!(TupleV1, protocol), 1),
-    value("rewrite", offset_of!(ConnectionV2, rewrite), 40),
-    value("backend", offset_of!(ConnectionV2, backend), 4),
-    value("flags", offset_of!(ConnectionV2, flags), 4),
+    value("rewrite", offset_of!(ConnectionV3, rewrite), 40),
+    value("backend", offset_of!(ConnectionV3, backend), 4),
+    value("flags", offset_of!(ConnectionV3, flags), 4),
     value(
         "host_interface",
-        offset_of!(ConnectionV2, host_interface),
+        offset_of!(ConnectionV3, host_interface),
         4,
     ),
-    value("host_mac", offset_of!(ConnectionV2, host_mac), 6),
-    value("service", offset_of!(ConnectionV2, service), 4),
-    value("last_seen", offset_of!(ConnectionV2, last_seen), 8),
+    value("host_mac", offset_of!(ConnectionV3, host_mac), 6),
+    value("service", offset_of!(ConnectionV3, service), 4),
+    value("last_seen", offset_of!(ConnectionV3, last_seen), 8),
+    value("epoch", offset_of!(ConnectionV3, epoch), 4),
+    value("interface", offset_of!(ConnectionV3, interface), 4),
 ];
 
 const fn key(name: &str, offset: usize, size: u16) -> FieldV1 {

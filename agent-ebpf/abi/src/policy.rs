@@ -19,7 +19,6 @@ use core::mem::{offset_of, size_of};
 use bytemuck::{Pod, Zeroable};
 
 use crate::Address;
-use crate::connection::TupleV1;
 
 /// Longest-prefix trie: [`PolicyAddressV1`] → identity (`u32`).
 pub const IDENTITIES_MAP: &str = "POLICY_IDENTITIES_V1";
@@ -32,11 +31,8 @@ pub const ENDPOINTS_MAP: &str = "POLICY_ENDPOINTS_V1";
 /// and never repeats one.
 pub const ALLOCATOR_MAP: &str = "POLICY_ALLOCATOR_V1";
 
-/// LRU hash: [`TupleV1`] as the pod sends it → [`PolicyConnectionV1`]. One entry a connection and a
-/// pod: what the pod receives is looked up turned round, so both directions ask the same key.
-pub const POLICY_CONNECTIONS_MAP: &str = "POLICY_CONNECTIONS_V1";
 /// Array of one `u32`: goes up with every change of the tables, once it is whole. A connection that
-/// was let through before is judged again.
+/// was let through before (`agent_abi::connection`) is judged again.
 pub const EPOCH_MAP: &str = "POLICY_EPOCH_V1";
 
 /// Per-CPU hash: [`RuleKeyV1`] → [`RuleV1`].
@@ -174,50 +170,7 @@ pub const SOURCE_OWN: u32 = 1;
 /// It is not.
 pub const SOURCE_STRANGE: u32 = 2;
 
-/// Value of [`POLICY_CONNECTIONS_MAP`]: a connection that was let through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct PolicyConnectionV1 {
-    /// The peer it was judged for: the real backend or client.
-    pub peer: Address,
-    /// `CLOCK_MONOTONIC` nanoseconds of the last packet that was noted.
-    pub last_seen: u64,
-    /// [`EPOCH_MAP`] when it was judged; [`EPOCH_NEVER`] where every packet is.
-    pub epoch: u32,
-    /// The peer's port where the pod began the connection, network order.
-    pub peer_port: [u8; 2],
-    /// `POLICY_CONNECTION_*` bits.
-    pub flags: u8,
-    /// Zero.
-    pub _pad: u8,
-    /// Index of the interface from behind which the pod's packets may come, 0 until one has.
-    pub interface: u32,
-    /// Zero.
-    pub _pad2: u32,
-}
-
-/// The pod began the connection.
-pub const POLICY_CONNECTION_FROM_POD: u8 = 1;
-/// The connection is forbidden by now: neither side's packets pass.
-pub const POLICY_CONNECTION_CUT: u8 = 2;
-/// It began by the fast path, so the host's netfilter has no part in it.
-pub const POLICY_CONNECTION_DIRECT: u8 = 4;
-/// TCP from the pod past every Service, by the fast path: no table is asked but this one.
-pub const POLICY_CONNECTION_PLAIN: u8 = 8;
-/// The policy of the pod at the other end, on this node, lets what the pod sends pass as well, as of
-/// the same epoch.
-pub const POLICY_CONNECTION_PEER: u8 = 16;
-/// No epoch of the tables: they begin with 1.
-pub const EPOCH_NEVER: u32 = 0;
-/// No epoch either: the connection was there before it could be judged, and is judged at its next
-/// packet.
-pub const EPOCH_BEFORE: u32 = u32::MAX;
-
-const _: () =
-    assert!(size_of::<PolicyConnectionV1>() == 40 && offset_of!(PolicyConnectionV1, epoch) == 24);
-const _: () = assert!(offset_of!(PolicyConnectionV1, interface) == 32);
 const _: () = assert!(size_of::<InterfaceAddressV1>() == 20);
-const _: () = assert!(size_of::<TupleV1>() == 40);
 const _: () = assert!(size_of::<RuleKeyV1>() == 8 && size_of::<RuleV1>() == 24);
 const _: () = assert!(size_of::<PolicyAddressV1>() == 16);
 const _: () = assert!(size_of::<VerdictKeyV1>() == 12 && offset_of!(VerdictKeyV1, port) == 10);

@@ -57,5 +57,7 @@ pub const SETTING_MASQUERADE_ALL: u32 = 1;
 pub const SETTING_KEEP_CONNECTIONS: u32 = 2;
 /// `--enable-pod-egress`: what pods send out of the cluster leaves under the node's address.
 pub const SETTING_POD_EGRESS: u32 = 4;
+/// Network policy is enforced. The agent alone asks.
+pub const SETTING_POLICED: u32 = 8;
 
 const _: () = assert!(size_of::<SettingsV2>() == 96 && offset_of!(SettingsV2, flags) == 72);

@@ -1,7 +1,8 @@
 //! Opening a connection to a backend.
 
 use agent_abi::connection::{
-    CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL, CONNECTION_TUNNELLED, TupleV1,
+    CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL, CONNECTION_TUNNELLED, EPOCH_UNJUDGED,
+    TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::service::{
@@ -10,7 +11,7 @@ use agent_abi::service::{
 use aya_ebpf::bindings::__sk_buff;
 
 use super::ports::{Place, reserve};
-use super::{insert_opening, lookup, lookup_opening, remove_opening, reverse, same};
+use super::{begin, remove_opening, reverse, same, translated};
 use crate::global::global;
 use crate::kernel;
 use crate::maps::{self, Scratch, count};
@@ -71,10 +72,9 @@ pub(crate) fn open(
     *begun = u64::from(place != Place::Again);
     // Its replies' entry is enough until a reply comes, or the client's second packet.
     let alone = keep_port.is_some() && place == Place::First;
-    if !alone && !insert_opening(&packet.tuple, forward) {
+    if !alone && !begin(&packet.tuple, forward) {
         // Another packet of the same connection was faster on another CPU: its choice holds.
-        let winner = lookup_opening(&packet.tuple).or_else(|| lookup(&packet.tuple));
-        if let Some(winner) = winner {
+        if let Some(winner) = translated(&packet.tuple) {
             if keep_port.is_some() && !same(&winner.rewrite, &forward.rewrite) {
                 remove_opening(reply_key);
             }
@@ -95,7 +95,7 @@ pub(crate) fn open(
 
 #[inline(always)]
 fn is_known(tuple: &TupleV1) -> bool {
-    lookup(tuple).or_else(|| lookup_opening(tuple)).is_some()
+    translated(tuple).is_some()
 }
 
 /// Answers of [`choose_backend`]. To a backend, with the client's own source port if it is free, or with
@@ -148,6 +148,8 @@ fn aim_at_backend(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch, tunnel
     forward.service = frontend.service;
     forward.flags = CONNECTION_FORWARD;
     forward.last_seen = now;
+    forward.epoch = EPOCH_UNJUDGED;
+    forward.interface = 0;
     forward._pad = [0; CONNECTION_PAD];
     (forward.host_interface, forward.host_mac) = match hook {
         Hook::Egress => match kernel::load(skb, 6) {

@@ -2,16 +2,17 @@
 
 use agent_abi::IPPROTO_TCP;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2,
+    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV3, EPOCH_UNJUDGED,
 };
 use agent_abi::counters::Counter;
 use aya_ebpf::bindings::BPF_ANY;
 
 use super::{
-    answers, insert_opening, lookup, lookup_opening, must_reopen, remove, remove_opening, reverse,
+    answers, clear_verdict, copy_verdict, lookup_opening, must_reopen, remove, remove_opening,
+    reverse, take, translated,
 };
 use crate::global::global;
-use crate::maps::{self, CONNECTIONS_V2, Scratch, count};
+use crate::maps::{self, CONNECTIONS_V3, Scratch, count};
 
 /// Where a connection that is being opened stands. One side alone has sent, or the client has not shown
 /// that it receives.
@@ -51,19 +52,19 @@ fn progress(scratch: &mut Scratch, is_tcp: bool) -> Option<i32> {
         return Some(if follows { ANSWERED } else { WAITS });
     }
     reverse(&connection.rewrite, forward_key);
-    if let Some(known) = lookup(forward_key).or_else(|| lookup_opening(forward_key)) {
+    if let Some(known) = translated(forward_key) {
         let is_its_own = answers(&packet.tuple, &known.rewrite);
-        if !must_reopen(packet, known, *now) {
+        if must_reopen(packet, known, *now) {
             if !is_its_own {
-                return Some(STALE);
+                remove(&known.rewrite.reversed());
             }
+            remove(forward_key);
+        } else if is_its_own {
             known.flags |= CONNECTION_ANSWERED;
             return Some(if is_tcp { WAITS } else { ANSWERED });
+        } else if known.flags & CONNECTION_ANSWERED != 0 {
+            return Some(STALE);
         }
-        if !is_its_own {
-            remove(&known.rewrite.reversed());
-        }
-        remove(forward_key);
     }
     if !is_tcp {
         return Some(ANSWERED);
@@ -71,20 +72,21 @@ fn progress(scratch: &mut Scratch, is_tcp: bool) -> Option<i32> {
     *restored = *connection;
     reverse(&packet.tuple, &mut restored.rewrite);
     restored.flags |= CONNECTION_FORWARD | CONNECTION_ANSWERED;
+    clear_verdict(restored);
     // Where it fails, so does the connection: the client's next segment opens none.
-    let _inserted = insert_opening(forward_key, restored);
+    let _taken = take(forward_key, restored);
     Some(WAITS)
 }
 
 /// Moves a pair to the table of connections that work.
 #[inline(never)]
-pub(super) fn promote(scratch: &mut Scratch, connection: &ConnectionV2, now: u64) {
+pub(super) fn promote(scratch: &mut Scratch, connection: &ConnectionV3, now: u64) {
     scratch.forward = *connection;
     scratch.forward.last_seen = now;
     scratch.forward.flags |= CONNECTION_ANSWERED;
     let any = u64::from(BPF_ANY);
     // Where the table refuses, the pair stays where it is, and works.
-    if CONNECTIONS_V2
+    if CONNECTIONS_V3
         .insert(&scratch.packet.tuple, &scratch.forward, any)
         .is_err()
     {
@@ -95,8 +97,15 @@ pub(super) fn promote(scratch: &mut Scratch, connection: &ConnectionV2, now: u64
         scratch.reply = scratch.forward;
         reverse(&scratch.packet.tuple, &mut scratch.reply.rewrite);
         scratch.reply.flags ^= CONNECTION_FORWARD;
+        if maps::policy_epoch() != EPOCH_UNJUDGED {
+            // It is of another pod than that of the first entry.
+            match lookup_opening(&scratch.reply_key) {
+                Some(other) => copy_verdict(other, &mut scratch.reply),
+                None => clear_verdict(&mut scratch.reply),
+            }
+        }
         // The first entry restores the second where this fails.
-        let _other = CONNECTIONS_V2.insert(&scratch.reply_key, &scratch.reply, any);
+        let _other = CONNECTIONS_V3.insert(&scratch.reply_key, &scratch.reply, any);
         remove_opening(&scratch.reply_key);
     }
     remove_opening(&scratch.packet.tuple);

@@ -2,10 +2,11 @@
 
 use agent_abi::connection::{CONNECTION_ANSWERED, CONNECTION_CLOSING};
 use agent_abi::counters::Counter;
-use aya_ebpf::bindings::BPF_ANY;
 
-use super::{SECOND, insert_opening, is_brief, lookup, lookup_opening, reverse, same};
-use crate::maps::{self, CONNECTIONS_V2, OPENING_V2, Scratch};
+use super::{
+    SECOND, entry, insert_opening, is_brief, is_translated, lookup_opening, reverse, same, take,
+};
+use crate::maps::{self, Scratch};
 use crate::source;
 
 /// A connection that only one side has sent for holds its source port for this long; TCP gives up
@@ -61,8 +62,10 @@ pub(crate) fn reserve(
         reverse(&forward.rewrite, key);
         // The insertion would tell that there is none, but it takes a lock, and waits for memory
         // before; two look-ups in a row wait for it together.
-        let holder = match lookup(key).or_else(|| lookup_opening(key)) {
-            Some(holder) => holder,
+        let holder = match entry(key) {
+            Some((holder, _)) if is_translated(holder) => holder,
+            Some(_) if take(key, reply) => return Ok(Place::First),
+            Some(_) => return Err(Counter::DropTableFull),
             None if insert_opening(key, reply) => return Ok(Place::First),
             // What took the place in between is gone again, or the table takes nothing.
             None => lookup_opening(key).ok_or(Counter::DropTableFull)?,
@@ -87,11 +90,9 @@ pub(crate) fn reserve(
             return Ok(Place::Known);
         }
         if is_ours || idle > waits {
-            // In this order, so that no reply meets neither of them.
-            OPENING_V2
-                .insert(&*key, reply, u64::from(BPF_ANY))
-                .map_err(|_| Counter::DropTableFull)?;
-            let _removed = CONNECTIONS_V2.remove(&*key);
+            if !take(key, reply) {
+                return Err(Counter::DropTableFull);
+            }
             return Ok(if is_ours && is_open && !is_over {
                 Place::Again
             } else {

@@ -3,10 +3,9 @@
 
 use core::mem::MaybeUninit;
 
-use agent_abi::connection::{ConnectionV2, FragmentV2};
+use agent_abi::connection::{ConnectionV3, FragmentV2};
 use agent_abi::fast_path::FastDeviceV1;
 use agent_abi::flow::{FlowV1, LimitV1};
-use agent_abi::policy::PolicyConnectionV1;
 use agent_abi::service::AffinityV1;
 
 use crate::fragment::Held;
@@ -23,18 +22,11 @@ pub(crate) fn of_this_cpu<T>(value: *mut T) -> &'static mut T {
 
 /// A value of the connection table.
 #[inline(always)]
-pub(crate) fn connection(value: *mut ConnectionV2) -> &'static mut ConnectionV2 {
+pub(crate) fn connection(value: *mut ConnectionV3) -> &'static mut ConnectionV3 {
     // SAFETY: the pointer comes from a lookup of this program run; the kernel keeps the element's
     // memory until the run ends. Other CPUs may write the same fields: `rewrite` and `backend` are
-    // never changed after insertion, a lost update of `flags` or `last_seen` costs one refresh.
-    unsafe { &mut *value }
-}
-
-/// A value of the table of what policy let through.
-#[inline(always)]
-pub(crate) fn policy(value: *mut PolicyConnectionV1) -> &'static mut PolicyConnectionV1 {
-    // SAFETY: as for `connection`; a reader that sees half of a change has the packet before it
-    // or the one after it.
+    // never changed after insertion, a lost update of another costs one refresh, or one more question to
+    // policy, whose `epoch` is written last.
     unsafe { &mut *value }
 }
 

@@ -1,5 +1,6 @@
 //! Packets without ports of their own: ICMP, its errors, later fragments.
 
+use agent_abi::connection::EPOCH_UNJUDGED;
 use agent_abi::counters::Counter;
 use agent_abi::policy::NO_RULE;
 use agent_abi::{Address, IPPROTO_ICMPV6};
@@ -9,7 +10,7 @@ use super::{AS_IT_IS, UNDECIDED, judge, reason};
 use crate::connections;
 use crate::fragment;
 use crate::kernel;
-use crate::maps::{POLICY_CONNECTIONS_V1, Scratch};
+use crate::maps::Scratch;
 use crate::packet::{Family, Packet, UNREADABLE, is_icmp, parse_at};
 use crate::source_check::source_may_come;
 
@@ -87,7 +88,8 @@ pub(super) fn judge_error(
         } else {
             *key = inner.tuple;
         }
-        if POLICY_CONNECTIONS_V1.get_ptr(&*key).is_some() {
+        let known = connections::entry(key);
+        if known.is_some_and(|(known, _)| known.epoch != EPOCH_UNJUDGED) {
             if from_pod && source_may_come(skb) == 0 {
                 return Err(Counter::DropSpoofed);
             }

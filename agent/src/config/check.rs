@@ -118,6 +118,7 @@ impl Config {
             translation: Translation {
                 masquerade_all,
                 keep_connections: netpol_keep_connections,
+                policed: limits.policy.is_some(),
                 cluster_cidrs: cluster_cidr,
                 timeouts: timeouts(
                     service_tcp_timeout,

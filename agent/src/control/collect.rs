@@ -158,7 +158,7 @@ impl Watched {
         let desired = self.desired.borrow().clone();
         let node = desired.ok_or(WhatIfError::NotSynced)?.node.clone();
         let cluster = self.view.borrow().cluster.clone();
-        let (connections, settings) = kernel::policy_connections(&self.pins)
+        let (connections, settings) = kernel::connections(&self.pins)
             .map_err(|error| WhatIfError::Table(crate::applier::with_causes(&error)))?;
         let now = clock::monotonic_nanoseconds();
         // What was dropped lately belongs here too, once it is recorded.

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use agent_abi::connection::{
-    CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, FragmentKeyV1, FragmentV2, OPENING_MAP, TupleV1,
+    CONNECTIONS_MAP, ConnectionV3, FRAGMENTS_MAP, FragmentKeyV1, FragmentV2, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::{TRAFFIC_MAP, TrafficV1};
 use agent_abi::egress::EGRESS_SERVICE;
-use agent_abi::policy::{POLICY_CONNECTIONS_MAP, PolicyConnectionV1, RULES_MAP, RuleKeyV1};
+use agent_abi::policy::{RULES_MAP, RuleKeyV1};
 use agent_abi::service::{
     AFFINITY_MAP, AffinityKeyV1, AffinityV1, FRONTENDS_MAP, FrontendKeyV1, FrontendV2,
     SERVICES_MAP, SOURCES_MAP, ServiceV2, SourceKeyV1,
@@ -57,8 +57,8 @@ pub fn usage(pins: &Path, written: &[Usage]) -> Vec<MapRow> {
         (SOURCES_MAP, |pins, map| {
             Trie::<SourceKeyV1>::open(pins, map)?.usage()
         }),
-        (CONNECTIONS_MAP, lru_usage::<TupleV1, ConnectionV2>),
-        (OPENING_MAP, lru_usage::<TupleV1, ConnectionV2>),
+        (CONNECTIONS_MAP, lru_usage::<TupleV1, ConnectionV3>),
+        (OPENING_MAP, lru_usage::<TupleV1, ConnectionV3>),
         (AFFINITY_MAP, lru_usage::<AffinityKeyV1, AffinityV1>),
         (FRAGMENTS_MAP, lru_usage::<FragmentKeyV1, FragmentV2>),
         (RULES_MAP, |pins, map| {
@@ -154,14 +154,13 @@ pub(super) fn passed(pins: &Path) -> Result<Vec<(u32, TrafficV1)>, TableError> {
     Ok(sums.into_iter().map(named).collect())
 }
 
-/// What policy knows of connections, and how long it does.
+/// The connections, and how long they are known.
 ///
 /// # Errors
 /// Where the tables cannot be read.
-pub fn policy_connections(
-    pins: &Path,
-) -> Result<(Vec<(TupleV1, PolicyConnectionV1)>, SettingsV2), TableError> {
-    let connections = Table::open_lru(pins, POLICY_CONNECTIONS_MAP)?.entries()?;
+pub fn connections(pins: &Path) -> Result<(Vec<(TupleV1, ConnectionV3)>, SettingsV2), TableError> {
+    let mut connections = Table::open_lru(pins, CONNECTIONS_MAP)?.entries()?;
+    connections.extend(Table::open_lru(pins, OPENING_MAP)?.entries()?);
     let settings = List::open(pins, SETTINGS_MAP)?.get(0)?;
     Ok((connections, settings))
 }

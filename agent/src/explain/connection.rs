@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL, ConnectionV2,
+    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL,
+    CONNECTION_UNTRANSLATED, CONNECTIONS_MAP, ConnectionV3, OPENING_MAP,
 };
 use agent_abi::egress::{DIRECT_SERVICE, EGRESS_SERVICE, has_backends};
 use agent_abi::settings::SettingsV2;
@@ -15,7 +16,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// An entry in force.
 pub(super) struct Existing {
-    entry: ConnectionV2,
+    entry: ConnectionV3,
     backend: Option<SocketAddr>,
 }
 
@@ -49,13 +50,13 @@ pub(super) fn find(
     let key = packet.tuple();
     let looked_at = |map: &str| format!("{map}[{packet}]");
     let (entry, map) = match facts.lookups.connection(key)? {
-        Some(entry) => (entry, "CONNECTIONS_V2"),
+        Some(entry) => (entry, CONNECTIONS_MAP),
         None => match facts.lookups.opening(key)? {
-            Some(entry) => (entry, "OPENING_V2"),
+            Some(entry) => (entry, OPENING_MAP),
             None => {
                 steps.push(Step::new(
                     Topic::Connection,
-                    looked_at("CONNECTIONS_V2 and OPENING_V2"),
+                    looked_at(&format!("{CONNECTIONS_MAP} and {OPENING_MAP}")),
                     "nothing",
                     "the next packet opens a connection",
                 ));
@@ -63,6 +64,15 @@ pub(super) fn find(
             }
         },
     };
+    if entry.flags & CONNECTION_UNTRANSLATED != 0 {
+        steps.push(Step::new(
+            Topic::Connection,
+            looked_at(map),
+            "policy's verdict alone",
+            "no connection of its is translated; the next packet may open one that is",
+        ));
+        return Ok(None);
+    }
     let idle = facts.lookups.now().saturating_sub(entry.last_seen) / SECOND;
     let backend = facts.lookups.backend(entry.backend)?;
     let limit = lifetime(packet.target.protocol, &entry, &facts.lookups.settings()?);
@@ -97,7 +107,7 @@ pub(super) fn find(
 }
 
 /// Seconds of silence after which an entry is forgotten.
-fn lifetime(protocol: Protocol, entry: &ConnectionV2, settings: &SettingsV2) -> u32 {
+fn lifetime(protocol: Protocol, entry: &ConnectionV3, settings: &SettingsV2) -> u32 {
     match protocol {
         Protocol::Udp => settings.udp_seconds,
         Protocol::Tcp | Protocol::Sctp if entry.flags & CONNECTION_CLOSING != 0 => {
@@ -107,7 +117,7 @@ fn lifetime(protocol: Protocol, entry: &ConnectionV2, settings: &SettingsV2) -> 
     }
 }
 
-fn towards(entry: &ConnectionV2) -> String {
+fn towards(entry: &ConnectionV3) -> String {
     match entry.service {
         EGRESS_SERVICE => "out of the cluster".to_owned(),
         DIRECT_SERVICE => "from outside to the pod's own address".to_owned(),
@@ -115,7 +125,7 @@ fn towards(entry: &ConnectionV2) -> String {
     }
 }
 
-fn rewritten(entry: &ConnectionV2) -> String {
+fn rewritten(entry: &ConnectionV3) -> String {
     let to = &entry.rewrite;
     if entry.flags & CONNECTION_TUNNEL != 0 {
         return format!("the same, in a tunnel to {}", ip(&to.destination));
@@ -127,7 +137,7 @@ fn rewritten(entry: &ConnectionV2) -> String {
     )
 }
 
-fn flags(entry: &ConnectionV2) -> String {
+fn flags(entry: &ConnectionV3) -> String {
     let direction = if entry.flags & CONNECTION_FORWARD != 0 {
         "from client to Service"
     } else {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use agent_abi::Address;
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, OPENING_MAP, TupleV1};
 use agent_abi::egress::{EGRESS_MAP, EGRESS_SOURCES_MAP, EgressAddressV1, EgressSourceV1};
 use agent_abi::service::{
     AFFINITY_MAP, AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, RingChunkV1,
@@ -38,10 +38,10 @@ pub trait Lookups: fmt::Debug {
     fn ring(&self, key: RingKeyV1) -> Looked<RingChunkV1>;
     /// `AFFINITY_V2`.
     fn affinity(&self, key: AffinityKeyV1) -> Looked<AffinityV1>;
-    /// `CONNECTIONS_V2`.
-    fn connection(&self, key: TupleV1) -> Looked<ConnectionV2>;
-    /// `OPENING_V2`.
-    fn opening(&self, key: TupleV1) -> Looked<ConnectionV2>;
+    /// `CONNECTIONS_V3`.
+    fn connection(&self, key: TupleV1) -> Looked<ConnectionV3>;
+    /// `OPENING_V3`.
+    fn opening(&self, key: TupleV1) -> Looked<ConnectionV3>;
     /// Whether `SOURCES_V2` has a range of a service that holds an address.
     ///
     /// # Errors
@@ -71,8 +71,8 @@ pub trait Lookups: fmt::Debug {
 pub struct Kernel {
     maps: Maps,
     affinity: Table<AffinityKeyV1, AffinityV1>,
-    connections: Table<TupleV1, ConnectionV2>,
-    opening: Table<TupleV1, ConnectionV2>,
+    connections: Table<TupleV1, ConnectionV3>,
+    opening: Table<TupleV1, ConnectionV3>,
     egress: Trie<EgressAddressV1>,
     sources: Table<u32, EgressSourceV1>,
     settings: List<SettingsV2>,
@@ -121,11 +121,11 @@ impl Lookups for Kernel {
         self.affinity.get(key)
     }
 
-    fn connection(&self, key: TupleV1) -> Looked<ConnectionV2> {
+    fn connection(&self, key: TupleV1) -> Looked<ConnectionV3> {
         self.connections.get(key)
     }
 
-    fn opening(&self, key: TupleV1) -> Looked<ConnectionV2> {
+    fn opening(&self, key: TupleV1) -> Looked<ConnectionV3> {
         self.opening.get(key)
     }
 

@@ -116,7 +116,7 @@ fn a_pods_connection_is_explained_from_client_to_backend() {
             so          it is the ClusterIP of this object
             because of  Service shop/web port `http`/tcp
          3. existing connection
-            looked at   CONNECTIONS_V2 and OPENING_V2[10.244.1.5:4000 -> 10.96.0.10:80/tcp]
+            looked at   CONNECTIONS_V3 and OPENING_V3[10.244.1.5:4000 -> 10.96.0.10:80/tcp]
             found       nothing
             so          the next packet opens a connection
          4. where

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use agent_abi::connection::TupleV1;
-use agent_abi::policy::{EPOCH_NEVER, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1};
+use agent_abi::connection::{
+    CONNECTION_FORWARD, ConnectionV3, EPOCH_NEVER, EPOCH_UNJUDGED, TupleV1,
+};
 use agent_abi::settings::SettingsV2;
 use agent_abi::{Address, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP};
 use model::{Direction, Protocol};
@@ -14,9 +15,9 @@ use super::{Flow, Seen};
 use crate::desired::policy::Traffic;
 
 /// What connections say; `now` is the clock that they are dated by. Those that are forgotten by now
-/// are left out.
+/// are left out, and those that policy has not been asked about.
 pub fn of_connections(
-    connections: &[(TupleV1, PolicyConnectionV1)],
+    connections: &[(TupleV1, ConnectionV3)],
     settings: &SettingsV2,
     now: u64,
 ) -> BTreeMap<Flow, Seen> {
@@ -27,11 +28,12 @@ pub fn of_connections(
             IPPROTO_TCP => settings.tcp_seconds,
             _ => settings.udp_seconds,
         };
-        let from_pod = value.flags & POLICY_CONNECTION_FROM_POD != 0;
+        let from_pod = value.flags & CONNECTION_FORWARD != 0;
         // What a pod has begun is judged once; this one was refused before that, by a Service
         // without an endpoint.
         let is_refused = from_pod && value.epoch == EPOCH_NEVER;
-        if idle > Duration::from_secs(seconds.into()) || is_refused {
+        let is_judged = value.epoch != EPOCH_UNJUDGED && !is_refused;
+        if idle > Duration::from_secs(seconds.into()) || !is_judged {
             continue;
         }
         flows
@@ -42,9 +44,9 @@ pub fn of_connections(
     flows
 }
 
-fn flow(key: &TupleV1, value: &PolicyConnectionV1, from_pod: bool) -> Flow {
+fn flow(key: &TupleV1, value: &ConnectionV3, from_pod: bool) -> Flow {
     let (direction, port) = if from_pod {
-        (Direction::Egress, value.peer_port)
+        (Direction::Egress, value.rewrite.destination_port)
     } else {
         (Direction::Ingress, key.source_port)
     };
@@ -52,7 +54,7 @@ fn flow(key: &TupleV1, value: &PolicyConnectionV1, from_pod: bool) -> Flow {
     Flow {
         pod: ip(&key.source),
         direction,
-        peer: ip(&value.peer),
+        peer: ip(&value.rewrite.destination),
         traffic: match key.protocol {
             IPPROTO_TCP => Traffic::Port(Protocol::Tcp, port),
             IPPROTO_UDP => Traffic::Port(Protocol::Udp, port),

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use agent_abi::connection::TupleV1;
-use agent_abi::mapped_v4;
-use agent_abi::policy::{
-    EPOCH_NEVER, POLICY_CONNECTION_CUT, POLICY_CONNECTION_FROM_POD, PolicyConnectionV1,
+use agent_abi::connection::{
+    CONNECTION_CUT, CONNECTION_FORWARD, CONNECTION_UNTRANSLATED, ConnectionV3, EPOCH_NEVER, TupleV1,
 };
+use agent_abi::mapped_v4;
 use agent_abi::settings::SettingsV2;
 use bytemuck::Zeroable as _;
 use expect_test::{Expect, expect};
@@ -44,12 +43,7 @@ fn shop() -> Cluster {
     ])
 }
 
-fn connection(
-    peer: [u8; 4],
-    pod_port: u16,
-    peer_port: u16,
-    flags: u8,
-) -> (TupleV1, PolicyConnectionV1) {
+fn connection(peer: [u8; 4], pod_port: u16, peer_port: u16, flags: u32) -> (TupleV1, ConnectionV3) {
     let key = TupleV1 {
         source: mapped_v4(WEB),
         destination: mapped_v4(peer),
@@ -58,18 +52,17 @@ fn connection(
         protocol: 6,
         _pad: [0; 3],
     };
-    let value = PolicyConnectionV1 {
-        peer: mapped_v4(peer),
+    let value = ConnectionV3 {
+        rewrite: key,
         last_seen: 95 * SECOND,
         epoch: 7,
-        peer_port: peer_port.to_be_bytes(),
-        flags,
-        ..PolicyConnectionV1::zeroed()
+        flags: CONNECTION_UNTRANSLATED | flags,
+        ..ConnectionV3::zeroed()
     };
     (key, value)
 }
 
-fn seen(connections: &[(TupleV1, PolicyConnectionV1)]) -> BTreeMap<Flow, Seen> {
+fn seen(connections: &[(TupleV1, ConnectionV3)]) -> BTreeMap<Flow, Seen> {
     let settings = SettingsV2 {
         tcp_seconds: 60,
         udp_seconds: 60,
@@ -85,8 +78,8 @@ fn check(change: &Change, expected: &Expect) {
         // else was cut.
         connection(DB, 8080, 40_000, 0),
         connection(DB, 8080, 40_001, 0),
-        connection(DB, 50_000, 5432, POLICY_CONNECTION_FROM_POD),
-        connection([192, 0, 2, 1], 8080, 40_000, POLICY_CONNECTION_CUT),
+        connection(DB, 50_000, 5432, CONNECTION_FORWARD),
+        connection([192, 0, 2, 1], 8080, 40_000, CONNECTION_CUT),
     ]);
     let answer = judge(&cluster, &node(&cluster), change, &flows).unwrap();
     expected.assert_eq(&table(&answer));
@@ -173,7 +166,7 @@ fn a_policy_of_the_cluster_is_changed_like_any_other() {
 fn what_is_forgotten_or_was_refused_is_no_flow() {
     let mut old = connection(DB, 8080, 40_000, 0);
     old.1.last_seen = 39 * SECOND;
-    let mut refused = connection(DB, 50_000, 80, POLICY_CONNECTION_FROM_POD);
+    let mut refused = connection(DB, 50_000, 80, CONNECTION_FORWARD);
     refused.1.epoch = EPOCH_NEVER;
     assert!(seen(&[old, refused]).is_empty());
 }

@@ -1,7 +1,7 @@
 //! New and established connections, both directions.
 
 use agent::sys::map::Table;
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, OPENING_MAP, TupleV1};
 use agent_abi::counters::Counter;
 use expect_test::expect;
 
@@ -133,8 +133,8 @@ fn torn(lab: &mut Lab, protocol: &str, flags: &str) -> (String, String, String) 
 
 #[test]
 fn the_backend_that_answers_first_has_the_connection() {
-    for is_the_first in [true, false] {
-        let mut lab = Lab::new();
+    for (is_the_first, policed) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut lab = if policed { Lab::policed() } else { Lab::new() };
         let (client, a, b) = torn(&mut lab, "tcp", " S");
         let (winner, loser) = if is_the_first { (&a, &b) } else { (&b, &a) };
         let answer =
@@ -307,7 +307,7 @@ fn traffic_to_no_service_passes_untouched() {
 #[track_caller]
 pub(crate) fn silent(lab: &Lab, seconds: u64) {
     for name in [CONNECTIONS_MAP, OPENING_MAP] {
-        let mut table = Table::<TupleV1, ConnectionV2>::open_lru(&lab.pins, name).unwrap();
+        let mut table = Table::<TupleV1, ConnectionV3>::open_lru(&lab.pins, name).unwrap();
         for (key, mut value) in table.entries().unwrap() {
             value.last_seen = value.last_seen.saturating_sub(seconds * 1_000_000_000);
             table.put(key, value).unwrap();

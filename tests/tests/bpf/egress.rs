@@ -12,7 +12,8 @@ use agent::lb::ebpf::image::address;
 use agent::sys::clock;
 use agent::sys::map::Table;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV3, EPOCH_UNJUDGED,
+    OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::egress::{EGRESS_SERVICE, EGRESS_SOURCES_MAP, EgressSourceV1};
@@ -219,7 +220,7 @@ fn who_is_answered_under_the_pods_address_anyway_takes_no_room() {
     for (outside, entries) in [("10.244.2.7:4000", 0), ("198.51.100.9:4000", 2)] {
         let asked = format!("udp {outside} > 10.244.1.5:53");
         assert_eq!(lab.run(At::Uplink, &asked), format!("pass {asked}"));
-        let table = Table::<TupleV1, ConnectionV2>::open_lru(&lab.pins, OPENING_MAP).unwrap();
+        let table = Table::<TupleV1, ConnectionV3>::open_lru(&lab.pins, OPENING_MAP).unwrap();
         assert_eq!(table.entries().unwrap().len(), entries, "{outside}");
     }
 }
@@ -264,7 +265,7 @@ fn a_service_with_an_endpoint_outside_is_reached_from_the_nodes_address() {
 fn no_free_port_is_a_drop_that_is_counted() {
     let mut lab = Lab::sized(65_536);
     switch_on(&lab);
-    let mut table = Table::<TupleV1, ConnectionV2>::open_lru(&lab.pins, CONNECTIONS_MAP).unwrap();
+    let mut table = Table::<TupleV1, ConnectionV3>::open_lru(&lab.pins, CONNECTIONS_MAP).unwrap();
     let of = |text: &str| address(text.parse().unwrap());
     for port in 1024_u16..30_000 {
         let key = TupleV1 {
@@ -275,7 +276,7 @@ fn no_free_port_is_a_drop_that_is_counted() {
             protocol: Protocol::Tcp.number(),
             _pad: [0; 3],
         };
-        let value = ConnectionV2 {
+        let value = ConnectionV3 {
             rewrite: TupleV1 {
                 destination: of("10.244.1.77"),
                 ..key
@@ -283,6 +284,8 @@ fn no_free_port_is_a_drop_that_is_counted() {
             flags: CONNECTION_ANSWERED,
             service: EGRESS_SERVICE,
             last_seen: clock::monotonic_nanoseconds(),
+            epoch: EPOCH_UNJUDGED,
+            interface: 0,
             backend: 0,
             host_interface: 0,
             host_mac: [0; 6],
@@ -323,13 +326,13 @@ fn a_connection_that_was_idle_too_long_is_decided_about_anew() {
     let mut lab = lab();
     let sent = "udp 10.244.1.5:4000 > 198.51.100.9:53";
     expect_node(&lab.run(At::Node, sent), "172.31.0.1");
-    let mut table = Table::<TupleV1, ConnectionV2>::open_lru(&lab.pins, OPENING_MAP).unwrap();
+    let mut table = Table::<TupleV1, ConnectionV3>::open_lru(&lab.pins, OPENING_MAP).unwrap();
     for (key, value) in table.entries().unwrap() {
         let old = value.last_seen.saturating_sub(121_000_000_000);
         table
             .put(
                 key,
-                ConnectionV2 {
+                ConnectionV3 {
                     last_seen: old,
                     ..value
                 },

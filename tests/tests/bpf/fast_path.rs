@@ -9,15 +9,16 @@ use agent::lb::ebpf::image::address as mapped;
 use agent::policy::ebpf::image::Op;
 use agent::policy::ebpf::maps::Maps;
 use agent::sys::map::{List, Table, Trie};
-use agent_abi::connection::TupleV1;
+use agent_abi::connection::{
+    CONNECTION_ANSWERED, CONNECTION_DIRECT, CONNECTION_FORWARD, CONNECTION_PEER, CONNECTION_PLAIN,
+    CONNECTION_UNTRANSLATED, CONNECTIONS_MAP, ConnectionV3, OPENING_MAP, TupleV1,
+};
 use agent_abi::counters::Counter;
 use agent_abi::fast_path::{
     FAST_DEVICES_MAP, FAST_POD, FAST_POLICED_POD, FAST_WIRE, FastDeviceV1, POD_NETWORKS_MAP,
 };
 use agent_abi::policy::{
-    EndpointV1, NO_SET, OUTCOME_DENY, POLICY_CONNECTION_DIRECT, POLICY_CONNECTION_FROM_POD,
-    POLICY_CONNECTION_PEER, POLICY_CONNECTION_PLAIN, POLICY_CONNECTIONS_MAP, PolicyAddressV1,
-    PolicyConnectionV1, VERDICT_BITS, VerdictKeyV1, VerdictV1,
+    EndpointV1, NO_SET, OUTCOME_DENY, PolicyAddressV1, VERDICT_BITS, VerdictKeyV1, VerdictV1,
 };
 use agent_abi::settings::{HANDING_BACK, TAKEOVER_MAP};
 
@@ -264,15 +265,15 @@ fn the_receiving_pods_policy_is_asked_first_and_again_when_it_changes() {
     }
 }
 
-/// What policy knows of connections, by who sends.
-fn known(lab: &Lab) -> BTreeMap<TupleV1, PolicyConnectionV1> {
-    let table = Table::open_lru(&lab.pins, POLICY_CONNECTIONS_MAP).unwrap();
+/// What a table knows of connections, by who sends.
+fn known(lab: &Lab, map: &'static str) -> BTreeMap<TupleV1, ConnectionV3> {
+    let table = Table::open_lru(&lab.pins, map).unwrap();
     table.entries().unwrap().into_iter().collect()
 }
 
 #[test]
 fn an_established_packet_between_two_pods_asks_for_its_connection_alone() {
-    let alone = POLICY_CONNECTION_PLAIN | POLICY_CONNECTION_PEER;
+    let alone = CONNECTION_UNTRANSLATED | CONNECTION_PLAIN | CONNECTION_PEER;
     for v in [0, 1] {
         let mut lab = lab(true);
         Maps::open(&lab.pins).unwrap().advance().unwrap();
@@ -280,18 +281,27 @@ fn an_established_packet_between_two_pods_asks_for_its_connection_alone() {
         let goes_on = frame(&text.replace(" S", " A"));
         let began = Instant::now();
         assert!(run(&mut lab, At::Pod, &frame(&text)).0);
+        assert_eq!(known(&lab, OPENING_MAP).len(), 2);
+        let mut answer = frame(&format!("tcp {}:80 > {}:4000 SA", OTHER[v], POD[v]));
+        answer[..6].copy_from_slice(&OWN_MAC);
+        assert!(run(&mut lab, At::OtherPod, &answer).0);
+        assert!(run(&mut lab, At::Pod, &goes_on).0);
+        assert!(known(&lab, OPENING_MAP).is_empty());
         let sender = |port: u16| move |key: &&TupleV1| key.source_port == port.to_be_bytes();
-        let entries = known(&lab);
+        let entries = known(&lab, CONNECTIONS_MAP);
         let client = *entries.keys().find(sender(4000)).unwrap();
         let server = *entries.keys().find(sender(80)).unwrap();
         let shown = |key| (entries[key].flags, entries[key].interface);
         assert_eq!(
             shown(&client),
-            (alone | POLICY_CONNECTION_FROM_POD, lab.pod)
+            (alone | CONNECTION_ANSWERED | CONNECTION_FORWARD, lab.pod)
         );
         assert_eq!(
             shown(&server),
-            (alone | POLICY_CONNECTION_DIRECT, index("other"))
+            (
+                alone | CONNECTION_ANSWERED | CONNECTION_DIRECT,
+                index("other")
+            )
         );
         // Services have no part in it, not even one that has got the other pod's address and port.
         lab.service(
@@ -304,17 +314,22 @@ fn an_established_packet_between_two_pods_asks_for_its_connection_alone() {
         assert_eq!(describe(&out), text.replace(" S", " A"));
         // The other pod's policy is not asked, until a second has passed.
         let mut table =
-            Table::<TupleV1, PolicyConnectionV1>::open_lru(&lab.pins, POLICY_CONNECTIONS_MAP)
-                .unwrap();
+            Table::<TupleV1, ConnectionV3>::open_lru(&lab.pins, CONNECTIONS_MAP).unwrap();
         table.delete(server).unwrap();
         assert!(run(&mut lab, At::Pod, &goes_on).0);
         // On a machine that is too busy, the second has passed.
         let is_in_time = began.elapsed() < Duration::from_millis(900);
-        assert!(!is_in_time || !known(&lab).contains_key(&server));
+        let is_there = |map| known(&lab, map).contains_key(&server);
+        assert!(
+            !is_in_time
+                || ![CONNECTIONS_MAP, OPENING_MAP]
+                    .iter()
+                    .any(|map| is_there(map))
+        );
         lab.clear();
         sleep(Duration::from_millis(1100));
         assert!(run(&mut lab, At::Pod, &goes_on).0);
-        assert!(known(&lab).contains_key(&server));
+        assert!(known(&lab, OPENING_MAP).contains_key(&server));
     }
 }
 
@@ -339,22 +354,18 @@ fn udp_between_two_pods_asks_for_services_but_not_for_the_other_pods_policy() {
     for _ in 0..3 {
         assert!(run(&mut lab, At::Pod, &packet).0);
     }
-    let entries = known(&lab);
+    let entries = known(&lab, OPENING_MAP);
     let client = entries
         .iter()
         .find(|(key, _)| key.source_port == 4000_u16.to_be_bytes());
     let flags = client.unwrap().1.flags;
-    assert_eq!(flags & POLICY_CONNECTION_PEER, POLICY_CONNECTION_PEER);
-    assert_eq!(flags & POLICY_CONNECTION_PLAIN, 0);
+    assert_eq!(flags & CONNECTION_PEER, CONNECTION_PEER);
+    assert_eq!(flags & CONNECTION_PLAIN, 0);
 }
 
 #[test]
 fn a_connection_that_began_through_the_stack_stays_there() {
     let mut lab = lab(true);
-    let connections = |lab: &Lab| {
-        let table = Table::<_, PolicyConnectionV1>::open_lru(&lab.pins, POLICY_CONNECTIONS_MAP);
-        table.unwrap()
-    };
     // As if the host's netfilter had given the pod a connection to one of its own ports.
     let client: SocketAddr = "10.244.2.7:4000".parse().unwrap();
     let arrived = lab.run(At::NodeToPod, &format!("tcp {client} > {}:80 S", POD[0]));
@@ -369,10 +380,8 @@ fn a_connection_that_began_through_the_stack_stays_there() {
     assert!(run(&mut lab, At::Uplink, &begins).0);
     let answer = frame(&format!("tcp {}:80 > {client} SA", POD[0]));
     assert!(run(&mut lab, At::Pod, &answer).0);
-    let direct = connections(&lab).entries().unwrap();
-    let direct = direct
-        .iter()
-        .filter(|(_, entry): &&(TupleV1, _)| entry.flags & POLICY_CONNECTION_DIRECT != 0);
+    let entries = known(&lab, OPENING_MAP).into_values();
+    let direct = entries.filter(|entry| entry.flags & CONNECTION_DIRECT != 0);
     assert_eq!(direct.count(), 1);
 }
 

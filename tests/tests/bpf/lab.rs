@@ -67,7 +67,12 @@ impl Lab {
 
     /// The same with network policy, and no tables of it.
     pub(crate) fn policed() -> Self {
-        Self::made(1024, true)
+        Self::policed_sized(1024)
+    }
+
+    /// The same, with room for so many entries of connections that work.
+    pub(crate) fn policed_sized(connections: u32) -> Self {
+        Self::made(connections, true)
     }
 
     /// The same with the programs of `--debug-programs`.

@@ -1,5 +1,6 @@
 //! Network policy: which packets pass at a pod's interface.
 
+mod entries;
 mod followed;
 
 use std::net::{IpAddr, SocketAddr};

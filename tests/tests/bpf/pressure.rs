@@ -1,11 +1,11 @@
 //! Full tables: what the agent reads of them, and who is driven out.
 
 use agent::sys::map::lru_usage;
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, OPENING_MAP, TupleV1};
 
 use crate::lab::{At, Lab};
 
-/// Entries of `CONNECTIONS_V2`; of `OPENING_V2`, a quarter.
+/// Entries of `CONNECTIONS_V3`; of `OPENING_V3`, a quarter.
 const SIZE: u32 = 2048;
 const OPENING: u32 = SIZE / 4;
 /// A connection has two; of one that nobody has answered yet, there is one.
@@ -65,7 +65,7 @@ fn the_usage_of_a_table_is_what_is_in_it() {
                 assert!(send(&mut lab, &client, packets), "{client}");
                 begun += 1;
             }
-            let (used, max) = lru_usage::<TupleV1, ConnectionV2>(&lab.pins, name).unwrap();
+            let (used, max) = lru_usage::<TupleV1, ConnectionV3>(&lab.pins, name).unwrap();
             let expected = entries.min(size - slack(size))..=entries.min(size);
             assert_eq!(max, size);
             assert!(

@@ -4,6 +4,8 @@ use agent::lb::ebpf::attach::{Attachments, Mode, Side, Target};
 use agent::lb::ebpf::clsact;
 use agent::sys::qdisc;
 
+use tests::harness::eventually;
+
 use crate::lab::{Lab, network};
 
 #[test]
@@ -80,8 +82,13 @@ fn who_goes_from_links_to_filters_or_back_leaves_one_of_them() {
     let links = lab.directory("links");
     let mut attach = |mode| {
         let mut attachments = Attachments::new(links.clone(), mode).unwrap();
-        let errors = attachments.follow(lab.programs(), std::slice::from_ref(&target));
-        assert!(errors.is_empty(), "{errors:?}");
+        // The kernel lets go of a link some time after its pin.
+        eventually("attached", || {
+            let errors = attachments.follow(lab.programs(), std::slice::from_ref(&target));
+            anyhow::ensure!(errors.is_empty(), "{errors:?}");
+            Ok(Some(()))
+        })
+        .unwrap();
         std::fs::read_dir(&links).unwrap().count()
     };
     assert_eq!(attach(Mode::Tcx), 2);

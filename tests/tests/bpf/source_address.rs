@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use agent::sys::clock;
 use agent::sys::map::Table;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2,
-    OPENING_MAP, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV3,
+    EPOCH_UNJUDGED, OPENING_MAP, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::settings::SETTING_MASQUERADE_ALL;
@@ -103,8 +103,8 @@ fn cluster_cidr_masquerades_cluster_ip_clients_from_outside_it_only() {
 /// work.
 struct Exhausted {
     lab: Lab,
-    table: Table<TupleV1, ConnectionV2>,
-    opening: Table<TupleV1, ConnectionV2>,
+    table: Table<TupleV1, ConnectionV3>,
+    opening: Table<TupleV1, ConnectionV3>,
 }
 
 impl Exhausted {
@@ -163,8 +163,8 @@ fn reply(port: u16) -> TupleV1 {
 }
 
 /// Somebody else's connection with a source port.
-fn held(port: u16) -> ConnectionV2 {
-    ConnectionV2 {
+fn held(port: u16) -> ConnectionV3 {
+    ConnectionV3 {
         rewrite: TupleV1 {
             source: address("172.31.0.1"),
             source_port: 30_080_u16.to_be_bytes(),
@@ -174,6 +174,8 @@ fn held(port: u16) -> ConnectionV2 {
         flags: CONNECTION_ANSWERED,
         service: 1,
         last_seen: clock::monotonic_nanoseconds(),
+        epoch: EPOCH_UNJUDGED,
+        interface: 0,
         backend: 1,
         host_interface: 0,
         host_mac: [0; 6],

@@ -74,8 +74,8 @@ fn traffic_of_a_service_is_counted_as_it_was_sent() {
         assert!((3.0 * sent..=8.0 * sent).contains(&found), "{found}");
     }
     for map in [
-        "CONNECTIONS_V2",
-        "OPENING_V2",
+        "CONNECTIONS_V3",
+        "OPENING_V3",
         "AFFINITY_V2",
         "FRAGMENTS_V3",
         "TRAFFIC_V2",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent::sys::map::Table;
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, TupleV1};
 use agent_abi::layout::LAYOUT_MAP;
 use tests::harness::{Agent, Flow, Traffic};
 
@@ -73,7 +73,7 @@ fn connections_survive_the_way_to_the_next_build_and_back() {
     let mut cluster = Cluster::start(&[&service]);
     let first = flows(&cluster);
     become_build(&mut cluster, Some(next_build()));
-    assert_eq!(connection_maps(&cluster, "node1"), ["CONNECTIONS_V3"]);
+    assert_eq!(connection_maps(&cluster, "node1"), ["CONNECTIONS_V4"]);
     let second = flows(&cluster);
     become_build(&mut cluster, None);
     assert_eq!(connection_maps(&cluster, "node1"), [CONNECTIONS_MAP]);
@@ -88,10 +88,10 @@ fn connections_survive_the_way_to_the_next_build_and_back() {
 /// Makes the pins of a node those of version 1, whose connections had no Service.
 #[track_caller]
 fn age(pins: &Path) {
-    let mut connections: Table<TupleV1, ConnectionV2> =
+    let mut connections: Table<TupleV1, ConnectionV3> =
         Table::open_lru(pins, CONNECTIONS_MAP).unwrap();
     for (key, value) in connections.entries().unwrap() {
-        let old = ConnectionV2 {
+        let old = ConnectionV3 {
             service: 0,
             ..value
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use agent_abi::Address;
-use agent_abi::connection::{ConnectionV2, TupleV1};
+use agent_abi::connection::{ConnectionV3, TupleV1};
 use agent_abi::egress::EgressSourceV1;
 use agent_abi::service::{
     AffinityKeyV1, AffinityV1, BackendV2, FrontendKeyV1, FrontendV2, NEXT_SERVICE, RingChunkV1,
@@ -43,7 +43,7 @@ pub(super) struct FakeTables {
     pub(super) services: BTreeMap<u32, ServiceV2>,
     pub(super) backends: BTreeMap<u32, BackendV2>,
     pub(super) affinity: BTreeMap<AffinityKeyV1, AffinityV1>,
-    pub(super) connections: BTreeMap<TupleV1, ConnectionV2>,
+    pub(super) connections: BTreeMap<TupleV1, ConnectionV3>,
     pub(super) now: u64,
     slots: BTreeMap<SlotKeyV1, u32>,
     rings: BTreeMap<RingKeyV1, RingChunkV1>,
@@ -205,11 +205,11 @@ impl Lookups for FakeTables {
         Ok(self.affinity.get(&key).copied())
     }
 
-    fn connection(&self, key: TupleV1) -> Looked<ConnectionV2> {
+    fn connection(&self, key: TupleV1) -> Looked<ConnectionV3> {
         Ok(self.connections.get(&key).copied())
     }
 
-    fn opening(&self, _: TupleV1) -> Looked<ConnectionV2> {
+    fn opening(&self, _: TupleV1) -> Looked<ConnectionV3> {
         Ok(None)
     }
 

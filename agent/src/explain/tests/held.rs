@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use agent_abi::connection::{CONNECTION_FORWARD, ConnectionV2, TupleV1};
+use agent_abi::connection::{CONNECTION_FORWARD, ConnectionV3, TupleV1};
 use agent_abi::service::{AffinityKeyV1, AffinityV1};
 use bytemuck::Zeroable as _;
 use expect_test::expect;
@@ -30,13 +30,13 @@ fn a_connection_that_is_there_decides_unless_it_has_ended() {
     let mut scene = Scene::new();
     let key = tuple("10.244.1.5:4000", "10.96.0.10:80");
     let backend = scene.backend("10.244.2.2");
-    let entry = ConnectionV2 {
+    let entry = ConnectionV3 {
         rewrite: tuple("10.244.1.5:4000", "10.244.2.2:8080"),
         backend,
         flags: CONNECTION_FORWARD,
         service: 1,
         last_seen: scene.tables.now - 7_000_000_000,
-        ..ConnectionV2::zeroed()
+        ..ConnectionV3::zeroed()
     };
     scene.tables.connections.insert(key, entry);
     scene.check_steps(
@@ -45,7 +45,7 @@ fn a_connection_that_is_there_decides_unless_it_has_ended() {
         &[Topic::Connection, Topic::Choice],
         expect![[r#"
              1. existing connection
-                looked at   CONNECTIONS_V2[10.244.1.5:4000 -> 10.96.0.10:80/tcp]
+                looked at   CONNECTIONS_V3[10.244.1.5:4000 -> 10.96.0.10:80/tcp]
                 found       10.244.1.5:4000 -> 10.244.2.2:8080; backend 19, service 1, from client to Service, silent for 7 s
                 so          its packets become what the entry says; nothing is chosen
 

@@ -11,7 +11,8 @@ use agent_abi::service::{
     RingChunkV1, RingKeyV1, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
 };
 use agent_abi::settings::{
-    SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SETTING_POD_EGRESS, SETTINGS_MAP, SettingsV2,
+    SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SETTING_POD_EGRESS, SETTING_POLICED,
+    SETTINGS_MAP, SettingsV2,
 };
 use ipnet::IpNet;
 use model::IpFamily;
@@ -41,6 +42,8 @@ pub struct Translation {
     pub timeouts: Timeouts,
     /// `--netpol-keep-connections`.
     pub keep_connections: bool,
+    /// Whether network policy is on.
+    pub policed: bool,
 }
 
 /// When connections that nothing is heard of are forgotten.
@@ -395,6 +398,7 @@ pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV2 {
         cluster_v6_bits,
         flags: flag(translation.masquerade_all, SETTING_MASQUERADE_ALL)
             | flag(translation.keep_connections, SETTING_KEEP_CONNECTIONS)
+            | flag(translation.policed, SETTING_POLICED)
             | flag(node.egress.is_some(), SETTING_POD_EGRESS),
         tcp_seconds: seconds(timeouts.tcp),
         tcp_closing_seconds: seconds(timeouts.tcp_closing),

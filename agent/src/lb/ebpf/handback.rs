@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use agent_abi::connection::{
     CONNECTION_ANSWERED, CONNECTION_CLOSING, CONNECTION_FORWARD, CONNECTION_TUNNEL,
-    CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1,
+    CONNECTION_UNTRANSLATED, CONNECTIONS_MAP, ConnectionV3, OPENING_MAP, TupleV1,
 };
 use agent_abi::egress::has_backends;
 use agent_abi::service::BACKENDS_MAP;
@@ -95,7 +95,7 @@ pub fn hand_back(pins: &Path) -> Result<HandedBack, TableError> {
 pub fn settle(pins: &Path, began: u64) -> Result<(), TakeoverError> {
     let lifetimes = Lifetimes::read(pins)?;
     let closing =
-        |value: &ConnectionV2| value.flags & CONNECTION_CLOSING != 0 && value.last_seen >= began;
+        |value: &ConnectionV3| value.flags & CONNECTION_CLOSING != 0 && value.last_seen >= began;
     let ended: Vec<Flow> = connections(pins)?
         .into_iter()
         .filter(|(_, value)| closing(value))
@@ -124,24 +124,26 @@ pub fn settle(pins: &Path, began: u64) -> Result<(), TakeoverError> {
 }
 
 /// Those that work, and those that only one side has sent for.
-fn connections(pins: &Path) -> Result<Vec<(TupleV1, ConnectionV2)>, TableError> {
+fn connections(pins: &Path) -> Result<Vec<(TupleV1, ConnectionV3)>, TableError> {
     let mut all = Vec::new();
     for map in [CONNECTIONS_MAP, OPENING_MAP] {
-        let table: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, map)?;
+        let table: Table<TupleV1, ConnectionV3> = Table::open_lru(pins, map)?;
         all.extend(table.entries()?);
     }
+    // The others are the kernel's already.
+    all.retain(|(_, value)| value.flags & CONNECTION_UNTRANSLATED == 0);
     Ok(with_clients(all))
 }
 
 /// Adds the entries of clients that have sent one packet and have no answer: the programs have written
 /// the one for the answer alone.
-fn with_clients(mut all: Vec<(TupleV1, ConnectionV2)>) -> Vec<(TupleV1, ConnectionV2)> {
+fn with_clients(mut all: Vec<(TupleV1, ConnectionV3)>) -> Vec<(TupleV1, ConnectionV3)> {
     let known: BTreeSet<TupleV1> = all.iter().map(|(key, _)| *key).collect();
-    let absent = |(key, value): &(TupleV1, ConnectionV2)| {
+    let absent = |(key, value): &(TupleV1, ConnectionV3)| {
         let of_client = value.rewrite.reversed();
         let is_reply = value.flags & (CONNECTION_FORWARD | CONNECTION_TUNNEL) == 0;
         (is_reply && !known.contains(&of_client)).then(|| {
-            let client = ConnectionV2 {
+            let client = ConnectionV3 {
                 rewrite: key.reversed(),
                 flags: value.flags | CONNECTION_FORWARD,
                 ..*value
@@ -197,7 +199,7 @@ impl Lifetimes {
     }
 
     /// `None` for the other entry of a connection, and for one that answers do not pass here.
-    fn fate(&self, key: &TupleV1, value: &ConnectionV2, there: bool, now: u64) -> Option<Fate> {
+    fn fate(&self, key: &TupleV1, value: &ConnectionV3, there: bool, now: u64) -> Option<Fate> {
         let flags = value.flags;
         if flags & CONNECTION_FORWARD == 0 || flags & CONNECTION_TUNNEL != 0 {
             return None;
@@ -240,7 +242,7 @@ mod tests {
             protocol,
             _pad: [0; 3],
         };
-        let value = ConnectionV2 {
+        let value = ConnectionV3 {
             rewrite: TupleV1 {
                 destination: mapped_v4([10, 244, 2, 7]),
                 destination_port: 8080_u16.to_be_bytes(),
@@ -300,7 +302,7 @@ mod tests {
             destination: mapped_v4([10, 244, 2, 7]),
             ..client
         };
-        let entry = |rewrite, flags| ConnectionV2 {
+        let entry = |rewrite, flags| ConnectionV3 {
             rewrite,
             flags,
             ..bytemuck::Zeroable::zeroed()

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, FRAGMENTS_MAP, OPENING_MAP, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, FRAGMENTS_MAP, OPENING_MAP, TupleV1};
 use agent_abi::counters::{COUNTERS_MAP, TRAFFIC_MAP};
 use agent_abi::flow;
 use agent_abi::layout::LAYOUT_MAP;
@@ -25,7 +25,7 @@ use super::takeover::Targets;
 use crate::sys::map::{Table, TableError, foreign};
 
 /// The maps of this build.
-const MAPS: [&str; 28] = [
+const MAPS: [&str; 27] = [
     ADDRESSES_MAP,
     FRONTENDS_MAP,
     SERVICES_MAP,
@@ -47,7 +47,6 @@ const MAPS: [&str; 28] = [
     policy::VERDICTS_MAP,
     policy::ENDPOINTS_MAP,
     policy::ALLOCATOR_MAP,
-    policy::POLICY_CONNECTIONS_MAP,
     policy::EPOCH_MAP,
     policy::RULES_MAP,
     flow::FLOWS_MAP,
@@ -136,7 +135,7 @@ pub fn remove_others(pins: &Path) -> Result<(), LayoutError> {
 pub(super) fn convert(pins: &Path, targets: &Targets) -> Result<usize, ConvertError> {
     let mut copied = 0;
     for (base, map) in [(CONNECTIONS, CONNECTIONS_MAP), (OPENING, OPENING_MAP)] {
-        let mut ours: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, map)?;
+        let mut ours: Table<TupleV1, ConnectionV3> = Table::open_lru(pins, map)?;
         for other in others(pins)?.iter().filter(|other| other.base == base) {
             let Some(shape) = other.shape(pins) else {
                 continue;

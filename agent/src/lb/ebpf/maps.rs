@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, TupleV1};
 use agent_abi::counters::{COUNTERS, COUNTERS_MAP, Counter};
 use agent_abi::service::{
     ALLOCATOR_MAP, BACKENDS_MAP, BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2, NEXT_BACKEND,
     NEXT_RING, NEXT_SERVICE, RINGS_MAP, RingChunkV1, RingKeyV1, SERVICES_MAP, SLOTS_MAP,
     SOURCES_MAP, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
-use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
+use agent_abi::settings::{SETTING_POLICED, SETTINGS_MAP, SettingsV2};
 
 use super::tables::{Op, SourceRange, Tables};
 use crate::sys::map::{List, Table, TableError, Trie, lru_usage, per_cpu_sums};
@@ -123,6 +123,15 @@ pub fn configure(pins: &Path, settings: SettingsV2) -> Result<bool, TableError> 
     Ok(differs)
 }
 
+/// Whether the last agent that had these tables enforced network policy.
+///
+/// # Errors
+/// Where the map is not there.
+pub fn was_policed(pins: &Path) -> Result<bool, TableError> {
+    let settings = List::<SettingsV2>::open(pins, SETTINGS_MAP)?.get(0)?;
+    Ok(settings.flags & SETTING_POLICED != 0)
+}
+
 /// Every counter of the programs, summed over the CPUs.
 ///
 /// # Errors
@@ -141,5 +150,5 @@ pub fn counters(pins: &Path) -> Result<Vec<(Counter, &'static str, u64)>, TableE
 /// # Errors
 /// Where the map is not there.
 pub fn connections(pins: &Path) -> Result<(u32, u32), TableError> {
-    lru_usage::<TupleV1, ConnectionV2>(pins, CONNECTIONS_MAP)
+    lru_usage::<TupleV1, ConnectionV3>(pins, CONNECTIONS_MAP)
 }

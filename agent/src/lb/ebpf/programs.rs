@@ -11,16 +11,14 @@ use std::path::{Path, PathBuf};
 use super::kept::Kept;
 use super::shape;
 use crate::desired::egress::MOST_NETWORKS;
-use crate::sys::map::{List, TableError, max_entries};
+use crate::sys::map::{List, TableError};
 use crate::sys::program_log::ProgramLog;
 use agent_abi::connection::{CONNECTIONS_MAP, FRAGMENTS_MAP, HELD_MAP, OPENING_MAP};
 use agent_abi::counters::TRAFFIC_MAP;
 use agent_abi::crc32c::{self, CRC32C_MAP};
 use agent_abi::egress::EGRESS_MAP;
 use agent_abi::fast_path::{FAST_DEVICES_MAP, POD_NETWORKS_MAP};
-use agent_abi::policy::{
-    ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, POLICY_CONNECTIONS_MAP, RULES_MAP, VERDICTS_MAP,
-};
+use agent_abi::policy::{ENDPOINTS_MAP, IDENTITIES_MAP, INTERFACES_MAP, RULES_MAP, VERDICTS_MAP};
 use agent_abi::service::{
     ADDRESSES_MAP, AFFINITY_MAP, BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP,
     SOURCES_MAP,
@@ -38,8 +36,9 @@ pub struct Limits {
     pub services: u32,
     /// Endpoints of all service ports together; 136 bytes each with its slot.
     pub backends: u32,
-    /// Entries of the connection table, two for each connection that is balanced per packet;
-    /// 176 bytes each, reserved at start. The least recently used entry goes when it is full.
+    /// Entries of the connection table: two for each connection that is balanced per packet, and where
+    /// policy is on, one for each other of each pod; 184 bytes each, reserved at start. The least recently
+    /// used entry goes when it is full.
     pub connections: u32,
     /// Network policy; `None` where it is off.
     pub policy: Option<PolicyLimits>,
@@ -101,16 +100,9 @@ impl Limits {
     }
 
     /// Later fragments that wait for their first one, at 2.1 kB each: 1024 of them, 2 MB, beside
-    /// 262,144 connections, 46 MB. They wait for milliseconds.
+    /// 262,144 connections, 48 MB. They wait for milliseconds.
     fn held(&self) -> u32 {
         (self.connections / 256).max(64)
-    }
-
-    /// Connections that policy let through, at 130 bytes each, one a connection and a pod. Without
-    /// policy the table has room for one, since all of it is reserved when it is made.
-    fn policed(&self) -> u32 {
-        self.policy
-            .map_or(UNUSED, |_| (self.connections / 2).max(2))
     }
 
     /// Connections that one side alone has sent for. A quarter of the others: a flood should drive
@@ -119,9 +111,6 @@ impl Limits {
         (self.connections / 4).max(1)
     }
 }
-
-/// Size of a table that is not used.
-const UNUSED: u32 = 1;
 
 /// The tc programs without network policy, and with it.
 const FREE: [&str; 3] = ["uplink_ingress", "workload_ingress", "egress"];
@@ -185,7 +174,6 @@ impl Programs {
             source,
         })?;
         let entries = limits.policy.unwrap_or_default().entries;
-        renew_if_unused(pins, limits)?;
         let ebpf = EbpfLoader::new()
             // The programs read no kernel structure, so nothing is relocated by the kernel's types,
             // which take 20 MB to read.
@@ -208,7 +196,6 @@ impl Programs {
             .map_max_entries(VERDICTS_MAP, entries)
             .map_max_entries(ENDPOINTS_MAP, ENDPOINTS)
             .map_max_entries(INTERFACES_MAP, INTERFACES)
-            .map_max_entries(POLICY_CONNECTIONS_MAP, limits.policed())
             .map_max_entries(RULES_MAP, RULES)
             .map_max_entries(EGRESS_MAP, EGRESS)
             .map_max_entries(FAST_DEVICES_MAP, ENDPOINTS)
@@ -331,26 +318,6 @@ fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
         program,
         source: Box::new(source),
     }
-}
-
-/// Whether the last agent that had these tables enforced network policy.
-pub fn was_policed(pins: &Path) -> bool {
-    max_entries(pins, POLICY_CONNECTIONS_MAP).is_ok_and(|size| size != UNUSED)
-}
-
-/// Takes the table of connections that policy let through away where it was made for the other
-/// setting of `--run-firewall`: one that is too small could not follow connections, and one that is
-/// not used holds memory.
-fn renew_if_unused(pins: &Path, limits: Limits) -> Result<(), LoadError> {
-    let path = pins.join(POLICY_CONNECTIONS_MAP);
-    // Where there is none it is about to be made.
-    let Ok(size) = max_entries(pins, POLICY_CONNECTIONS_MAP) else {
-        return Ok(());
-    };
-    if (size == UNUSED) == limits.policy.is_none() {
-        return Ok(());
-    }
-    std::fs::remove_file(&path).map_err(|source| LoadError::Pins { path, source })
 }
 
 fn load_once(

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use agent_abi::connection::{ConnectionV2, TupleV1};
+use agent_abi::connection::{ConnectionV3, TupleV1};
 use agent_abi::layout::{
     FIELD_ESSENTIAL, FIELD_OF_KEY, FIELDS, FieldV1, LAYOUT_FIELDS, LAYOUT_MAP,
 };
@@ -132,8 +132,8 @@ impl Shape {
     }
 
     /// An entry in this build's form.
-    pub(super) fn read(&self, bytes: &[u8]) -> Option<ConnectionV2> {
-        let mut connection = ConnectionV2::zeroed();
+    pub(super) fn read(&self, bytes: &[u8]) -> Option<ConnectionV3> {
+        let mut connection = ConnectionV3::zeroed();
         let ours = bytemuck::bytes_of_mut(&mut connection);
         for place in &self.0 {
             let from = bytes.get(place.theirs..place.theirs + place.size)?;
@@ -179,12 +179,12 @@ mod tests {
 
     #[test]
     fn fields_are_read_from_where_the_other_build_has_them() {
-        let value = ConnectionV2 {
+        let value = ConnectionV3 {
             backend: 9,
             flags: 5,
             service: 3,
             last_seen: 77,
-            ..ConnectionV2::zeroed()
+            ..ConnectionV3::zeroed()
         };
         let unknown = named("weather", 0, 8, 0);
         let shape = Shape::of_fields(&moved(16, &[unknown])).unwrap();

@@ -15,7 +15,8 @@ use std::path::Path;
 
 use agent_abi::Address;
 use agent_abi::connection::{
-    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV2, TupleV1,
+    CONNECTION_ANSWERED, CONNECTION_FORWARD, CONNECTION_PAD, CONNECTIONS_MAP, ConnectionV3,
+    EPOCH_UNJUDGED, TupleV1,
 };
 use agent_abi::egress::{
     EGRESS_KEEP, EGRESS_MAP, EGRESS_POD, EGRESS_SERVICE, EgressAddressV1, has_backends,
@@ -83,7 +84,7 @@ fn take_over(pins: &Path, own: &[IpAddr]) -> Result<usize, TakeoverError> {
     let targets = Targets::read(pins)?;
     let egress = Trie::<EgressAddressV1>::open(pins, EGRESS_MAP)?;
     let now = clock::monotonic_nanoseconds();
-    let mut connections: Table<TupleV1, ConnectionV2> = Table::open_lru(pins, CONNECTIONS_MAP)?;
+    let mut connections: Table<TupleV1, ConnectionV3> = Table::open_lru(pins, CONNECTIONS_MAP)?;
     let mut taken = 0;
     for flow in flows {
         let pair = if flow.has_dnat() {
@@ -117,9 +118,9 @@ fn leaves(egress: &Trie<EgressAddressV1>, flow: &Flow) -> Result<bool, TableErro
 }
 
 /// The entries of a connection of the kernel's.
-fn pair_of(flow: &Flow, backend: u32, service: u32, now: u64) -> [(TupleV1, ConnectionV2); 2] {
+fn pair_of(flow: &Flow, backend: u32, service: u32, now: u64) -> [(TupleV1, ConnectionV3); 2] {
     let (original, reply) = (tuple(&flow.original), tuple(&flow.reply));
-    let forward = ConnectionV2 {
+    let forward = ConnectionV3 {
         rewrite: reply.reversed(),
         backend,
         flags: CONNECTION_FORWARD | CONNECTION_ANSWERED,
@@ -128,8 +129,10 @@ fn pair_of(flow: &Flow, backend: u32, service: u32, now: u64) -> [(TupleV1, Conn
         _pad: [0; CONNECTION_PAD],
         service,
         last_seen: now,
+        epoch: EPOCH_UNJUDGED,
+        interface: 0,
     };
-    let back = ConnectionV2 {
+    let back = ConnectionV3 {
         rewrite: original.reversed(),
         flags: CONNECTION_ANSWERED,
         ..forward
@@ -175,7 +178,7 @@ impl Targets {
     }
 
     /// An entry of another build, whose ids mean nothing here.
-    pub(super) fn convert(&self, key: &TupleV1, value: ConnectionV2) -> ConnectionV2 {
+    pub(super) fn convert(&self, key: &TupleV1, value: ConnectionV3) -> ConnectionV3 {
         // It has no ids.
         if !has_backends(value.service) {
             return value;
@@ -192,7 +195,7 @@ impl Targets {
             backend.destination,
             backend.destination_port,
         );
-        ConnectionV2 {
+        ConnectionV3 {
             service: service.unwrap_or(0),
             // Backends' ids begin at 1: a flow without one finds another on its next packet.
             backend: self.backends.get(&target).copied().unwrap_or(0),
@@ -212,7 +215,7 @@ impl Targets {
 
     /// The entries of a connection to a Service; `None` for any other, and for one to an endpoint
     /// that the Service does not have.
-    fn pair(&self, flow: &Flow, now: u64) -> Option<[(TupleV1, ConnectionV2); 2]> {
+    fn pair(&self, flow: &Flow, now: u64) -> Option<[(TupleV1, ConnectionV3); 2]> {
         let (original, reply) = (tuple(&flow.original), tuple(&flow.reply));
         if !flow.has_dnat() {
             return None;
@@ -353,7 +356,7 @@ mod tests {
             ("10.244.2.7:8080", "172.31.0.1:61000"),
         );
         for (key, value) in targets().pair(&flow, 7).unwrap() {
-            let old = ConnectionV2 {
+            let old = ConnectionV3 {
                 backend: 77,
                 service: 0,
                 ..value

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use agent_abi::connection::{EPOCH_NEVER, EPOCH_UNJUDGED};
 use agent_abi::policy::{
-    ALLOCATOR_MAP, ENDPOINTS_MAP, EPOCH_MAP, EPOCH_NEVER, EndpointV1, IDENTITIES_MAP,
-    NEXT_IDENTITY, NEXT_RULE, NEXT_SET, PolicyAddressV1, VERDICTS_MAP, VerdictKeyV1, VerdictV1,
+    ALLOCATOR_MAP, ENDPOINTS_MAP, EPOCH_MAP, EndpointV1, IDENTITIES_MAP, NEXT_IDENTITY, NEXT_RULE,
+    NEXT_SET, PolicyAddressV1, VERDICTS_MAP, VerdictKeyV1, VerdictV1,
 };
 
 use super::image::{Image, Op, Prefix, Room};
@@ -87,8 +88,11 @@ impl Maps {
     /// # Errors
     /// Where the kernel refuses.
     pub fn advance(&mut self) -> Result<(), TableError> {
-        let next = self.epoch.get(0)?.wrapping_add(1);
-        self.epoch.set(0, next.max(EPOCH_NEVER + 1))
+        let next = match self.epoch.get(0)?.wrapping_add(1) {
+            EPOCH_NEVER => EPOCH_UNJUDGED + 1,
+            next => next,
+        };
+        self.epoch.set(0, next)
     }
 
     /// Empties the tables: every pod passes first, then nobody is known.

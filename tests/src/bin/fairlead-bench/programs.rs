@@ -211,7 +211,7 @@ pub(crate) fn load(lab: &Lab) -> Result<Ebpf> {
     let pins = tests::harness::inventory(lab, "node1")?;
     let pin = pins
         .iter()
-        .find(|pin| pin.ends_with("/CONNECTIONS_V2"))
+        .find(|pin| pin.ends_with("/CONNECTIONS_V3"))
         .context("the agent has pinned no connections")?;
     let directory = Path::new(pin)
         .parent()

@@ -10,6 +10,8 @@ use crate::packet::{describe, frame};
 pub(crate) enum At {
     Uplink,
     Pod,
+    /// The second pod, whose interface is `other`.
+    OtherPod,
     /// Leaves the node's own stack by the uplink.
     Node,
     /// Leaves the node's own stack towards the pod.
@@ -31,10 +33,15 @@ impl Lab {
     #[track_caller]
     pub(crate) fn run_frame(&mut self, at: At, frame: &[u8]) -> (String, Vec<u8>) {
         let policed = self.programs.are_policed();
+        let from_pod = if policed {
+            "policed_ingress"
+        } else {
+            "workload_ingress"
+        };
         let (program, interface) = match at {
             At::Uplink => ("uplink_ingress", self.uplink),
-            At::Pod if policed => ("policed_ingress", self.pod),
-            At::Pod => ("workload_ingress", self.pod),
+            At::Pod => (from_pod, self.pod),
+            At::OtherPod => (from_pod, super::index("other")),
             At::Node => ("egress", self.uplink),
             At::NodeToPod if policed => ("policed_egress", self.pod),
             At::NodeToPod => ("egress", self.pod),

@@ -8,7 +8,7 @@ use agent::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
 use agent::lb::ebpf::image::{dismantle, make, sweep};
 use agent::lb::ebpf::maps::Maps;
 use agent::sys::map::Table;
-use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV2, OPENING_MAP, TupleV1};
+use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, OPENING_MAP, TupleV1};
 use agent_abi::service::{ADDRESSES_MAP, NEXT_SERVICE};
 use model::{Protocol, SessionAffinity, SourceRanges};
 
@@ -89,7 +89,7 @@ impl Lab {
             self.apply(id);
         }
         for name in [CONNECTIONS_MAP, OPENING_MAP] {
-            let mut table = Table::<TupleV1, ConnectionV2>::open_lru(&self.pins, name).unwrap();
+            let mut table = Table::<TupleV1, ConnectionV3>::open_lru(&self.pins, name).unwrap();
             for (key, _) in table.entries().unwrap() {
                 table.delete(key).unwrap();
             }

@@ -21,7 +21,7 @@ fn cleanup_takes_policy_off_and_leaves_nothing_of_it() {
     let names = [
         "policed_ingress",
         "policed_egress",
-        "POLICY_CONNECTIONS",
+        "POLICY_VERDICTS",
         "POLICY_ENDPOINTS",
     ];
     for name in names {
@@ -32,7 +32,7 @@ fn cleanup_takes_policy_off_and_leaves_nothing_of_it() {
     }
     let rehearsed = Agent::cleanup(&cluster.lab, "node1", &["--dry-run"]).unwrap();
     assert!(
-        rehearsed.output.contains("POLICY_CONNECTIONS"),
+        rehearsed.output.contains("POLICY_VERDICTS"),
         "{rehearsed:?}"
     );
     assert_eq!(inventory(&cluster.lab, "node1").unwrap(), before);
