@@ -281,7 +281,7 @@ fn leave_by(map: &mut SourceMap, roles: &[(&Link, Role)], wanted: &Desired) -> b
 fn fit(map: &mut Owned<u32, u32>, links: &[Link]) -> bool {
     let overlay = links
         .iter()
-        .filter(|link| link.ethernet && DEVICES.contains(&link.name.as_str()));
+        .filter(|link| DEVICES.contains(&link.name.as_str()));
     let wanted = overlay.map(|link| (link.index, link.mtu)).collect();
     match map.follow(wanted) {
         Ok(()) => true,
