@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tests::harness::{Flow, Traffic, attachments, eventually};
 
+use super::doctor::ways::expect_ways_through_ipip;
 use super::large::{expect_segments_that_fit, large_tcp, large_udp};
 use super::{Families, NODES, Network, OVERLAY};
 
@@ -100,6 +101,7 @@ fn ipip_carries_ipv4_and_says_what_it_does_not() {
         );
     }
     expect_segments_that_fit(&network, &[false], "IPIP");
+    expect_ways_through_ipip(&network);
 }
 
 #[test]
