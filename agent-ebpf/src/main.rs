@@ -8,6 +8,7 @@
 //! | `policed_ingress`, `policed_egress` | the same two at a pod's interface, with network policy | 5.10 | continue, redirect, drop |
 //! | `edge` | XDP of an uplink, in the driver | 5.10 | pass, transmit, redirect, drop |
 //! | `egress` | tc egress of either | 5.10 | continue, redirect, drop |
+//! | `tunnel_egress` | tc egress of the overlay's IPIP device | 5.10 | continue |
 //! | `baseline` | none: `fairlead-bench` runs it | 5.10 | continue |
 //!
 //! All maps are in [`maps`]; their layouts are `agent_abi`'s.

@@ -12,7 +12,7 @@ use aya_ebpf::bindings::__sk_buff;
 use crate::global::global;
 use crate::kernel;
 use crate::maps::{self, Scratch, TUNNELS_V1, count};
-use crate::packet::{Family, SYN, V4_HEADER, V6_HEADER};
+use crate::packet::{Family, Parsed, SYN, V4_HEADER, V6_HEADER, parse_at};
 
 const TCP_HEADER: u32 = 20;
 /// Options of TCP (RFC 9293 §3.1).
@@ -32,6 +32,18 @@ pub(crate) fn leave(skb: *mut __sk_buff, scratch: &Scratch) {
     let longest = kernel::number(TUNNELS_V1.get_ptr(scratch.interface));
     if longest != 0 {
         clamp_mss(skb, longest);
+    }
+}
+
+/// The same at a device whose packets begin with the IP header. IPIP carries IPv4 alone.
+#[inline(always)]
+pub(crate) fn leave_bare(skb: *mut __sk_buff) {
+    let Some(scratch) = maps::scratch() else {
+        return;
+    };
+    scratch.interface = kernel::interface(skb);
+    if parse_at(skb, 0, Family::V4, &mut scratch.packet) == Some(Parsed::Transport) {
+        leave(skb, scratch);
     }
 }
 

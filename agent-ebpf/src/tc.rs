@@ -54,6 +54,14 @@ pub(crate) fn policed_egress(context: TcContext) -> i32 {
     verdict::<WITH_POLICY>(context.skb.skb, Hook::Egress)
 }
 
+/// tc egress of the overlay's device where its packets have no Ethernet header: neither Services nor
+/// masquerade see what leaves there.
+#[classifier]
+pub(crate) fn tunnel_egress(context: TcContext) -> i32 {
+    mss::leave_bare(context.skb.skb);
+    TC_ACT_UNSPEC
+}
+
 /// Whether network policy judges what passes.
 const WITH_POLICY: bool = true;
 const WITHOUT_POLICY: bool = false;

@@ -36,7 +36,7 @@ use crate::sys::links::Link;
 use crate::sys::map::{Owned, TableError};
 use crate::sys::sysctl;
 use fast_path::FastPath;
-use filters::{a_qdisc_goes, forget_lost, leave_clsact, record_qdiscs};
+use filters::{Losses, forget_lost, leave_clsact, record_qdiscs};
 use pods::Unenforced;
 use report::{add_xdp, report};
 
@@ -45,7 +45,8 @@ pub use role::{Role, role};
 
 /// A failed attachment is tried again this often; mostly the interface is gone by then.
 const RETRY: Duration = Duration::from_secs(5);
-/// Of filters, ours and others', and of IPsec policies nothing tells but a look.
+/// Of others' filters and of IPsec policies nothing tells but a look; of ours there may be news that got
+/// lost.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The programs, and where they are.
@@ -137,7 +138,7 @@ pub fn run(
     }
     let mut failing = false;
     let mut audited = Instant::now();
-    let mut looked = Instant::now();
+    let mut losses = Losses::default();
     loop {
         if audited.elapsed() >= audit_period {
             audited = Instant::now();
@@ -167,11 +168,7 @@ pub fn run(
             failing |= !share_routes(&mut ownership, &wanted, &known);
             let targets: Vec<Target> = roles.iter().filter_map(target).collect();
             if mode == Mode::Clsact {
-                let closely = looked.elapsed() >= LOOK;
-                if closely {
-                    looked = Instant::now();
-                }
-                forget_lost(&mut attachments, closely);
+                forget_lost(&mut attachments, losses.are_due());
                 record_qdiscs(&mut ownership, &targets, attachments.attached());
             }
             if let Some(handover) = &handover {
@@ -213,7 +210,7 @@ pub fn run(
                 () = tokio::time::sleep(RETRY), if failing => true,
                 () = tokio::time::sleep(audit_period.saturating_sub(audited.elapsed())) => true,
                 () = tokio::time::sleep(LOOK), if fast_path || mode == Mode::Clsact => true,
-                () = a_qdisc_goes(attachments.attached()), if mode == Mode::Clsact => true,
+                () = losses.heard(attachments.attached()), if mode == Mode::Clsact => true,
             }
         });
         if !go_on {
@@ -281,7 +278,7 @@ fn leave_by(map: &mut SourceMap, roles: &[(&Link, Role)], wanted: &Desired) -> b
 fn fit(map: &mut Owned<u32, u32>, links: &[Link]) -> bool {
     let overlay = links
         .iter()
-        .filter(|link| link.ethernet && DEVICES.contains(&link.name.as_str()));
+        .filter(|link| DEVICES.contains(&link.name.as_str()));
     let wanted = overlay.map(|link| (link.index, link.mtu)).collect();
     match map.follow(wanted) {
         Ok(()) => true,

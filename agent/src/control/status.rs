@@ -155,6 +155,7 @@ fn device(device: &Device) -> DeviceRow {
         Role::Attach(Side::Uplink) => "uplink",
         Role::Attach(Side::Workload) => "workload",
         Role::Attach(Side::Loopback) => "loopback",
+        Role::Attach(Side::Tunnel) => "tunnel",
         Role::Ignore(why) => why,
     };
     DeviceRow {

@@ -100,7 +100,7 @@ pub fn plan(
                     mtu: link.mtu,
                 }
             }
-            Role::Attach(Side::Loopback) | Role::Ignore(_) => continue,
+            Role::Attach(Side::Loopback | Side::Tunnel) | Role::Ignore(_) => continue,
         };
         tables.devices.insert(link.index, device);
     }

@@ -2,26 +2,59 @@
 //! have come in their place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::mem;
+use std::time::{Duration, Instant};
 
+use super::LOOK;
 use crate::lb::ebpf::attach::{AttachError, Attachments, Target};
 use crate::lb::ebpf::clsact;
 use crate::ownership::Ownership;
 use crate::sys::links::Link;
-use crate::sys::qdisc;
+use crate::sys::qdisc::{self, Deletions};
 
-/// Of a qdisc that somebody deletes nothing tells but a look; packets pass until it is back.
-const QDISCS: Duration = Duration::from_millis(500);
+/// How long whoever deletes filters over and over, as another agent may, has it his way at most.
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// Returns when an interface has lost the qdisc with our filters.
-pub(super) async fn a_qdisc_goes(attached: &BTreeMap<u32, Target>) {
-    loop {
-        tokio::time::sleep(QDISCS).await;
-        // Where the kernel does not tell, it is asked again.
-        if let Ok(there) = qdisc::all()
-            && attached.keys().any(|index| !there.contains(index))
-        {
-            return;
+/// When to look whether filters are still there. The kernel tells of those that are deleted, and of
+/// qdiscs; packets pass until they are back.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    news: Option<Deletions>,
+    is_told: bool,
+    looked: Option<Instant>,
+}
+
+impl Losses {
+    /// Whether to look at every filter now.
+    pub(super) fn are_due(&mut self) -> bool {
+        let are_due = mem::take(&mut self.is_told)
+            || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if are_due {
+            self.looked = Some(Instant::now());
+        }
+        are_due
+    }
+
+    /// Returns when something was deleted at one of these interfaces, or may have been.
+    pub(super) async fn heard(&mut self, attached: &BTreeMap<u32, Target>) {
+        if !self.is_told {
+            match &self.news {
+                Some(news) => {
+                    if let Err(error) = news.heard(|index| attached.contains_key(&index)).await {
+                        tracing::debug!(%error, "news of filters were lost; they are looked at");
+                        self.news = None;
+                    }
+                }
+                // Of what went before nobody has heard.
+                None => match Deletions::follow() {
+                    Ok(news) => self.news = Some(news),
+                    Err(error) => tracing::warn!(%error, "no news of filters; they are looked at"),
+                },
+            }
+            self.is_told = true;
+        }
+        if let Some(looked) = self.looked {
+            tokio::time::sleep_until((looked + PAUSE).into()).await;
         }
     }
 }

@@ -105,7 +105,7 @@ fn obstacle_at(link: &Link, links: &[Link], devices: &[Device]) -> Option<String
                 "its route leads to {name}, which leads to other machines too"
             ));
         }
-        (Role::Attach(Side::Loopback), _) => {
+        (Role::Attach(Side::Loopback | Side::Tunnel), _) => {
             return Some(format!("its route leads to {name}"));
         }
         (Role::Ignore(why), _) => return Some(format!("its interface is {name}: {why}")),

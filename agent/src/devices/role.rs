@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::pods;
 use crate::lb::ebpf::attach::Side;
+use crate::route::image::DEVICES;
 use crate::sys::links::{Link, LinkKind};
 
 /// What an interface is to the agent.
@@ -36,6 +37,7 @@ pub fn role(
     };
     match link.kind {
         LinkKind::Loopback => Role::Attach(Side::Loopback),
+        _ if !link.ethernet && DEVICES.contains(&link.name.as_str()) => Role::Attach(Side::Tunnel),
         _ if !link.ethernet => {
             Role::Ignore("no Ethernet header: Services are not balanced for packets here")
         }
@@ -125,6 +127,8 @@ mod tests {
         tunnel.ethernet = false;
         let role = |link: &Link| role(link, &node, &[], &["10.0.0.1".parse().unwrap()].into());
         assert!(matches!(role(&tunnel), Role::Ignore(_)));
+        tunnel.name = "fairlead-ipip".into();
+        assert_eq!(role(&tunnel), Role::Attach(Side::Tunnel));
         let mut tap = link(LinkKind::Other, "", false);
         tap.routes.insert("10.0.0.0/24".parse().unwrap());
         assert_eq!(role(&tap), uplink, "a route to many");

@@ -127,11 +127,11 @@ pub struct Path {
     pub carrier: Option<Carrier>,
 }
 
-/// VXLAN on the way to a node.
+/// The overlay on the way to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carrier {
-    /// UDP port.
-    pub port: u16,
+    /// UDP port of VXLAN; `None` for IPIP.
+    pub port: Option<u16>,
     /// Bytes that it adds to a packet.
     pub overhead: u32,
 }

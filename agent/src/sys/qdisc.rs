@@ -3,7 +3,9 @@
 //! Answers are read as far as their headers: a filter of a kind nobody here knows is a filter too.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
+use std::ops::ControlFlow as Flow;
 use std::os::fd::OwnedFd;
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -11,6 +13,8 @@ use netlink_packet_route::tc::{TcHandle, TcHeader, TcMessage};
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage,
 };
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, TokioSocket};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send,
     socket_with,
@@ -45,9 +49,13 @@ impl Direction {
     }
 }
 
-/// `RTM_NEWQDISC` and `RTM_NEWTFILTER` of linux/rtnetlink.h.
+/// Messages and the group that hears of them, of linux/rtnetlink.h: `RTM_NEWQDISC` and so on,
+/// `RTNLGRP_TC`.
 const NEW_QDISC: u16 = 36;
+const DELETED_QDISC: u16 = 37;
 const NEW_FILTER: u16 = 44;
+const DELETED_FILTER: u16 = 45;
+const TC: u32 = 4;
 
 /// Whether an interface has one.
 ///
@@ -119,6 +127,54 @@ pub fn delete_if_empty(interface: &str) -> io::Result<bool> {
         return Ok(false);
     }
     qdisc.delete().map(|()| true)
+}
+
+/// News of qdiscs and filters that somebody deletes.
+pub struct Deletions {
+    socket: TokioSocket,
+}
+
+impl Deletions {
+    /// Follows them from now on, on the runtime of the caller.
+    ///
+    /// # Errors
+    /// Without a socket.
+    pub fn follow() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_mut().add_membership(TC)?;
+        Ok(Self { socket })
+    }
+
+    /// Returns when something was deleted at an interface that `concerns`. An interface that goes is not
+    /// told: what was there goes without a word.
+    ///
+    /// # Errors
+    /// Where news may have been lost, since there were more than the kernel keeps.
+    pub async fn heard(&self, concerns: impl Fn(u32) -> bool) -> io::Result<()> {
+        loop {
+            let (messages, _) = self.socket.recv_from_full().await?;
+            let heard = each(&messages, |kind, payload| {
+                if !matches!(kind, DELETED_QDISC | DELETED_FILTER) {
+                    return Ok(Flow::Continue(()));
+                }
+                let index = TcHeader::parse(payload).map_err(io::Error::other)?.index;
+                Ok(match u32::try_from(index).is_ok_and(&concerns) {
+                    true => Flow::Break(()),
+                    false => Flow::Continue(()),
+                })
+            })?;
+            if heard.is_break() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Deletions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deletions").finish_non_exhaustive()
+    }
 }
 
 fn route_socket() -> io::Result<OwnedFd> {
@@ -209,22 +265,36 @@ impl Qdisc {
         let mut answer = vec![0; 32 * 1024];
         loop {
             let (length, _) = recv(&self.socket, &mut answer[..], RecvFlags::empty())?;
-            let mut rest = &answer[..length];
-            while !rest.is_empty() {
-                let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
-                match message.message_type() {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => return error(message.payload()),
-                    kind => see(
-                        kind,
-                        TcHeader::parse(message.payload()).map_err(io::Error::other)?,
-                    ),
+            let answered = each(&answer[..length], |kind, payload| match kind {
+                NLMSG_DONE => Ok(Flow::Break(())),
+                NLMSG_ERROR => error(payload).map(Flow::Break),
+                kind => {
+                    see(kind, TcHeader::parse(payload).map_err(io::Error::other)?);
+                    Ok(Flow::Continue(()))
                 }
-                let length = usize::try_from(message.length()).map_err(io::Error::other)?;
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            })?;
+            if answered.is_break() {
+                return Ok(());
             }
         }
     }
+}
+
+/// Shows `see` the kind and the payload of each message, until it has seen enough.
+fn each(
+    messages: &[u8],
+    mut see: impl FnMut(u16, &[u8]) -> io::Result<Flow<()>>,
+) -> io::Result<Flow<()>> {
+    let mut rest = messages;
+    while !rest.is_empty() {
+        let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+        if see(message.message_type(), message.payload())?.is_break() {
+            return Ok(Flow::Break(()));
+        }
+        let length = usize::try_from(message.length()).map_err(io::Error::other)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(Flow::Continue(()))
 }
 
 /// What an acknowledgement says: 0, or a negative error number.

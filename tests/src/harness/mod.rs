@@ -28,6 +28,7 @@ mod process;
 mod runtime;
 mod service;
 mod teardown;
+mod tun;
 mod wait;
 mod wiring;
 
@@ -47,4 +48,5 @@ pub use process::Process;
 pub use runtime::Sandbox;
 pub use service::ServiceSpec;
 pub use teardown::{remains, remove};
+pub use tun::Tun;
 pub use wait::{eventually, poll};

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
 use crate::traffic::LISTENING;
 
@@ -77,12 +78,17 @@ impl Process {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw)
             .context("no process id")?;
-        rustix::process::kill_process(id, rustix::process::Signal::TERM)
-            .with_context(|| format!("{}: cannot be told to end", self.name))
+        rustix::process::kill_process(id, signal)
+            .with_context(|| format!("{}: cannot be sent {signal:?}", self.name))
     }
 
     /// Lets it run on without an owner.

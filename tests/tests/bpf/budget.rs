@@ -18,6 +18,7 @@ fn every_program_is_walked_within_the_budget() {
         "egress",
         "policed_ingress",
         "policed_egress",
+        "tunnel_egress",
     ] {
         let program = lab.programs().classifier(name).unwrap();
         let info = program.info().unwrap();

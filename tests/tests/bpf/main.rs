@@ -30,6 +30,8 @@ mod fragments;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod headerless;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod malformed;

@@ -20,8 +20,8 @@ const PODS: [(&str, &str, [u8; 2]); 2] = [
         1390_u16.to_be_bytes(),
     ),
 ];
-const ASKED: [u8; 2] = 1460_u16.to_be_bytes();
-const TIMESTAMPS: [u8; 10] = [8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
+pub(crate) const ASKED: [u8; 2] = 1460_u16.to_be_bytes();
+pub(crate) const TIMESTAMPS: [u8; 10] = [8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
 
 /// A node whose uplink is an overlay's device of 1,450 bytes.
 fn overlay() -> Lab {
@@ -32,7 +32,7 @@ fn overlay() -> Lab {
 }
 
 /// A frame of TCP with these flags and options.
-fn segment(source: &str, destination: &str, flags: &str, options: &[u8]) -> Vec<u8> {
+pub(crate) fn segment(source: &str, destination: &str, flags: &str, options: &[u8]) -> Vec<u8> {
     let (source, destination): (SocketAddr, SocketAddr) =
         (source.parse().unwrap(), destination.parse().unwrap());
     let ethernet = PacketBuilder::ethernet2(wire::SOURCE_MAC, wire::DESTINATION_MAC);
@@ -54,7 +54,7 @@ fn segment(source: &str, destination: &str, flags: &str, options: &[u8]) -> Vec<
     bytes
 }
 
-fn mss([high, low]: [u8; 2]) -> [u8; 4] {
+pub(crate) fn mss([high, low]: [u8; 2]) -> [u8; 4] {
     [2, 4, high, low]
 }
 

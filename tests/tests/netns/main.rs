@@ -34,6 +34,8 @@ mod fragments;
 #[cfg(test)]
 mod handback;
 #[cfg(test)]
+mod headerless;
+#[cfg(test)]
 mod health_check;
 #[cfg(test)]
 mod hurry;

@@ -159,8 +159,9 @@ fn let_in(chain: &Chain, port: Option<u16>) -> String {
         (Some(port), None) => {
             format!("nft insert rule {family} {table} {name} udp dport {port} accept")
         }
-        (None, Some(command)) => format!("{command} -I {name} -p ipencap -j ACCEPT"),
-        (None, None) => format!("nft insert rule {family} {table} {name} ip protocol ipip accept"),
+        // By its number: nft takes `ipip` for protocol 94, as /etc/protocols has it.
+        (None, Some(command)) => format!("{command} -I {name} -p 4 -j ACCEPT"),
+        (None, None) => format!("nft insert rule {family} {table} {name} ip protocol 4 accept"),
     }
 }
 

@@ -40,8 +40,14 @@ pub(super) fn mtu(facts: &Facts) -> Seen<Vec<Said>> {
                     ),
                     // The agent would set the device's MTU back.
                     Some(Carrier { port, overhead }) => format!(
-                        "start the agents with --mtu={}, or let datagrams of any size to UDP port {port} and their fragments through between the nodes",
-                        most + overhead
+                        "start the agents with --mtu={}, or let {} through between the nodes",
+                        most + overhead,
+                        match port {
+                            Some(port) => format!(
+                                "datagrams of any size to UDP port {port} and their fragments"
+                            ),
+                            None => "IP in IP (protocol 4) of any size".to_owned(),
+                        }
                     ),
                 },
             )),
@@ -88,9 +94,12 @@ pub(super) fn reach(facts: &Facts) -> Seen<Vec<Said>> {
         outside.filter(|path| !is_silent(path)).map(|_| {
             failure(
                 format!("{node} ({to}) answers echo requests, but none that go through {device}"),
-                format!(
-                    "let UDP port {port} through between the nodes, in their own firewalls and in the network's; and see whether an agent with the same --overlay-vni and --overlay-encap-port runs there"
-                ),
+                match port {
+                    Some(port) => format!(
+                        "let UDP port {port} through between the nodes, in their own firewalls and in the network's; and see whether an agent with the same --overlay-vni and --overlay-encap-port runs there"
+                    ),
+                    None => "let IP in IP (protocol 4) through between the nodes, in their own firewalls and in the network's; and see whether an agent with --overlay-encap ipip runs there".to_owned(),
+                },
             )
         })
     });

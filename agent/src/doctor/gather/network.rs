@@ -11,7 +11,7 @@ use crate::desired::route::{Encapsulation, mtu};
 use crate::doctor::facts::{Agent, Carrier, Passed, Path, Seen, Unseen};
 use crate::doctor::mtu::probe;
 use crate::route::image::Mac;
-use crate::sys::echo::{Echo, Question, Through};
+use crate::sys::echo::{Echo, Outer, Question, Through};
 use crate::sys::links::Link;
 
 /// Ways that are tried: at 9000 bytes each, what a node's receive buffer holds for a moment.
@@ -88,16 +88,19 @@ fn carried(network: &Network, own_pods: &[IpNet], links: &[&Link]) -> Vec<Path> 
     let Some(overlay) = &network.overlay else {
         return Vec::new();
     };
-    let (Some((_, port)), Some(local)) = (overlay.vxlan, overlay.local) else {
-        // IPIP has no hardware addresses by which a packet could be handed to it.
+    let Some(local) = overlay.local else {
         return Vec::new();
     };
     let mut peers = overlay.peers.iter();
     if peers.any(|peer| through(network, own_pods, links, *peer).is_none()) {
         return Vec::new();
     }
-    let vxlan = Encapsulation::Vxlan { vni: 0, port };
-    let overhead = mtu::overhead(vxlan, IpFamily::of(local));
+    let encapsulation = match overlay.vxlan {
+        Some((vni, port)) => Encapsulation::Vxlan { vni, port },
+        None => Encapsulation::IpIp,
+    };
+    let overhead = mtu::overhead(encapsulation, IpFamily::of(local));
+    let port = overlay.vxlan.map(|(_, port)| port);
     let named = overlay.peers.iter().map(|peer| {
         let mut nodes = network.nodes.iter();
         let node = nodes.find(|node| node.addresses.contains(peer));
@@ -126,7 +129,12 @@ fn through(network: &Network, own_pods: &[IpNet], links: &[&Link], to: IpAddr) -
     Some(Through {
         interface: link.index,
         from: of_family.find(|address| address.is_ipv4() == to.is_ipv4())?,
-        source: Mac::of(local).0,
-        destination: Mac::of(to).0,
+        outer: match overlay.vxlan {
+            Some(_) => Outer::Ethernet {
+                source: Mac::of(local).0,
+                destination: Mac::of(to).0,
+            },
+            None => Outer::IpIp,
+        },
     })
 }

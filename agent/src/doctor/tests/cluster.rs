@@ -119,6 +119,36 @@ fn ways_through_the_overlay() {
                 let UDP port 4789 through between the nodes, in their own firewalls and in the network's; and see whether an agent with the same --overlay-vni and --overlay-encap-port runs there
         "#]],
     );
+    let by_ipip = |passed| Path {
+        device: "fairlead-ipip".to_owned(),
+        size: 1480,
+        carrier: Some(Carrier {
+            port: None,
+            overhead: 20,
+        }),
+        ..path("node3", passed)
+    };
+    for (passed, expected) in [
+        (
+            Passed::UpTo(1380),
+            expect![[r#"
+                FAILURE mtu: packets of 1480 bytes by fairlead-ipip do not reach node3 (172.31.1.13); 1380 bytes do
+                    start the agents with --mtu=1400, or let IP in IP (protocol 4) of any size through between the nodes
+            "#]],
+        ),
+        (
+            Passed::Nothing,
+            expect![[r#"
+                FAILURE reach: node3 (172.31.1.13) answers echo requests, but none that go through fairlead-ipip
+                    let IP in IP (protocol 4) through between the nodes, in their own firewalls and in the network's; and see whether an agent with --overlay-encap ipip runs there
+            "#]],
+        ),
+    ] {
+        check(
+            |facts| facts.paths = Ok(vec![path("node3", Passed::All), by_ipip(passed)]),
+            expected,
+        );
+    }
     // A node that is down is told once.
     check(
         |facts| {

@@ -165,7 +165,7 @@ fn carried(node: &str, passed: Passed) -> Path {
         device: "fairlead-vxlan".to_owned(),
         size: 1450,
         carrier: Some(Carrier {
-            port: 4789,
+            port: Some(4789),
             overhead: 50,
         }),
         ..path(node, passed)

@@ -104,6 +104,22 @@ fn chains() {
     );
     check(
         |facts| {
+            agent(facts).network.overlay.as_mut().unwrap().vxlan = None;
+            facts.kinds.as_mut().unwrap().ipip = true;
+            facts.nft.as_mut().unwrap().extend([
+                chain("filter", "INPUT", Hook::Input, true, true),
+                chain("mine", "input", Hook::Input, true, true),
+            ]);
+        },
+        expect![[r#"
+            warning input-chains: ip filter INPUT drops what no rule of it lets pass
+                iptables -I INPUT -p 4 -j ACCEPT
+            warning input-chains: ip mine input drops what no rule of it lets pass
+                nft insert rule ip mine input ip protocol 4 accept
+        "#]],
+    );
+    check(
+        |facts| {
             let of_ufw = Chain {
                 filters: None,
                 ..chain("filter", "ufw-user-forward", Hook::Forward, false, false)

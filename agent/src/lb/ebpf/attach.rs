@@ -26,6 +26,8 @@ use super::clsact;
 use super::programs::{LoadError, Programs};
 use crate::sys::qdisc;
 
+/// Makes TCP fit the overlay where it has no Ethernet header, and does nothing else.
+const TUNNEL_PROGRAM: &str = "tunnel_egress";
 const CONNECT_PROGRAMS: [&str; 2] = ["connect4", "connect6"];
 
 /// How tc programs are attached.
@@ -55,6 +57,8 @@ pub enum Side {
     Workload,
     /// The node itself: its own packets to its own node ports.
     Loopback,
+    /// Other nodes, through an overlay of ours without Ethernet headers.
+    Tunnel,
 }
 
 impl Side {
@@ -62,7 +66,7 @@ impl Side {
     fn directions(self) -> &'static [TcAttachType] {
         match self {
             Self::Uplink | Self::Workload => &[TcAttachType::Ingress, TcAttachType::Egress],
-            Self::Loopback => &[TcAttachType::Egress],
+            Self::Loopback | Self::Tunnel => &[TcAttachType::Egress],
         }
     }
 }
@@ -85,7 +89,7 @@ pub enum AttachError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// One interface.
-    #[error("cannot attach {program} to {interface}: Services are not balanced for packets there")]
+    #[error("cannot attach {program} to {interface}: {} there", missing(program))]
     Interface {
         /// Program.
         program: &'static str,
@@ -122,6 +126,14 @@ impl AttachError {
     /// What is behind it, in the kernel's words.
     pub fn cause(&self) -> String {
         std::error::Error::source(self).map_or_else(String::new, causes)
+    }
+}
+
+/// What an interface is without, whose program is not attached.
+fn missing(program: &str) -> &'static str {
+    match program {
+        TUNNEL_PROGRAM => "TCP may ask for segments that do not fit the overlay",
+        _ => "Services are not balanced for packets",
     }
 }
 
@@ -271,6 +283,7 @@ impl Attachments {
             Side::Workload if programs.are_policed() => (Some("policed_ingress"), "policed_egress"),
             Side::Workload => (Some("workload_ingress"), "egress"),
             Side::Loopback => (None, "egress"),
+            Side::Tunnel => (None, TUNNEL_PROGRAM),
         };
         let ingress = ingress.map(|name| (name, TcAttachType::Ingress));
         for (name, direction) in ingress.into_iter().chain([(egress, TcAttachType::Egress)]) {

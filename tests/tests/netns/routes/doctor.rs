@@ -2,7 +2,7 @@
 //! it.
 
 #[cfg(test)]
-mod ways;
+pub(super) mod ways;
 
 use std::fs;
 use std::path::PathBuf;

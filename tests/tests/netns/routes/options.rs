@@ -1,9 +1,10 @@
 //! Other kinds of overlay, none, and what is in the way of one.
 
 use serde_json::{Value, json};
-use tests::harness::{Flow, Traffic, eventually};
+use tests::harness::{Flow, Traffic, attachments, eventually};
 
-use super::large::{large_tcp, large_udp};
+use super::doctor::ways::expect_ways_through_ipip;
+use super::large::{expect_segments_that_fit, large_tcp, large_udp};
 use super::{Families, NODES, Network, OVERLAY};
 
 #[test]
@@ -90,6 +91,17 @@ fn ipip_carries_ipv4_and_says_what_it_does_not() {
     }
     large_tcp(&network.lab, "a", "c", false, 20 << 20);
     large_udp(&network.lab, "a", "c", false);
+    for node in ["node1", "node3"] {
+        let found = attachments(network.lab.place(node)).unwrap();
+        let found = found.iter().filter(|line| line.contains("fairlead-ipip "));
+        let found: Vec<&String> = found.collect();
+        assert!(
+            found.len() == 1 && found[0].contains("tunnel_egress"),
+            "{found:?}"
+        );
+    }
+    expect_segments_that_fit(&network, &[false], "IPIP");
+    expect_ways_through_ipip(&network);
 }
 
 #[test]

@@ -120,6 +120,42 @@ fn what_the_overlay_alone_does_not_get_through_is_found_with_its_size() {
     }
 }
 
+/// The same of IPIP, between the first node and the third.
+#[track_caller]
+pub(in crate::routes) fn expect_ways_through_ipip(network: &Network) {
+    // An emulated machine may not answer in time.
+    let await_found = |check: &str, words: [&str; 2]| {
+        eventually("doctor says so", || {
+            let (_, found) = doctor(network, &["--only", check]);
+            let is_it = |finding: &Value| {
+                let text = finding["found"].as_str().unwrap();
+                words.iter().all(|word| text.contains(word))
+            };
+            anyhow::ensure!(found.len() == 1 && is_it(&found[0]), "{found:#?}");
+            Ok(found[0]["remedy"]
+                .as_str()
+                .map(str::to_owned)
+                .or(Some(String::new())))
+        })
+        .unwrap()
+    };
+    await_found("mtu", ["full size gets through on 5 ways", ""]);
+    await_found("reach", ["5 ways, all answered", ""]);
+    on_the_way(network, "ip protocol 4 ip length gt 1400 drop");
+    let narrow = "packets of 1480 bytes by fairlead-ipip do not reach node3";
+    let remedy = await_found("mtu", [narrow, "1380 bytes do"]);
+    assert!(
+        remedy.starts_with("start the agents with --mtu=1400"),
+        "{remedy}"
+    );
+    on_the_way(network, "ip protocol 4 drop");
+    let remedy = await_found("reach", ["node3 (", "none that go through fairlead-ipip"]);
+    assert!(
+        remedy.starts_with("let IP in IP (protocol 4) through"),
+        "{remedy}"
+    );
+}
+
 #[test]
 fn a_node_that_is_down_is_named() {
     let network = Network::start(Families::Both, 1500, &[]);
