@@ -3,6 +3,8 @@
 //!
 //! `FAIRLEAD_FUZZ_SEED` repeats a run, `FAIRLEAD_FUZZ_ROUNDS` sets its length.
 
+mod jumbo;
+
 use std::net::SocketAddr;
 
 use agent_abi::counters::Counter;
@@ -88,6 +90,12 @@ const PAYLOADS: [usize; 4] = [0, 16, 1400, 3300];
 
 /// A valid frame of some kind between some ends.
 fn seed(random: &mut Xorshift) -> Vec<u8> {
+    let longest = PAYLOADS[random.below(4)];
+    seed_of(random, longest)
+}
+
+/// The same, with a payload of so many bytes at the most.
+fn seed_of(random: &mut Xorshift, longest: usize) -> Vec<u8> {
     let ends = [ENDS_V4, ENDS_V6][random.below(2)];
     let mut end = || -> SocketAddr { ends[random.below(ends.len())].parse().unwrap() };
     let [.., node, _, other, _, _] = ends;
@@ -97,7 +105,6 @@ fn seed(random: &mut Xorshift) -> Vec<u8> {
         destination: end(),
         tunnel: (ip(other), ip(node)),
     };
-    let longest = PAYLOADS[random.below(4)];
     let payload = vec![0x5a; random.below(longest + 1) & !3];
     ethernet(&junk::packet(random, &between, &payload))
 }
