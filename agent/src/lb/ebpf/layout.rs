@@ -55,6 +55,9 @@ const MAPS: [&str; 27] = [
     policy::INTERFACES_MAP,
 ];
 
+/// Maps of earlier builds that have no successor of their own.
+const FORMER: [&str; 1] = ["POLICY_CONNECTIONS_V1"];
+
 /// Why this build may not touch what is there.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
@@ -119,7 +122,10 @@ pub fn remove_others(pins: &Path) -> Result<(), LayoutError> {
     let mut others = others(pins)?;
     // The description last, so that a build that is interrupted here can start again.
     others.sort_by_key(|other| other.base == LAYOUT);
-    for Other { name, .. } in others {
+    let former = FORMER.iter().filter(|name| pins.join(name).exists());
+    let former = former.map(|name| (*name).to_owned());
+    let names = others.into_iter().map(|other| other.name);
+    for name in names.chain(former) {
         if let Err(error) = std::fs::remove_file(pins.join(&name)) {
             tracing::warn!(%error, map = name, "the map of another build stays");
         }
@@ -243,6 +249,7 @@ mod tests {
             "CONNECTIONS_V1",
             "CONNECTIONS_V9",
             "LAYOUT_V9",
+            FORMER[0],
             CONNECTIONS_MAP,
             "FOREIGN_V9",
         ] {
