@@ -112,6 +112,9 @@ impl Limits {
     }
 }
 
+/// Attempts at loading a program, as libbpf makes them.
+const LOAD_ATTEMPTS: u32 = 5;
+
 /// The tc programs without network policy, and with it.
 const FREE: [&str; 3] = ["uplink_ingress", "workload_ingress", "egress"];
 const POLICED: [&str; 4] = [
@@ -263,7 +266,7 @@ impl Programs {
                 }
             }
         }
-        program.load().map_err(refused(name))?;
+        load_once(false, || program.load()).map_err(refused(name))?;
         if let Some(kept) = &self.kept {
             kept.keep(name, program);
         }
@@ -320,9 +323,21 @@ fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
     }
 }
 
+/// Loads a program that is not. The verifier gives up where the thread has a signal to see to, and is to be
+/// asked again.
 fn load_once(
     loaded: bool,
-    load: impl FnOnce() -> Result<(), ProgramError>,
+    mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), ProgramError> {
-    if loaded { Ok(()) } else { load() }
+    if loaded {
+        return Ok(());
+    }
+    for _ in 1..LOAD_ATTEMPTS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+    load()
 }
