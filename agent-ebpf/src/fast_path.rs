@@ -69,8 +69,8 @@ pub(crate) struct FastRoute {
     is_resolved: u32,
     /// Who leads there.
     next_hop: NextHop,
-    /// Link-layer addresses of the pod and of its interface's other end.
-    macs: [u8; 12],
+    /// Link-layer addresses of the pod and of its interface's other end, in pairs as they stand in memory.
+    macs: [u16; 6],
 }
 
 /// The verdict on a packet from a pod or from the wire that every other program has let pass as it is.
@@ -310,9 +310,9 @@ fn is_pod_elsewhere(address: &Address) -> bool {
 }
 
 #[inline(always)]
-fn write_macs(question: &FibLookup, macs: &mut [u8; 12]) {
+fn write_macs(question: &FibLookup, macs: &mut [u16; 6]) {
     let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (question.dmac, question.smac);
-    *macs = [a, b, c, d, e, f, g, h, i, j, k, l];
+    *macs = [[a, b], [c, d], [e, f], [g, h], [i, j], [k, l]].map(u16::from_ne_bytes);
 }
 
 /// Whether the route back to the sender leaves by where the packet came from, as strict `rp_filter`
@@ -349,7 +349,13 @@ fn send_on(skb: *mut __sk_buff, scratch: &mut Scratch) -> Result<i32, Counter> {
     if route.kind == FAST_WIRE || route.is_resolved == 0 {
         return Ok(kernel::redirect_to_next_hop(route.out, &route.next_hop));
     }
-    kernel::store(skb, 0, &route.macs).map_err(|_| Counter::DropFailed)?;
+    let pairs = Pairs::<{ LINK_HEADER as usize / 2 }>::of(skb).ok_or(Counter::DropFailed)?;
+    pairs.put::<0>(route.macs[0]);
+    pairs.put::<1>(route.macs[1]);
+    pairs.put::<2>(route.macs[2]);
+    pairs.put::<3>(route.macs[3]);
+    pairs.put::<4>(route.macs[4]);
+    pairs.put::<5>(route.macs[5]);
     Ok(kernel::redirect_to_peer(route.out))
 }
 
@@ -363,9 +369,10 @@ fn take_hop(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
             let (before, after) = ([hops, protocol, 0, 0], [hops - 1, protocol, 0, 0]);
             let difference =
                 checksum::difference(&[u32::from_ne_bytes(before)], &[u32::from_ne_bytes(after)]);
-            let [c0, c1] = checksum::after_change(pairs.at::<CHECKSUM_V4>(), difference);
-            let bytes = [hops - 1, protocol, c0, c1];
-            kernel::store(skb, 2 * TTL_V4 as u32, &bytes).ok()
+            let checksum = checksum::after_change(pairs.at::<CHECKSUM_V4>(), difference);
+            pairs.put::<TTL_V4>(u16::from_ne_bytes([hops - 1, protocol]));
+            pairs.put::<CHECKSUM_V4>(u16::from_ne_bytes(checksum));
+            Some(())
         }
         Family::V6 => {
             let [_, hops] = Pairs::<{ HOP_LIMIT + 1 }>::of(skb)?.at::<HOP_LIMIT>();

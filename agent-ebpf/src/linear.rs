@@ -1,7 +1,7 @@
 //! The beginning of a packet where it is in one piece, behind functions that are safe to call.
 //!
-//! To read it so takes no helper. Drivers leave the headers there; where they are elsewhere, `kernel`
-//! has helpers that find them.
+//! To read and write it so takes no helper, each of which takes as long as a look-up. Drivers leave the headers
+//! there; where they are elsewhere, `kernel` has helpers that find them.
 #![expect(unsafe_code, reason = "the packet is raw memory")]
 
 use aya_ebpf::bindings::__sk_buff;
@@ -32,6 +32,37 @@ impl<const N: usize> Pairs<N> {
         const { assert!(INDEX < N) };
         // SAFETY: `of` has made the comparison that the verifier wants to see, so the pair is there.
         unsafe { *((self.start + 2 * INDEX) as *const u16) }.to_ne_bytes()
+    }
+
+    /// Reads the last pair.
+    #[inline(always)]
+    pub(crate) fn last(self) -> [u8; 2] {
+        // SAFETY: as in `at`.
+        unsafe { *((self.start + 2 * (N - 1)) as *const u16) }.to_ne_bytes()
+    }
+
+    /// Writes a pair as it stands in memory. The packet is the program's own: a program that writes so is given no other
+    /// (`bpf_unclone_prologue` of the kernel).
+    #[inline(always)]
+    pub(crate) fn put<const INDEX: usize>(self, pair: u16) {
+        const { assert!(INDEX < N) };
+        // SAFETY: as in `at`.
+        unsafe { *((self.start + 2 * INDEX) as *mut u16) = pair };
+    }
+
+    /// Writes the last pair.
+    #[inline(always)]
+    pub(crate) fn put_last(self, pair: u16) {
+        // SAFETY: as in `at`.
+        unsafe { *((self.start + 2 * (N - 1)) as *mut u16) = pair };
+    }
+
+    /// Writes a word as it stands in memory, which is the target's order: the lower half first.
+    #[inline(always)]
+    pub(crate) fn put_word<const INDEX: usize, const NEXT: usize>(self, word: u32) {
+        const { assert!(NEXT == INDEX + 1 && cfg!(target_endian = "little")) };
+        self.put::<INDEX>(word as u16);
+        self.put::<NEXT>((word >> 16) as u16);
     }
 
     /// Reads four bytes.

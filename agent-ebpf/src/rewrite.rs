@@ -1,20 +1,30 @@
 //! Changing a packet's addresses and ports, with its checksums.
 
+mod plain_tcp;
+
 use agent_abi::connection::TupleV1;
 use agent_abi::counters::Counter;
 use agent_abi::{IPPROTO_SCTP, IPPROTO_UDP, checksum, crc32c};
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 
 use crate::kernel;
-use crate::maps::CRC32C_V1;
+use crate::maps::{CRC32C_V1, Scratch};
 use crate::packet::{Family, Packet, V4_HEADER, V6_HEADER};
-use crate::route::words;
 
-/// Makes `packet` leave as `to`. On an error the packet may be half changed and must be dropped.
+/// Makes the packet leave as `scratch.forward` says. On an error the packet may be half changed and must be
+/// dropped.
 #[inline(always)]
-pub(crate) fn rewrite(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), Counter> {
+pub(crate) fn rewrite(skb: *mut __sk_buff, scratch: &Scratch) -> Result<(), Counter> {
+    let (packet, to) = (&scratch.packet, &scratch.forward.rewrite);
     if packet.tuple.protocol == IPPROTO_SCTP {
         return rewrite_sctp(skb, packet, to);
+    }
+    if !packet.later && plain_tcp::is(packet) {
+        match plain_tcp::write_plain_tcp(skb) {
+            plain_tcp::WRITTEN => return Ok(()),
+            plain_tcp::UNTOUCHED => {}
+            _ => return Err(Counter::DropFailed),
+        }
     }
     if packet.later {
         write_addresses(skb, packet, to)
@@ -39,24 +49,32 @@ fn flags(packet: &Packet) -> u64 {
 /// checksum, or has summed the packet up, one of them counts and the other does not.
 #[inline(always)]
 fn write_transport_checksum(skb: *mut __sk_buff, packet: &Packet, to: &TupleV1) -> Result<(), i64> {
-    let (at, flags) = (packet.transport_checksum(), flags(packet));
-    let pseudo_header = flags | u64::from(BPF_F_PSEUDO_HDR);
-    match packet.family {
-        Family::V4 => {
-            let difference = v4_difference(&packet.tuple, to);
-            kernel::replace_l4_checksum(skb, at, difference.into(), pseudo_header)?;
-        }
-        Family::V6 => {
-            let difference = v6_difference(&packet.tuple, to);
-            kernel::replace_l4_checksum_v6(skb, at, difference.into(), pseudo_header)?;
-        }
-    }
-    let (old, new) = (ports(&packet.tuple), ports(to));
-    if old == new {
+    let addresses = match packet.family {
+        Family::V4 => v4_difference(&packet.tuple, to),
+        Family::V6 => v6_difference(&packet.tuple, to),
+    };
+    replace_addresses(skb, packet, addresses)?;
+    if ports(&packet.tuple) == ports(to) {
         return Ok(());
     }
-    let difference = checksum::difference(&[u32::from_ne_bytes(old)], &[u32::from_ne_bytes(new)]);
-    kernel::replace_l4_checksum(skb, at, difference.into(), flags)
+    let difference = ports_difference(&packet.tuple, to);
+    kernel::replace_l4_checksum(
+        skb,
+        packet.transport_checksum(),
+        difference.into(),
+        flags(packet),
+    )
+}
+
+/// Has the transport checksum follow a difference of the addresses.
+#[inline(always)]
+fn replace_addresses(skb: *mut __sk_buff, packet: &Packet, difference: u32) -> Result<(), i64> {
+    let (at, difference) = (packet.transport_checksum(), difference.into());
+    let flags = flags(packet) | u64::from(BPF_F_PSEUDO_HDR);
+    match packet.family {
+        Family::V4 => kernel::replace_l4_checksum(skb, at, difference, flags),
+        Family::V6 => kernel::replace_l4_checksum_v6(skb, at, difference, flags),
+    }
 }
 
 /// Writes the addresses, the IPv4 header's checksum and the ports: at once, where they follow one
@@ -110,8 +128,7 @@ fn v4_bytes<const N: usize>(packet: &Packet, to: &TupleV1) -> [u8; N] {
 /// Difference of the sums of two pairs of IPv4 addresses.
 #[inline(always)]
 pub(crate) fn v4_difference(from: &TupleV1, to: &TupleV1) -> u32 {
-    let [old, new] =
-        [from, to].map(|tuple| [words(&tuple.source)[3], words(&tuple.destination)[3]]);
+    let [old, new] = [from, to].map(|tuple| [tuple.words()[3], tuple.words()[7]]);
     checksum::difference(&old, &new)
 }
 
@@ -119,10 +136,16 @@ pub(crate) fn v4_difference(from: &TupleV1, to: &TupleV1) -> u32 {
 #[inline(always)]
 pub(crate) fn v6_difference(from: &TupleV1, to: &TupleV1) -> u32 {
     let [old, new] = [from, to].map(|tuple| {
-        let ([a, b, c, d], [e, f, g, h]) = (words(&tuple.source), words(&tuple.destination));
+        let [a, b, c, d, e, f, g, h, ..] = *tuple.words();
         [a, b, c, d, e, f, g, h]
     });
     checksum::difference(&old, &new)
+}
+
+/// The same of the ports.
+#[inline(always)]
+fn ports_difference(from: &TupleV1, to: &TupleV1) -> u32 {
+    checksum::difference(&[from.words()[8]], &[to.words()[8]])
 }
 
 /// SCTP's checksum knows no addresses, and covers the whole packet.

@@ -113,8 +113,7 @@ pub(crate) fn look_up(
 /// Where the answer to a question is kept.
 #[inline(always)]
 pub(crate) fn slot(tuple: &TupleV1) -> u32 {
-    let [s0, s1, s2, s3] = words(&tuple.source);
-    let [d0, d1, d2, d3] = words(&tuple.destination);
+    let [s0, s1, s2, s3, d0, d1, d2, d3, ..] = *tuple.words();
     let (source, destination) = (s0 ^ s1 ^ s2 ^ s3, d0 ^ d1 ^ d2 ^ d3);
     hash::finish(hash::mix(source, destination)) % SLOTS
 }
@@ -122,19 +121,19 @@ pub(crate) fn slot(tuple: &TupleV1) -> u32 {
 /// Fills in a question to the node's routes: the way of `tuple`, come in by `interface`.
 #[inline(always)]
 pub(crate) fn ask(question: &mut FibLookup, interface: u32, family: Family, tuple: &TupleV1) {
-    let (source, destination) = (words(&tuple.source), words(&tuple.destination));
+    let [s0, s1, s2, s3, d0, d1, d2, d3, ..] = *tuple.words();
     *question = kernel::zeroed();
     question.ifindex = interface;
     match family {
         Family::V4 => {
             question.family = AF_INET;
-            question.__bindgen_anon_3.ipv4_src = source[3];
-            question.__bindgen_anon_4.ipv4_dst = destination[3];
+            question.__bindgen_anon_3.ipv4_src = s3;
+            question.__bindgen_anon_4.ipv4_dst = d3;
         }
         Family::V6 => {
             question.family = AF_INET6;
-            question.__bindgen_anon_3.ipv6_src = source;
-            question.__bindgen_anon_4.ipv6_dst = destination;
+            question.__bindgen_anon_3.ipv6_src = [s0, s1, s2, s3];
+            question.__bindgen_anon_4.ipv6_dst = [d0, d1, d2, d3];
         }
     }
 }

@@ -320,7 +320,7 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
         return Ok(tunnel::ENTER);
     }
     mss::answer(skb, scratch, &scratch.forward);
-    rewrite(skb, &scratch.packet, &scratch.forward.rewrite)?;
+    rewrite(skb, scratch)?;
     kernel::mark_translated(skb, hook != Hook::Egress);
     count(Counter::PacketsTranslated);
     forward(skb, hook, scratch)

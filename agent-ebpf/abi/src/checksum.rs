@@ -25,6 +25,39 @@ pub fn after_change(checksum: [u8; 2], difference: u32) -> [u8; 2] {
     (!sum).to_ne_bytes()
 }
 
+/// What is to become of a transport checksum as the ports change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OfPorts {
+    /// Nothing: the device fills it in.
+    Nothing,
+    /// To be written.
+    Write([u8; 2]),
+    /// It is not known which.
+    Unknown,
+}
+
+/// The same, from what the kernel has made of the checksum as the addresses changed.
+///
+/// Where a device is to fill it in (`CHECKSUM_PARTIAL`), the field is the sum of the pseudo header, which the
+/// kernel changes as such; otherwise it is the complement of a sum. It tells no program which, but its two
+/// ways never lead to the same where the addresses' change is one to the sum. `addresses` and `ports` are
+/// [`difference`]s.
+#[inline(always)]
+pub fn of_ports(before: [u8; 2], after: [u8; 2], addresses: u32, ports: u32) -> OfPorts {
+    let is_sum = after == complement(after_change(complement(before), addresses));
+    let is_checksum = after == after_change(before, addresses);
+    match (is_sum, is_checksum) {
+        (true, false) => OfPorts::Nothing,
+        (false, true) => OfPorts::Write(after_change(after, ports)),
+        _ => OfPorts::Unknown,
+    }
+}
+
+#[inline(always)]
+fn complement([a, b]: [u8; 2]) -> [u8; 2] {
+    [!a, !b]
+}
+
 /// Adds what is over 32 bits to what is below.
 #[inline(always)]
 fn add_carry(sum: u64) -> u32 {
@@ -37,7 +70,7 @@ fn add_carry(sum: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{after_change, difference};
+    use super::{OfPorts, after_change, complement, difference, of_ports};
 
     /// RFC 1071 §4.1, of 16-bit words in memory order.
     fn checksum(words: &[u32]) -> [u8; 2] {
@@ -82,6 +115,34 @@ mod tests {
             let after = after_change(before, difference(&from, &to));
             assert_eq!(after, checksum(&words), "{round}: {from:08x?} to {to:08x?}");
         }
+    }
+
+    #[test]
+    fn what_the_kernel_made_of_a_checksum_says_whether_the_ports_count() {
+        let mut numbers = numbers();
+        let mut known = 0;
+        for round in 0..200_000 {
+            let [a, b, c, d] = std::array::from_fn(|_| numbers.next().unwrap());
+            let (addresses, ports) = (difference(&[a], &[b]), difference(&[c], &[d]));
+            let [x, y, ..] = numbers.next().unwrap().to_le_bytes();
+            let before = [x, y];
+            let of_checksum = after_change(before, addresses);
+            let of_sum = complement(after_change(complement(before), addresses));
+            let write = OfPorts::Write(after_change(of_checksum, ports));
+            let left = of_ports(before, of_checksum, addresses, ports);
+            assert!(
+                matches!(left, OfPorts::Unknown) || left == write,
+                "{round}: {left:?}"
+            );
+            let nothing = of_ports(before, of_sum, addresses, ports);
+            assert!(
+                matches!(nothing, OfPorts::Unknown | OfPorts::Nothing),
+                "{round}: {nothing:?}"
+            );
+            known += u32::from(left == write && nothing == OfPorts::Nothing);
+        }
+        // The rest are changes that are none to the sum.
+        assert!(known > 150_000, "{known}");
     }
 
     #[test]

@@ -55,6 +55,13 @@ pub struct TupleV1 {
 }
 
 impl TupleV1 {
+    /// Its words as they stand in memory: four of each address, one of the ports, in this order, and a last
+    /// one. By bytes, the programs would read each byte alone.
+    #[inline(always)]
+    pub fn words(&self) -> &[u32; 10] {
+        bytemuck::cast_ref(self)
+    }
+
     /// The tuple of a packet that answers this one.
     #[inline(always)]
     pub fn reversed(&self) -> Self {

@@ -10,6 +10,16 @@ use agent_abi::service::AffinityV1;
 
 use crate::fragment::Held;
 
+/// Says what the compiler cannot know of what a look-up gives, and without which it reads and writes each
+/// field byte by byte.
+#[inline(always)]
+fn aligned<T>(value: *mut T) -> *mut T {
+    const { assert!(align_of::<T>() <= 8) };
+    // SAFETY: the kernel puts values of maps at multiples of eight bytes.
+    unsafe { core::hint::assert_unchecked(value.is_aligned()) };
+    value
+}
+
 /// A value of a per-CPU map.
 #[inline(always)]
 pub(crate) fn of_this_cpu<T>(value: *mut T) -> &'static mut T {
@@ -17,7 +27,7 @@ pub(crate) fn of_this_cpu<T>(value: *mut T) -> &'static mut T {
     // live as long as the program; no other CPU sees the value, and a tc or cgroup program is not
     // interrupted by another program that uses the same value. An XDP program runs where tc ingress
     // does, in the softirq of reception, and ends before the packet's tc programs begin.
-    unsafe { &mut *value }
+    unsafe { &mut *aligned(value) }
 }
 
 /// A value of the connection table.
@@ -27,14 +37,14 @@ pub(crate) fn connection(value: *mut ConnectionV3) -> &'static mut ConnectionV3 
     // memory until the run ends. Other CPUs may write the same fields: `rewrite` and `backend` are
     // never changed after insertion, a lost update of another costs one refresh, or one more question to
     // policy, whose `epoch` is written last.
-    unsafe { &mut *value }
+    unsafe { &mut *aligned(value) }
 }
 
 /// A bucket of events.
 #[inline(always)]
 pub(crate) fn limit(value: *mut LimitV1) -> &'static mut LimitV1 {
     // SAFETY: as for `connection`; a lost update costs or gives one event.
-    unsafe { &mut *value }
+    unsafe { &mut *aligned(value) }
 }
 
 /// A value of the table of interfaces of the fast path.
@@ -55,7 +65,7 @@ pub(crate) fn empty_flow(room: &mut MaybeUninit<FlowV1>) -> &mut FlowV1 {
 #[inline(always)]
 pub(crate) fn affinity(value: *mut AffinityV1) -> &'static mut AffinityV1 {
     // SAFETY: as for `connection`; `backend` is never changed after insertion.
-    unsafe { &mut *value }
+    unsafe { &mut *aligned(value) }
 }
 
 /// A value of the table of fragments.

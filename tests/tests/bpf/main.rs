@@ -36,6 +36,8 @@ mod lab;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]
+mod offloads;
+#[cfg(test)]
 mod overlay;
 #[cfg(test)]
 mod packet;
