@@ -1,6 +1,7 @@
 //! A packet's bytes, their checksums, and room for more.
 #![expect(unsafe_code, reason = "helpers are foreign functions")]
 
+use core::hint::black_box;
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr::{from_mut, from_ref};
 
@@ -90,6 +91,15 @@ pub(crate) fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[
     (answer == 0).then(|| unsafe { bytes.assume_init() })
 }
 
+/// `length` where it is from 1 to `most`, in a way that verifiers before 6.8 follow: that a number is not 0
+/// tells them nothing of its range.
+#[inline(always)]
+fn bounded(length: u32, most: u32) -> Option<u32> {
+    // Whatever else the compiler knows of it, it has to count from here.
+    let before = black_box(u64::from(length).wrapping_sub(1));
+    (before < u64::from(most)).then_some(before as u32 + 1)
+}
+
 /// Reads the packet into the first `length` bytes of a buffer, `N` at most.
 #[inline(always)]
 pub(crate) fn load_first<const N: usize>(
@@ -98,9 +108,7 @@ pub(crate) fn load_first<const N: usize>(
     bytes: &mut [u8; N],
     length: u32,
 ) -> Option<()> {
-    if length == 0 || length > N as u32 {
-        return None;
-    }
+    let length = bounded(length, N as u32)?;
     // SAFETY: `skb` is the program's context, `bytes` is writable for `length` bytes; the kernel checks
     // `offset`.
     let answer = unsafe {
@@ -114,9 +122,7 @@ pub(crate) fn load_first<const N: usize>(
 pub(crate) fn copy(skb: *mut __sk_buff, to: &mut Held) -> Option<()> {
     let length = length(skb);
     to.length = length;
-    if length == 0 || length > LARGEST {
-        return None;
-    }
+    let length = bounded(length, LARGEST)?;
     // SAFETY: `skb` is the program's context, `to.bytes` is writable for `LARGEST` bytes.
     let answer = unsafe {
         generated::bpf_skb_load_bytes(skb.cast(), 0, from_mut(&mut to.bytes).cast(), length)
@@ -127,10 +133,7 @@ pub(crate) fn copy(skb: *mut __sk_buff, to: &mut Held) -> Option<()> {
 /// Makes the packet another one, from the link-layer header on.
 #[inline(always)]
 pub(crate) fn become_copy(skb: *mut __sk_buff, from: &Held) -> Result<(), i64> {
-    let length = from.length;
-    if length == 0 || length > LARGEST {
-        return Err(-1);
-    }
+    let length = bounded(from.length, LARGEST).ok_or(-1)?;
     set_length(skb, length)?;
     // SAFETY: `skb` is the program's context, `from.bytes` is readable for `LARGEST` bytes.
     checked(unsafe {
