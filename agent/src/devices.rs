@@ -26,7 +26,7 @@ use crate::egress::source;
 use crate::handover::Handover;
 use crate::lb::ebpf::attach::{Attachments, Mode, Side, Target};
 use crate::lb::ebpf::fast_path::FastPaths;
-use crate::lb::ebpf::programs::Programs;
+use crate::lb::ebpf::programs::{LoadError, Programs};
 use crate::lb::ebpf::xdp::Edge;
 use crate::ownership::Ownership;
 use crate::policy::ebpf::interfaces::Interfaces;
@@ -96,6 +96,9 @@ pub struct Published {
 }
 
 /// Keeps the programs attached to what is there, until `cancel`.
+///
+/// # Errors
+/// Where the kernel refuses a program: nothing is attached then, and what an agent before has attached stays.
 pub fn run(
     Devices {
         mut programs,
@@ -119,12 +122,9 @@ pub fn run(
     published: &Published,
     cancel: &CancellationToken,
     runtime: &Handle,
-) {
-    // The verifier takes its time; meanwhile the tables are filled. What it refuses now, it refuses
-    // again, and is reported, when the program is attached.
-    if let Err(error) = programs.load_classifiers() {
-        tracing::debug!(%error, "refused ahead of its use");
-    }
+) -> Result<(), LoadError> {
+    // The verifier takes its time; meanwhile the tables are filled.
+    programs.load_classifiers()?;
     // Programs without tables would only be in the way of another proxy's.
     let mut applied = applied;
     let first_apply = async {
@@ -134,7 +134,7 @@ pub fn run(
         }
     };
     if !runtime.block_on(first_apply) {
-        return;
+        return Ok(());
     }
     let mut failing = false;
     let mut audited = Instant::now();
@@ -214,7 +214,7 @@ pub fn run(
             }
         });
         if !go_on {
-            return;
+            return Ok(());
         }
     }
 }

@@ -251,9 +251,8 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
     let swept = watched.clone();
     tasks.spawn(|token| sweep::run(swept, config_sync_period, token));
     tasks.spawn_thread("flows", move |runtime, token| {
-        if let Err(error) = runtime.block_on(log.run(names, asked, token)) {
-            tracing::error!(%error, "flows cannot be read; the agent ends, and can be started again");
-        }
+        let ended = runtime.block_on(log.run(names, asked, token));
+        ended.context("flows cannot be read; the agent ends, and can be started again")
     })?;
     let network = Network {
         desired: desired.clone(),
@@ -276,6 +275,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
             &token,
             runtime,
         );
+        Ok(())
     })?;
     let to_attach = devices::Devices {
         programs,
@@ -307,7 +307,8 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
             },
             &token,
             runtime,
-        );
+        )?;
+        Ok(())
     })?;
     let of_socket = watched.clone();
     tasks.try_spawn(|token| server::serve(socket, of_socket, announce, token));

@@ -44,19 +44,18 @@ impl Tasks {
             .spawn(async move { part.await.map_err(Into::into) });
     }
 
-    /// Runs a blocking part on a thread of its own, which counts as a task.
+    /// Runs a blocking part on a thread of its own, which counts as a task: its error ends the agent.
     pub(super) fn spawn_thread(
         &mut self,
         name: &'static str,
-        part: impl FnOnce(&Handle, CancellationToken) + Send + 'static,
+        part: impl FnOnce(&Handle, CancellationToken) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let (runtime, cancel) = (Handle::current(), self.cancel.clone());
         let (done, ended) = tokio::sync::oneshot::channel();
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                part(&runtime, cancel);
-                if done.send(()).is_err() {
+                if done.send(part(&runtime, cancel)).is_err() {
                     tracing::debug!(
                         thread = name,
                         "nobody waits for the end of this thread any more"
@@ -66,7 +65,7 @@ impl Tasks {
         self.running.spawn(async move {
             ended
                 .await
-                .with_context(|| format!("the thread {name} panicked"))
+                .with_context(|| format!("the thread {name} panicked"))?
         });
         Ok(())
     }

@@ -2,12 +2,13 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use agent::sys::map::Table;
 use agent_abi::connection::{CONNECTIONS_MAP, ConnectionV3, TupleV1};
 use agent_abi::layout::LAYOUT_MAP;
-use tests::harness::{Agent, Flow, Traffic};
+use tests::harness::{Agent, Flow, Traffic, eventually};
 
 use crate::cluster::Cluster;
 use crate::cluster::From::{Covered, Uncovered};
@@ -151,6 +152,38 @@ fn a_build_that_cannot_read_the_connections_there_refuses_and_disturbs_nothing()
     );
     assert!(new.is_clean(), "{new:?}");
     for flow in witnesses {
+        expect_clean(flow);
+    }
+}
+
+/// A build whose programs the verifier refuses: without `CAP_PERFMON` it lets none do what these do.
+#[track_caller]
+fn refused(cluster: &Cluster, program: &Path) -> PathBuf {
+    let wrapper = cluster.lab.directory().join("refused");
+    let script = format!(
+        "#!/bin/sh\nexec setpriv --bounding-set=-perfmon,-sys_admin {} \"$@\"\n",
+        program.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    wrapper
+}
+
+#[test]
+fn a_build_whose_programs_are_refused_ends_and_leaves_what_runs_alone() {
+    let service = web().endpoints(&["a1", "a2", "b1"]);
+    let mut cluster = Cluster::start(&[&service]);
+    let first = flows(&cluster);
+    cluster.options.program = Some(refused(&cluster, &next_build()));
+    cluster.agent("node1").process().kill().unwrap();
+    let mut agent = Agent::start(&cluster.lab, "node1", &cluster.options).unwrap();
+    let ended = eventually("the agent ends", || Ok(agent.process().ended()?)).unwrap();
+    assert!(!ended.success(), "{ended}");
+    let log = agent.log();
+    assert!(log.contains("the kernel refuses the eBPF program"), "{log}");
+    let second = flows(&cluster);
+    become_build(&mut cluster, None);
+    for flow in first.into_iter().chain(second) {
         expect_clean(flow);
     }
 }

@@ -146,13 +146,12 @@ pub enum LoadError {
     #[error("the eBPF object has no {0}; build it again with `cargo xtask build`")]
     Missing(&'static str),
     /// One program.
-    #[error("the kernel refuses the eBPF program {program}")]
+    #[error("the kernel refuses the eBPF program {program}{}", in_the_verifiers_words(.refusal))]
     Program {
         /// Its name.
         program: &'static str,
-        /// The cause, with the verifier's words.
-        #[source]
-        source: Box<ProgramError>,
+        /// The cause, with the verifier's log, which is long.
+        refusal: Box<ProgramError>,
     },
 }
 
@@ -317,9 +316,34 @@ where
 }
 
 fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> LoadError {
-    move |source| LoadError::Program {
+    move |refusal| LoadError::Program {
         program,
-        source: Box::new(source),
+        refusal: Box::new(refusal),
+    }
+}
+
+/// Why the verifier refuses a program, which is the last of its log but for figures, with what the kernel says.
+fn in_the_verifiers_words(error: &ProgramError) -> String {
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return format!(": {error}");
+    };
+    let log = verifier_log.to_string();
+    let is_figure = |line: &&str| {
+        ["verification time", "stack depth", "processed "]
+            .iter()
+            .any(|figure| line.starts_with(figure))
+    };
+    let reason = log
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !is_figure(line));
+    match reason {
+        Some(reason) => format!(": {reason} ({io_error})"),
+        None => format!(": {io_error}"),
     }
 }
 
