@@ -60,25 +60,28 @@ fn kube_router(cluster: &Cluster, name: &str) {
     let own: IpAddr = cluster.lab.address(name, false);
     balance(node, (service, 80).into(), &backends);
     balance(node, (own, 30080).into(), &backends);
-    // kube-router asks the kernel for what IPVS has translated; all that is masqueraded here is that.
+    // As kube-router does, what IPVS has translated and nothing else: NAT that is not of a Service ends with
+    // the rules.
     for command in [
         "nft add table ip kube-router",
         "nft add chain ip kube-router postrouting { type nat hook postrouting priority 100 ; }",
-        "nft add rule ip kube-router postrouting ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade",
+        &format!(
+            "nft add rule ip kube-router postrouting ct original ip daddr {own} ip daddr 10.244.0.0/16 masquerade"
+        ),
     ] {
         assert!(run(node, command), "{command}");
     }
 }
 
 #[test]
-#[ignore = "not seen to pass yet: in an emulated Linux 6.1 the agent was not ready in time once, and a client ended without a word the other time"]
+#[ignore = "needs a kernel with IPVS: `cargo xtask kernel DIR ipvs -- --ignored`"]
 fn connections_of_ipvs_go_on_with_the_agent() {
     let service = web().endpoints(&["a1", "b1"]);
     let cluster = Cluster::without_agents(AgentOptions::default(), &[&service]);
-    if !run(cluster.lab.place("node1"), "ipvsadm -L -n") {
-        eprintln!("this kernel has no IPVS, or there is no ipvsadm: nothing is seen here");
-        return;
-    }
+    assert!(
+        run(cluster.lab.place("node1"), "ipvsadm -L -n"),
+        "this kernel has no IPVS, or there is no ipvsadm"
+    );
     for name in NODES {
         kube_router(&cluster, name);
         // Before Linux 6.6 an interface sends nothing while it gets its qdisc.

@@ -71,7 +71,8 @@ impl Node {
             target("pod", Side::Workload),
             target("other", Side::Workload),
         ];
-        let mut attachments = Attachments::new(lab.directory("links"), Mode::of_this_kernel()).unwrap();
+        let mut attachments =
+            Attachments::new(lab.directory("links"), Mode::of_this_kernel()).unwrap();
         let errors = attachments.follow(lab.programs(), &targets);
         assert!(errors.is_empty(), "{errors:?}");
         Self {

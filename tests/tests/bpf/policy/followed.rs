@@ -124,13 +124,13 @@ fn a_connection_that_is_forbidden_now_is_cut_and_one_that_is_not_goes_on() {
 fn a_flow_that_nothing_is_heard_of_is_forgotten() {
     let mut lab = lab(INGRESS, EGRESS, 0);
     verdict(&lab, (EGRESS, FRIEND), None, OUTCOME_ALLOW);
-    lab.settings(|settings| settings.udp_seconds = 1);
     let (question, answer) = (
         "udp 10.244.1.5:5000 > 10.244.2.7:53",
         "udp 10.244.2.7:53 > 10.244.1.5:5000",
     );
     expect(&mut lab, At::Pod, question, true);
     expect(&mut lab, At::NodeToPod, answer, true);
+    lab.settings(|settings| settings.udp_seconds = 1);
     let dropped = poll(Duration::from_secs(5), || {
         let (verdict, _) = lab.run_frame(At::NodeToPod, &frame(answer));
         (verdict == "drop").then_some(())
