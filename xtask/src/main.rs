@@ -49,12 +49,14 @@ enum Task {
         #[arg(value_name = "LANE")]
         lanes: Vec<String>,
     },
-    /// Run netns tests under another kernel, in an emulated machine: slow, so name a few
+    /// Run tests under another kernel, in an emulated machine: slow, so name a few of netns
     Kernel {
         /// Directory that a kernel's package was unpacked into
         directory: PathBuf,
-        /// Parts of tests' names
-        #[arg(required = true)]
+        /// Whose tests: bpf (ten minutes in all), netns, cni
+        #[arg(long, default_value = "netns")]
+        suite: String,
+        /// Parts of tests' names; every test where none is named
         filters: Vec<String>,
     },
     /// Set up, build optimised, measure, and draw target/bench/NAME.svg
@@ -85,7 +87,11 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Build { release } => build::build(build::Profile::of(release))?,
         Task::Demo { arguments } => match demo::demo(&arguments)? {},
         Task::Test { lanes } => return test::test(&lanes),
-        Task::Kernel { directory, filters } => return test::kernel(&directory, &filters),
+        Task::Kernel {
+            directory,
+            suite,
+            filters,
+        } => return test::kernel(&directory, &suite, &filters),
         Task::Bench { name, arguments } => return bench::bench(&name, &arguments),
         Task::Tidy => tidy::tidy()?,
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask kernel`: netns tests under another kernel, in an emulated machine.
+//! `cargo xtask kernel`: tests under another kernel, in an emulated machine.
 //!
 //! The guest has the host's files, so the binaries are those built here. The image is one of a
 //! distribution, unpacked and not installed.
@@ -21,8 +21,8 @@ const PATIENCE: &str = "900";
 /// Memory of the guest. The agents' tables are reserved by what it has.
 const MEMORY: &str = "3G";
 
-/// Runs the netns tests whose names contain one of `filters` under the kernel unpacked in `directory`.
-pub(crate) fn kernel(directory: &Path, filters: &[String]) -> Result<ExitCode> {
+/// Runs the tests of `suite` whose names contain one of `filters` under the kernel unpacked in `directory`.
+pub(crate) fn kernel(directory: &Path, suite: &str, filters: &[String]) -> Result<ExitCode> {
     let directory = fs::canonicalize(directory)
         .with_context(|| format!("{}: no such directory", directory.display()))?;
     let image = image(&directory)?;
@@ -47,7 +47,7 @@ pub(crate) fn kernel(directory: &Path, filters: &[String]) -> Result<ExitCode> {
     let dist = place::dist();
     let variables = [
         ("KERNEL", directory.clone()),
-        ("TESTS", tests()?),
+        ("TESTS", tests(suite)?),
         ("FAIRLEAD_AGENT", dist.join("fairlead-agent")),
         ("FAIRLEAD_AGENT_NEXT", build::next_agent()),
         ("FAIRLEAD_CNI", dist.join("fairlead-cni")),
@@ -102,26 +102,26 @@ fn image(directory: &Path) -> Result<PathBuf> {
     Ok(image.clone())
 }
 
-/// The binary with the netns tests.
-fn tests() -> Result<PathBuf> {
+/// The binary with the tests of a suite.
+fn tests(suite: &str) -> Result<PathBuf> {
     let mut cargo = run::cargo();
     cargo.args([
         "test",
         "-p",
         "tests",
         "--test",
-        "netns",
+        suite,
         "--no-run",
         "--message-format=json",
     ]);
     let output = run::output(&mut cargo)?;
     let of_line = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == "netns";
+        let is_it = message["target"]["name"] == suite;
         is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
     };
     output
         .lines()
         .find_map(of_line)
-        .context("cargo names no binary of the netns tests")
+        .with_context(|| format!("cargo names no binary of the tests of {suite}"))
 }
