@@ -177,7 +177,7 @@ fn a_build_whose_programs_are_refused_ends_and_leaves_what_runs_alone() {
     cluster.options.program = Some(refused(&cluster, &next_build()));
     cluster.agent("node1").process().kill().unwrap();
     let mut agent = Agent::start(&cluster.lab, "node1", &cluster.options).unwrap();
-    let ended = eventually("the agent ends", || Ok(agent.process().ended()?)).unwrap();
+    let ended = eventually("the agent ends", || agent.process().ended()).unwrap();
     assert!(!ended.success(), "{ended}");
     let log = agent.log();
     assert!(log.contains("the kernel refuses the eBPF program"), "{log}");
