@@ -237,3 +237,16 @@ fn a_server_that_still_leaves_comes_back() {
         }])
     );
 }
+
+#[test]
+fn who_takes_over_is_there_before_another_gets_nothing_new() {
+    check(
+        " server s1 10.0.0.1:80 weight 1\n server s2 10.0.0.2:80 weight 1 disabled",
+        " server s1 10.0.0.1:80 weight 0\n server s2 10.0.0.2:80 weight 1\n server s3 10.0.0.3:80 weight 1",
+        &[
+            "Ready b/s2",
+            "add b/s3 10.0.0.3:80 weight 1",
+            "weigh b/s1 0",
+        ],
+    );
+}

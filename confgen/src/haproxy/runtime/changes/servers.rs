@@ -50,7 +50,12 @@ pub(super) fn servers(
             },
         };
         match change {
-            Ok(commands) => found.additions.extend(commands),
+            Ok(commands) => {
+                // Who takes over has to be there first.
+                let (last, first): (Vec<_>, Vec<_>) = commands.into_iter().partition(takes_away);
+                found.additions.extend(first);
+                found.removals.extend(last);
+            }
             Err(why) => {
                 let what = format!("backend {}: a server {why}", server.backend);
                 let origin = origin_of(plan, &server.backend);
@@ -64,6 +69,15 @@ pub(super) fn servers(
         status: ServerStatus::Maintenance,
     }));
     found
+}
+
+/// Whether a server gets nothing new from here on.
+fn takes_away(command: &Command) -> bool {
+    match command {
+        Command::SetWeight { weight, .. } => weight == "0",
+        Command::SetStatus { status, .. } => *status != ServerStatus::Ready,
+        _ => false,
+    }
 }
 
 fn options(line: &ServerLine<'_>) -> Vec<String> {
