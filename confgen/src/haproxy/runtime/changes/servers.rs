@@ -73,11 +73,8 @@ pub(super) fn servers(
 
 /// Whether a server gets nothing new from here on.
 fn takes_away(command: &Command) -> bool {
-    match command {
-        Command::SetWeight { weight, .. } => weight == "0",
-        Command::SetStatus { status, .. } => *status != ServerStatus::Ready,
-        _ => false,
-    }
+    matches!(command, Command::SetWeight { weight, .. } if weight == "0")
+        || matches!(command, Command::SetStatus { status, .. } if *status != ServerStatus::Ready)
 }
 
 fn options(line: &ServerLine<'_>) -> Vec<String> {
