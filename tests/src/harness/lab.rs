@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -144,6 +145,14 @@ impl Lab {
     /// Everything of it in the file system.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// A program of its own: what the shell makes of `text`, with the arguments as `$@`.
+    pub fn script(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
     }
 
     /// Its manifests, which all agents read.

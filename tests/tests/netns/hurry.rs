@@ -1,7 +1,6 @@
 //! The kernel's hurry while programs are attached, on a file in place of the machine's setting.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use tests::harness::{Agent, AgentOptions, Builder, Lab, agent_program};
@@ -9,15 +8,12 @@ use tests::harness::{Agent, AgentOptions, Builder, Lab, agent_program};
 /// A program that runs the agent with a file of the lab's for `/sys/kernel/rcu_expedited`, and away
 /// from others who hurry on this machine.
 fn wrapper(lab: &Lab, setting: &str) -> PathBuf {
-    let path = lab.directory().join("agent-with-setting");
     let agent = agent_program().unwrap();
     let text = format!(
-        "#!/bin/sh\nexec unshare -m sh -ec 'mkdir -p /run/fairlead; mount -t tmpfs tmpfs /run/fairlead; mount --bind {setting} /sys/kernel/rcu_expedited; exec \"$0\" \"$@\"' {} \"$@\"\n",
+        "exec unshare -m sh -ec 'mkdir -p /run/fairlead; mount -t tmpfs tmpfs /run/fairlead; mount --bind {setting} /sys/kernel/rcu_expedited; exec \"$0\" \"$@\"' {} \"$@\"",
         agent.display()
     );
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    lab.script("agent-with-setting", &text).unwrap()
 }
 
 #[test]

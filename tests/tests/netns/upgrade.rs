@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use agent::sys::map::Table;
@@ -159,14 +158,9 @@ fn a_build_that_cannot_read_the_connections_there_refuses_and_disturbs_nothing()
 /// A build whose programs the verifier refuses: without `CAP_PERFMON` it lets none do what these do.
 #[track_caller]
 fn refused(cluster: &Cluster, program: &Path) -> PathBuf {
-    let wrapper = cluster.lab.directory().join("refused");
-    let script = format!(
-        "#!/bin/sh\nexec setpriv --bounding-set=-perfmon,-sys_admin {} \"$@\"\n",
-        program.display()
-    );
-    fs::write(&wrapper, script).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
-    wrapper
+    let agent = program.display();
+    let text = format!("exec setpriv --bounding-set=-perfmon,-sys_admin {agent} \"$@\"");
+    cluster.lab.script("refused", &text).unwrap()
 }
 
 #[test]
