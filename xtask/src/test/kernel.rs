@@ -18,6 +18,8 @@ const GUEST: &str = include_str!("guest.sh");
 /// Seconds that a condition may take to come true: without KVM, an agent beside traffic has been seen to
 /// need more than 240 to attach its programs.
 const PATIENCE: &str = "900";
+/// What an image's name begins with, before its version.
+const IMAGE: &str = "vmlinuz-";
 /// Memory of the guest. The agents' tables are reserved by what it has.
 const MEMORY: &str = "3G";
 
@@ -25,9 +27,7 @@ const MEMORY: &str = "3G";
 pub(crate) fn kernel(directory: &Path, suite: &str, filters: &[String]) -> Result<ExitCode> {
     let directory = fs::canonicalize(directory)
         .with_context(|| format!("{}: no such directory", directory.display()))?;
-    let image = image(&directory)?;
-    let version = image.file_name().unwrap_or_default().to_string_lossy();
-    let version = version.trim_start_matches("vmlinuz-").to_owned();
+    let (image, version) = image(&directory)?;
     for tool in ["vng", "script", "qemu-system-x86_64", "busybox"] {
         run::output(run::command("which").arg(tool)).with_context(|| {
             format!("{tool} is missing; on Debian: apt-get install qemu-system-x86 busybox-static kmod udev bsdutils, and virtme-ng from PyPI")
@@ -78,18 +78,18 @@ pub(crate) fn kernel(directory: &Path, suite: &str, filters: &[String]) -> Resul
     })
 }
 
-/// The image of the kernel.
-fn image(directory: &Path) -> Result<PathBuf> {
+/// The image of the kernel, and its version.
+fn image(directory: &Path) -> Result<(PathBuf, String)> {
     let boot = directory.join("boot");
     let entries = fs::read_dir(&boot).with_context(|| {
         format!("{}: cannot be read; unpack a kernel's package into {} (apt-get download linux-image-VERSION, dpkg -x)", boot.display(), directory.display())
     })?;
     let mut images = Vec::new();
     for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("vmlinuz-") {
-            images.push(path);
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(version) = name.to_str().and_then(|name| name.strip_prefix(IMAGE)) {
+            images.push((entry.path(), version.to_owned()));
         }
     }
     let [image] = images.as_slice() else {

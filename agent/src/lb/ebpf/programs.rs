@@ -175,6 +175,7 @@ impl Programs {
             path: pins.into(),
             source,
         })?;
+        // Without policy its tables are there too, and stay empty: room is taken as entries come.
         let entries = limits.policy.unwrap_or_default().entries;
         let ebpf = EbpfLoader::new()
             // The programs read no kernel structure, so nothing is relocated by the kernel's types,
