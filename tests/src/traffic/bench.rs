@@ -152,12 +152,17 @@ pub(super) fn compare(options: &Compare) -> Result<()> {
     Ok(())
 }
 
-/// Answers each line of standard input with the nanoseconds of one exchange.
+/// Answers each line of standard input with the nanoseconds of one exchange. Each stream has a
+/// connection of its own, made before its time begins: windows and buffers grow with a connection,
+/// and how far is its luck.
 fn by_line(target: SocketAddr, exchanges: u32, kind: Kind) -> Result<()> {
     let mut kept = connect(target)?;
     let chunk = vec![0; CHUNK];
     for line in io::stdin().lock().lines() {
         line?;
+        if kind == Kind::Stream {
+            kept = connect(target)?;
+        }
         let begun = Instant::now();
         match kind {
             Kind::Request => (0..exchanges).try_for_each(|_| request(&mut kept, *b"r"))?,

@@ -46,8 +46,8 @@ pub(super) const WAYS: [Way; 6] = [
         name: "one stream, pod to ClusterIP",
         kind: Kind::Stream,
         is_outside: false,
-        turns: 10,
-        exchanges: 32,
+        turns: 100,
+        exchanges: 8,
     },
     Way {
         name: "connect/request/close, outside to NodePort",
@@ -67,8 +67,8 @@ pub(super) const WAYS: [Way; 6] = [
         name: "one stream, outside to NodePort",
         kind: Kind::Stream,
         is_outside: true,
-        turns: 10,
-        exchanges: 32,
+        turns: 100,
+        exchanges: 8,
     },
 ];
 
@@ -127,13 +127,14 @@ pub(crate) struct Contender<'a> {
 /// Nanoseconds of one exchange: for each contender a value a round.
 pub(crate) fn take(contenders: &[Contender<'_>], way: &Way, rounds: u32) -> Result<Vec<Vec<f64>>> {
     let named = |contender: &Contender<'_>| format!("client of {}", contender.name);
-    let mut clients = contenders
-        .iter()
-        .map(|contender| Client::start(contender, way).with_context(|| named(contender)))
-        .collect::<Result<Vec<_>>>()?;
-    let mut results = vec![Vec::new(); clients.len()];
+    let mut results = vec![Vec::new(); contenders.len()];
     // The first round warms caches and neighbour tables and is not counted.
     for round in 0..=rounds {
+        // Where a process's memory lies makes some per cent, so each round has other ones.
+        let mut clients = contenders
+            .iter()
+            .map(|contender| Client::start(contender, way).with_context(|| named(contender)))
+            .collect::<Result<Vec<_>>>()?;
         let mut spent = vec![0.0; clients.len()];
         for turn in 0..way.turns {
             for place in 0..clients.len() {
