@@ -15,8 +15,7 @@ pub(crate) use self::bytes::{
     replace_l4_checksum_v6, set_length, store, store_summed, store_v6,
 };
 pub(crate) use self::context::{
-    ether_type, interface, is_for_this_host, is_translated, length, mark_translated, segment_size,
-    segments,
+    Mark, ether_type, interface, is_for_this_host, is_marked, length, mark, segment_size, segments,
 };
 pub(crate) use self::values::{
     affinity, connection, empty_flow, fast_device, fragment, held, limit, number, of_this_cpu,

@@ -12,8 +12,9 @@ use crate::connections::{self, Opened};
 use crate::forward::forward;
 use crate::fragment::{self, Later};
 use crate::global::global;
+use crate::kernel::Mark;
 use crate::maps::{self, Scratch, count};
-use crate::packet::{Hook, Parsed};
+use crate::packet::{Hook, Parsed, SYN};
 use crate::police::{self, Sent, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
@@ -44,7 +45,12 @@ pub(crate) fn policed_ingress(context: TcContext) -> i32 {
 /// network.
 #[classifier]
 pub(crate) fn egress(context: TcContext) -> i32 {
-    verdict::<WITHOUT_POLICY>(context.skb.skb, Hook::Egress)
+    let skb = context.skb.skb;
+    if kernel::is_marked(skb, Mark::Passed) {
+        kernel::mark(skb, Mark::Nothing);
+        return TC_ACT_UNSPEC;
+    }
+    verdict::<WITHOUT_POLICY>(skb, Hook::Egress)
 }
 
 /// The same at a pod's host-side interface with network policy: what goes to the pod is judged by
@@ -143,8 +149,8 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
     }
     // The node's own stack sends the first one first.
     let in_order = hook == Hook::Egress;
-    if in_order {
-        kernel::mark_translated(skb, false);
+    if in_order || kernel::is_marked(skb, Mark::Passed) {
+        kernel::mark(skb, Mark::Nothing);
     }
     if !in_order && scratch.packet.is_first_fragment() && fragment::fragment_begin(skb) == 0 {
         return Err(Counter::DropFailed);
@@ -191,7 +197,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         found = connections::entry(&scratch.packet.tuple);
         known = police::sent(skb, scratch, &mut found);
         if known == Sent::AsItIs && fast_path::is_plain(scratch) {
-            return Ok(fast_path::or_stack::<POLICED>(skb, scratch, hook));
+            return Ok(pass_on::<POLICED>(skb, scratch, hook));
         }
     }
     let mut answer = KNOWN;
@@ -230,7 +236,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             frontend_of(scratch, hook)
         };
         let Some(frontend) = frontend else {
-            if in_order || !kernel::is_translated(skb) {
+            if in_order || !kernel::is_marked(skb, Mark::Translated) {
                 connections::make_way(scratch, in_order);
             }
             if !POLICED && egress::concerns(hook, &scratch.packet) {
@@ -246,7 +252,7 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
             if in_order {
                 return Ok(TC_ACT_UNSPEC);
             }
-            return Ok(fast_path::or_stack::<POLICED>(skb, scratch, hook));
+            return Ok(pass_on::<POLICED>(skb, scratch, hook));
         };
         if maps::is_the_kernels(begins) {
             return Ok(go_on::<POLICED>(skb, hook, police::AS_IT_IS));
@@ -273,6 +279,20 @@ fn process<const POLICED: bool>(skb: *mut __sk_buff, hook: Hook) -> Result<i32, 
         }
         verdict => Ok(verdict),
     }
+}
+
+/// Sends on what goes on as it came in. Of a segment that opens nothing, there is nothing else to ask where it
+/// leaves: masquerade begins with a SYN, as a Service's connection does, and a tunnel has nothing to say to it.
+#[inline(always)]
+fn pass_on<const POLICED: bool>(skb: *mut __sk_buff, scratch: &mut Scratch, hook: Hook) -> i32 {
+    let packet = &scratch.packet;
+    if packet.tuple.protocol == IPPROTO_TCP
+        && packet.flags & SYN == 0
+        && !kernel::is_marked(skb, Mark::Translated)
+    {
+        kernel::mark(skb, Mark::Passed);
+    }
+    fast_path::or_stack::<POLICED>(skb, scratch, hook)
 }
 
 /// The frontend that a packet is for.
@@ -321,7 +341,15 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
     }
     mss::answer(skb, scratch, &scratch.forward);
     rewrite(skb, scratch)?;
-    kernel::mark_translated(skb, hook != Hook::Egress);
+    let is_leaving = hook == Hook::Egress;
+    kernel::mark(
+        skb,
+        if is_leaving {
+            Mark::Nothing
+        } else {
+            Mark::Translated
+        },
+    );
     count(Counter::PacketsTranslated);
     forward(skb, hook, scratch)
 }

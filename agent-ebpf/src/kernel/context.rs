@@ -6,8 +6,21 @@
 
 use aya_ebpf::bindings::__sk_buff;
 
-/// The `tc_index` of a packet that this node has translated.
-const TRANSLATED: u32 = 0xfa1d;
+/// What a packet says of its way through this node's programs.
+///
+/// It is in `tc_index`, which stays with the packet through bridges, VLANs and the stack, and which nothing
+/// else uses without a classifier that sets it. It stays with it over a veth to another node or out of a
+/// pod, too, so it is taken off where the packet leaves, and nothing but [`Mark::Translated`] is believed where
+/// one comes in.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Mark {
+    Nothing = 0,
+    /// The node has changed its addresses.
+    Translated = 0xfa1d,
+    /// TCP of no Service and no connection that is translated, as it was when it came in.
+    Passed = 0xfa1e,
+}
 
 /// `PACKET_HOST` of linux/if_packet.h.
 const PACKET_HOST: u32 = 0;
@@ -19,20 +32,17 @@ pub(crate) fn interface(skb: *mut __sk_buff) -> u32 {
     unsafe { (*skb).ifindex }
 }
 
-/// Says in the packet whether this node has changed its addresses: `tc_index` stays with it through
-/// bridges, VLANs and the stack, and nothing else uses it without a classifier that sets it. It stays
-/// with it over a veth to another node, too, so it is taken off where the packet leaves.
+/// Marks the packet, in place of any mark before.
 #[inline(always)]
-pub(crate) fn mark_translated(skb: *mut __sk_buff, translated: bool) {
+pub(crate) fn mark(skb: *mut __sk_buff, mark: Mark) {
     // SAFETY: `skb` is the program's context; the verifier rewrites the access.
-    unsafe { (*skb).tc_index = if translated { TRANSLATED } else { 0 } };
+    unsafe { (*skb).tc_index = mark as u32 };
 }
 
-/// Whether [`mark_translated`] has marked the packet.
 #[inline(always)]
-pub(crate) fn is_translated(skb: *mut __sk_buff) -> bool {
+pub(crate) fn is_marked(skb: *mut __sk_buff, mark: Mark) -> bool {
     // SAFETY: `skb` is the program's context; the verifier rewrites the access.
-    unsafe { (*skb).tc_index == TRANSLATED }
+    unsafe { (*skb).tc_index == mark as u32 }
 }
 
 /// Whether the link-layer header says this host, and no VLAN (which is kept outside the packet).

@@ -165,7 +165,7 @@ impl Lab {
     pub fn create_sandbox(&self, sandbox: &Sandbox) -> Result<Place> {
         let namespace = Namespace::of(self.name(), &sandbox.name);
         namespace::batch(&[], &format!("netns add {}\n", namespace.name()))?;
-        namespace.sysctl(&wiring::AT_ONCE)?;
+        namespace.sysctl(&wiring::SETTINGS)?;
         // A runtime's own work, not that of the plugins.
         namespace.ip("link set lo up\n")?;
         Ok(self.place_of(sandbox))

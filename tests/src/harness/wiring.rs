@@ -12,10 +12,14 @@ use anyhow::{Result, bail};
 use super::address::{self, Pair};
 use super::{Lab, Namespace, NodeSpec, Place, PodNetwork, PodSpec, namespace};
 
-/// Without these an IPv6 address is not usable for a second.
-pub(super) const AT_ONCE: [(&str, &str); 2] = [
+/// Settings of every namespace.
+pub(super) const SETTINGS: [(&str, &str); 3] = [
+    // Else an IPv6 address is not usable for a second.
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
+    // The host's may be one that sends as fast as its clock says (BBR), whatever the network could do. This
+    // one every kernel has.
+    ("net/ipv4/tcp_congestion_control", "reno"),
 ];
 
 impl Lab {
@@ -39,7 +43,7 @@ impl Lab {
             .collect();
         namespace::batch(&[], &lines.concat())?;
         for namespace in all {
-            let mut settings = AT_ONCE.to_vec();
+            let mut settings = SETTINGS.to_vec();
             if hosts.contains(&namespace) {
                 // Strict on nodes, as distributions set it: what the programs send must not need
                 // less. Of a router with more than one way to the nodes it would be wrong (RFC 3704
