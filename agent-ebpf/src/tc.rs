@@ -47,7 +47,6 @@ pub(crate) fn policed_ingress(context: TcContext) -> i32 {
 pub(crate) fn egress(context: TcContext) -> i32 {
     let skb = context.skb.skb;
     if kernel::is_marked(skb, Mark::Passed) {
-        kernel::mark(skb, Mark::Nothing);
         return TC_ACT_UNSPEC;
     }
     verdict::<WITHOUT_POLICY>(skb, Hook::Egress)

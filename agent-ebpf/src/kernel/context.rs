@@ -8,10 +8,10 @@ use aya_ebpf::bindings::__sk_buff;
 
 /// What a packet says of its way through this node's programs.
 ///
-/// It is in `tc_index`, which stays with the packet through bridges, VLANs and the stack, and which nothing
-/// else uses without a classifier that sets it. It stays with it over a veth to another node or out of a
-/// pod, too, so it is taken off where the packet leaves, and nothing but [`Mark::Translated`] is believed where
-/// one comes in.
+/// It is in `tc_index`, which stays with the packet through bridges, VLANs, tunnels and the stack, and which
+/// nothing else uses without a classifier that sets it. It stays with it over a veth to another node or out of
+/// a pod, too: so [`Mark::Translated`] is taken off where the packet leaves, and [`Mark::Passed`] is believed
+/// where one leaves alone, and taken off where one comes in.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Mark {
