@@ -1,6 +1,8 @@
 //! What pods send out of the cluster, seen from outside.
 
 #[cfg(test)]
+mod marks;
+#[cfg(test)]
 mod takeover;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
