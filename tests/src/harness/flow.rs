@@ -32,6 +32,13 @@ impl Traffic {
         Self::new("hold", to, port)
     }
 
+    /// Long SCTP associations.
+    pub fn hold_sctp(to: impl Into<IpAddr>, port: u16) -> Self {
+        let mut traffic = Self::hold(to, port);
+        traffic.arguments.push("--sctp".to_owned());
+        traffic
+    }
+
     /// One UDP flow a worker.
     pub fn udp(to: impl Into<IpAddr>, port: u16) -> Self {
         Self::new("udp", to, port)

@@ -62,6 +62,12 @@ impl ServiceSpec {
             .port("UDP", port, target, Some(node_port))
     }
 
+    /// An SCTP port, on a node port as well.
+    #[must_use]
+    pub fn sctp_on_nodes(self, port: u16, target: u16, node_port: u16) -> Self {
+        self.port("SCTP", port, target, Some(node_port))
+    }
+
     /// Replaces the endpoints: names of pods, all ready.
     #[must_use]
     pub fn endpoints(mut self, pods: &[&str]) -> Self {

@@ -1,4 +1,4 @@
-//! Long TCP connections: a line is sent and its answer checked again and again. A connection that
+//! Long connections of TCP, or associations of SCTP: a line is sent and its answer checked again and again. A connection that
 //! breaks is counted and not opened again.
 
 use std::io::{self, Read, Write};
@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use super::pace::Pace;
-use super::{Client, Report, report};
+use super::{Client, Report, report, sctp};
 
 pub(super) fn keep(options: &Client, pace: &Pace) -> Report {
     let mut report = Report::default();
@@ -53,6 +53,9 @@ pub(super) fn keep(options: &Client, pace: &Pace) -> Report {
 }
 
 fn open(options: &Client) -> io::Result<TcpStream> {
+    if options.sctp {
+        return Ok(sctp::connect(options.to, options.timeout())?);
+    }
     let stream = TcpStream::connect_timeout(&options.to, options.timeout())?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(options.timeout()))?;

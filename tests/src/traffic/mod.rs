@@ -15,6 +15,7 @@ mod http;
 mod pace;
 mod probe;
 mod report;
+mod sctp;
 mod serve;
 mod udp;
 
@@ -49,7 +50,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Answers on TCP and UDP, IPv4 and IPv6, with its own name and the peer it saw
+    /// Answers on TCP, UDP and, where the kernel has it, SCTP, IPv4 and IPv6, with its own name and the
+    /// peer it saw
     Serve(Serve),
     /// Opens short TCP connections, one after the other
     Connect(Client),
@@ -105,6 +107,9 @@ struct Client {
     /// Asks for this host in HTTP (`connect` only)
     #[arg(long)]
     host: Option<String>,
+    /// SCTP in place of TCP (`hold` only)
+    #[arg(long)]
+    sctp: bool,
     /// Stop at the first failure
     #[arg(long)]
     stop_on_error: bool,

@@ -1,15 +1,15 @@
 //! The server: every line and every datagram is answered with `NAME PEER-ADDRESS ECHO`,
 //! an HTTP request with that as its body.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
 use anyhow::{Context, Result};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
-use super::{LISTENING, http, pace};
+use super::{LISTENING, http, pace, sctp};
 
 /// Room for a few thousand datagrams: a server that gets no processor for a second must not drop
 /// what the datapath has delivered.
@@ -25,8 +25,16 @@ pub(super) fn run(name: &str, ports: &[u16]) -> Result<()> {
         set_socket_recv_buffer_size_force(&udp, RECEIVE_BUFFER)?;
         let of_tcp = name.to_owned();
         let of_udp = name.to_owned();
-        threads.push(thread::spawn(move || accept(&of_tcp, &tcp)));
+        threads.push(thread::spawn(move || accept(&of_tcp, &tcp, at_once)));
         threads.push(thread::spawn(move || datagrams(&of_udp, &udp)));
+        for any in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+            let any = SocketAddr::new(any, port);
+            let listener = sctp::listener(any);
+            if let Some(sctp) = listener.with_context(|| format!("cannot listen on sctp {any}"))? {
+                let name = name.to_owned();
+                threads.push(thread::spawn(move || accept(&name, &sctp, |_| Ok(()))));
+            }
+        }
     }
     pace::say(LISTENING);
     for thread in threads {
@@ -37,18 +45,22 @@ pub(super) fn run(name: &str, ports: &[u16]) -> Result<()> {
     Ok(())
 }
 
-fn accept(name: &str, listener: &TcpListener) {
+/// Has each line of TCP leave at once.
+fn at_once(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)
+}
+
+fn accept(name: &str, listener: &TcpListener, set_up: fn(&TcpStream) -> io::Result<()>) {
     for stream in listener.incoming().flatten() {
         let name = name.to_owned();
         thread::spawn(move || {
             // A client that is gone is the end of its connection and nothing else.
-            let _ended = converse(&name, stream);
+            let _ended = set_up(&stream).and_then(|()| converse(&name, stream));
         });
     }
 }
 
-fn converse(name: &str, mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+fn converse(name: &str, mut stream: TcpStream) -> io::Result<()> {
     let peer = stream.peer_addr()?.ip().to_canonical();
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();

@@ -65,6 +65,8 @@ mod restart;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
+mod sctp;
+#[cfg(test)]
 mod shared_ports;
 #[cfg(test)]
 mod takeover;
