@@ -59,12 +59,12 @@ impl Kind {
         matches!(self, Self::FairleadDsr | Self::FairleadXdp)
     }
 
-    /// Whether it is measured so. A stream by XDP is not: a veth gives its XDP program segments one by one,
-    /// and has not summed them up, where the others see 64 KiB at once; that says nothing of a card.
+    /// Whether it is measured so. By XDP, a stream is as a wire brings it alone: a veth gives its XDP program
+    /// segments one by one with their checksums, where the others see 64 KiB at once and no checksum.
     pub(super) fn takes_part(self, way: &Way) -> bool {
         match self {
             Self::FairleadDsr => way.is_outside,
-            Self::FairleadXdp => way.is_outside && !way.is_rate(),
+            Self::FairleadXdp => way.is_outside && (way.is_of_a_wire || !way.is_rate()),
             Self::Direct | Self::Fairlead | Self::Iptables | Self::Nftables => true,
         }
     }
@@ -143,6 +143,15 @@ impl Engine {
             _agents: agents,
             lab,
         })
+    }
+
+    /// From now on, what comes from outside comes in segments of their own, with their checksums.
+    pub(super) fn send_as_a_wire_brings(&self) -> Result<()> {
+        if self.kind != Kind::FairleadXdp {
+            driver::complete_checksums(&self.lab)?;
+        }
+        let client = &self.lab.place("client").namespace;
+        client.ip("link set eth0 gso_max_segs 1\n")
     }
 
     /// Address of a place of the lab.

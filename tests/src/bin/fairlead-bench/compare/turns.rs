@@ -17,6 +17,10 @@ pub(crate) struct Way {
     turns: usize,
     /// Exchanges of a turn.
     exchanges: u32,
+    /// Whether packets come to the node as a wire brings them: [`Engine::send_as_a_wire_brings`].
+    ///
+    /// [`Engine::send_as_a_wire_brings`]: super::engine::Engine::send_as_a_wire_brings
+    pub(super) is_of_a_wire: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +31,15 @@ enum Kind {
     Stream,
 }
 
-pub(super) const WAYS: [Way; 6] = [
+/// What the last one changes about the labs stays.
+pub(super) const WAYS: [Way; 7] = [
     Way {
         name: "connect/request/close, pod to ClusterIP",
         kind: Kind::Connect,
         is_outside: false,
         turns: 50,
         exchanges: 20,
+        is_of_a_wire: false,
     },
     Way {
         name: "request/response, pod to ClusterIP",
@@ -41,6 +47,7 @@ pub(super) const WAYS: [Way; 6] = [
         is_outside: false,
         turns: 50,
         exchanges: 80,
+        is_of_a_wire: false,
     },
     Way {
         name: "one stream, pod to ClusterIP",
@@ -48,6 +55,7 @@ pub(super) const WAYS: [Way; 6] = [
         is_outside: false,
         turns: 100,
         exchanges: 8,
+        is_of_a_wire: false,
     },
     Way {
         name: "connect/request/close, outside to NodePort",
@@ -55,6 +63,7 @@ pub(super) const WAYS: [Way; 6] = [
         is_outside: true,
         turns: 50,
         exchanges: 20,
+        is_of_a_wire: false,
     },
     Way {
         name: "request/response, outside to NodePort",
@@ -62,6 +71,7 @@ pub(super) const WAYS: [Way; 6] = [
         is_outside: true,
         turns: 50,
         exchanges: 80,
+        is_of_a_wire: false,
     },
     Way {
         name: "one stream, outside to NodePort",
@@ -69,6 +79,15 @@ pub(super) const WAYS: [Way; 6] = [
         is_outside: true,
         turns: 100,
         exchanges: 8,
+        is_of_a_wire: false,
+    },
+    Way {
+        name: "one stream segment by segment, outside to NodePort",
+        kind: Kind::Stream,
+        is_outside: true,
+        turns: 100,
+        exchanges: 2,
+        is_of_a_wire: true,
     },
 ];
 
