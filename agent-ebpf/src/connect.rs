@@ -2,14 +2,15 @@
 //! full speed from then on.
 //!
 //! UDP is left to the packet path: a connected UDP socket would stay with its backend after the
-//! backend is gone.
+//! backend is gone. So are node ports at loopback addresses, which are the node's own and no pod's, and
+//! who might be connecting to itself, which is to see the Service's address.
 #![expect(
     unsafe_code,
     reason = "the context is a raw pointer whose fields the verifier rewrites"
 )]
 
 use agent_abi::counters::Counter;
-use agent_abi::service::FRONTEND_SOURCE_RANGES;
+use agent_abi::service::{BACKEND_LOCAL, FRONTEND_LOOPBACK, FRONTEND_SOURCE_RANGES};
 use agent_abi::{Address, IPPROTO_TCP, mapped_v4};
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -103,10 +104,16 @@ fn target(context: *mut bpf_sock_addr, destination: Address) -> Option<Target> {
     }
     let [first, second, ..] = field!(context.user_port).to_ne_bytes();
     let frontend = services::frontend(destination, [first, second], IPPROTO_TCP)?;
-    if frontend.flags & FRONTEND_SOURCE_RANGES != 0 {
+    if frontend.flags & (FRONTEND_SOURCE_RANGES | FRONTEND_LOOPBACK) != 0 {
         return None;
     }
     match services::choose_at_connect(frontend) {
+        Choice::Backend { backend, .. }
+            if backend.flags & BACKEND_LOCAL != 0
+                && kernel::has_listener(context, &backend.address, backend.port) =>
+        {
+            None
+        }
         Choice::Backend { backend, .. } => {
             count(Counter::SocketConnections);
             if let Some(traffic) = maps::traffic(frontend.service) {

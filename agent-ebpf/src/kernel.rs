@@ -4,6 +4,7 @@
 
 mod bytes;
 mod context;
+mod sockets;
 mod values;
 mod ways;
 
@@ -17,6 +18,7 @@ pub(crate) use self::bytes::{
 pub(crate) use self::context::{
     Mark, ether_type, interface, is_for_this_host, is_marked, length, mark, segment_size, segments,
 };
+pub(crate) use self::sockets::has_listener;
 pub(crate) use self::values::{
     affinity, connection, empty_flow, fast_device, fragment, held, limit, number, of_this_cpu,
 };

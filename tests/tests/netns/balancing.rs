@@ -77,8 +77,11 @@ fn a_pod_reaches_itself_through_its_service() {
     let cluster = Cluster::start(&[&service]);
     for v6 in [false, true] {
         for traffic in tcp_and_udp(service.ip(v6), 80) {
-            cluster.expect_spread(Covered("a1"), traffic.clone(), &["a1"]);
-            cluster.expect_spread(Uncovered("a1"), traffic, &["a1"]);
+            for from in [Covered("a1"), Uncovered("a1")] {
+                let report = cluster.expect_spread(from, traffic.clone(), &["a1"]);
+                let seen_as: Vec<_> = report.seen_as.into_iter().collect();
+                assert_eq!(seen_as, [service.ip(v6).to_string()], "{from:?}");
+            }
         }
     }
 }

@@ -170,6 +170,10 @@ fn a_node_reaches_its_node_ports_at_loopback_addresses() {
                 cluster.expect_spread(from, traffic, &["a1", "b1"]);
             }
         }
+        // A pod's loopback addresses are its own.
+        for from in [Covered("pod-a"), Uncovered("pod-a")] {
+            cluster.expect_refused(from, Traffic::connect(loopback, 30080));
+        }
     }
 }
 
