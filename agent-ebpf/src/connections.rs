@@ -27,7 +27,7 @@ use agent_abi::egress;
 use agent_abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 
-pub(crate) use self::open::{Opened, open};
+pub(crate) use self::open::{Opened, open, open_tunnelled};
 use self::opening::{ANSWERED, WAITS, opening_progress, promote};
 pub(crate) use self::ports::reserve;
 use self::verdict::clear_verdict;

@@ -63,10 +63,10 @@ fn translate(
             Some(&connection.rewrite.destination)
         }
         Some(_) => None,
-        // `edge` makes no entry for what it chooses by hash.
-        None => {
-            frontend_of(reply_key).and_then(|frontend| services::node_by_hash(frontend, reply_key))
-        }
+        // Of a flow that another node was handed first, the hash tells as well.
+        None => frontend_of(reply_key)
+            .and_then(|frontend| services::node_by_hash(frontend, reply_key))
+            .map(|(_, node)| node),
     };
     if let Some(node) = node.filter(|_| may_tunnel) {
         outer.rewrite.destination = *node;

@@ -148,25 +148,28 @@ pub(crate) fn choose(
 /// Chooses for a packet from another machine where its headers alone decide; `None` where they do
 /// not, where there is nothing to choose, and where the tables change at this moment.
 #[inline(always)]
-fn choose_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<&'static BackendV2> {
+fn choose_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<(u32, &'static BackendV2)> {
     let service = read(SERVICES_V2.get_ptr(&frontend.service))?;
     if service.flags & SERVICE_HASH == 0 || service.flags & SERVICE_AFFINITY != 0 {
         return None;
     }
     let index = pool_of(frontend, false);
     match try_choose(frontend.service, service, index, Some(tuple), 0)? {
-        Choice::Backend { backend, .. } => Some(backend),
+        Choice::Backend { id, backend } => Some((id, backend)),
         _ => None,
     }
 }
 
-/// The node of the backend that [`choose_by_hash`] finds; `None` where that is this one, or none that
+/// The backend that [`choose_by_hash`] finds, and its node; `None` where that is this one, or none that
 /// packets may be sent to as they are.
 #[inline(always)]
-pub(crate) fn node_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<&'static Address> {
-    let backend = choose_by_hash(frontend, tuple)?;
+pub(crate) fn node_by_hash(
+    frontend: &FrontendV2,
+    tuple: &TupleV1,
+) -> Option<(u32, &'static Address)> {
+    let (id, backend) = choose_by_hash(frontend, tuple)?;
     let elsewhere = backend.flags & BACKEND_LOCAL == 0 && !same_address(&backend.node, &[0; 16]);
-    elsewhere.then_some(&backend.node)
+    elsewhere.then_some((id, &backend.node))
 }
 
 /// The backend a client had, while it is still in the pool.

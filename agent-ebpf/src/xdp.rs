@@ -4,8 +4,8 @@
 //! in the same tunnel to the same node; whatever needs more than that it leaves to `uplink_ingress`.
 //! Verdicts: transmit, redirect, drop (not in the Service's source ranges), pass.
 //!
-//! Reads the service tables, the connection tables and `EDGE_DEVICES_V1`. A choice by hash makes no
-//! entry: any node that is handed the flow chooses alike.
+//! Reads the service tables, the connection tables and `EDGE_DEVICES_V1`. Any node that is handed a flow
+//! chooses alike, and keeps what it has chosen while the backends change.
 
 use agent_abi::connection::CONNECTION_TUNNEL;
 use agent_abi::counters::Counter;
@@ -69,15 +69,23 @@ fn process(xdp: *mut xdp_md) -> Result<u32, Instead> {
         connections::note(scratch, connection, now);
         scratch.forward.rewrite.destination = connection.rewrite.destination;
     } else {
-        scratch.forward.rewrite.destination =
-            *choose(frontend, &scratch.packet).inspect_err(|_| scratch.frontend = *frontend)?;
+        let (backend, node) =
+            choose(frontend, &scratch.packet).inspect_err(|_| scratch.frontend = *frontend)?;
+        let service = frontend.service;
+        // Without room for an entry, the next packet is chosen for as this one.
+        if connections::open_tunnelled(scratch, (service, backend), node, now) {
+            count(Counter::PacketConnections);
+            if let Some(traffic) = maps::traffic(service) {
+                traffic.connections += 1;
+            }
+        }
     }
     enter(xdp, frontend, scratch)
 }
 
-/// The node of the backend that a packet without an entry belongs to.
+/// The backend that a packet without an entry belongs to, and its node.
 #[inline(always)]
-fn choose(frontend: &FrontendV2, packet: &Packet) -> Result<&'static Address, Instead> {
+fn choose(frontend: &FrontendV2, packet: &Packet) -> Result<(u32, &'static Address), Instead> {
     let tuple = &packet.tuple;
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0
         && !services::is_source_allowed(frontend.service, &tuple.source)

@@ -1,8 +1,9 @@
 //! Opening a connection to a backend.
 
+use agent_abi::Address;
 use agent_abi::connection::{
-    CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL, CONNECTION_TUNNELLED, EPOCH_UNJUDGED,
-    TupleV1,
+    CONNECTION_FORWARD, CONNECTION_PAD, CONNECTION_TUNNEL, CONNECTION_TUNNELLED, ConnectionV3,
+    EPOCH_UNJUDGED, TupleV1,
 };
 use agent_abi::counters::Counter;
 use agent_abi::service::{
@@ -144,29 +145,21 @@ fn aim_at_backend(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch, tunnel
         Choice::NoLocalEndpoint => return NO_LOCAL_ENDPOINT,
         Choice::Unsettled | Choice::ByPacket => return NO_BACKEND,
     };
-    forward.backend = id;
-    forward.service = frontend.service;
-    forward.flags = CONNECTION_FORWARD;
-    forward.last_seen = now;
-    forward.epoch = EPOCH_UNJUDGED;
-    forward.interface = 0;
-    forward._pad = [0; CONNECTION_PAD];
-    (forward.host_interface, forward.host_mac) = match hook {
-        Hook::Egress => match kernel::load(skb, 6) {
-            Some(mac) => (kernel::interface(skb), mac),
-            None => return FAILED,
-        },
-        Hook::UplinkIngress | Hook::WorkloadIngress => (0, [0; 6]),
-    };
+    prepare(forward, (frontend.service, id), now);
+    if hook == Hook::Egress {
+        let Some(mac) = kernel::load(skb, 6) else {
+            return FAILED;
+        };
+        forward.host_interface = kernel::interface(skb);
+        forward.host_mac = mac;
+    }
     let direct = frontend.flags & FRONTEND_DIRECT_RETURN != 0
         && hook == Hook::UplinkIngress
         && !tunnelled
         && backend.flags & BACKEND_LOCAL == 0
         && !same_address(&backend.node, &[0; 16]);
     if direct {
-        forward.rewrite = packet.tuple;
-        forward.rewrite.destination = backend.node;
-        forward.flags |= CONNECTION_TUNNEL;
+        enter_tunnel(forward, &packet.tuple, &backend.node);
         return TUNNEL;
     }
     if tunnelled {
@@ -177,6 +170,45 @@ fn aim_at_backend(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch, tunnel
     reverse(&packet.tuple, &mut reply.rewrite);
     reply.flags ^= CONNECTION_FORWARD;
     if keep_port { KEEP_PORT } else { OTHER_PORT }
+}
+
+/// Begins the client's entry of a connection of a Service to a backend.
+#[inline(always)]
+fn prepare(forward: &mut ConnectionV3, (service, backend): (u32, u32), now: u64) {
+    forward.backend = backend;
+    forward.service = service;
+    forward.flags = CONNECTION_FORWARD;
+    forward.last_seen = now;
+    forward.epoch = EPOCH_UNJUDGED;
+    forward.interface = 0;
+    forward.host_interface = 0;
+    forward.host_mac = [0; 6];
+    forward._pad = [0; CONNECTION_PAD];
+}
+
+/// Has packets `tuple` go to a backend's node as they are.
+#[inline(always)]
+fn enter_tunnel(forward: &mut ConnectionV3, tuple: &TupleV1, node: &Address) {
+    forward.rewrite = *tuple;
+    forward.rewrite.destination = *node;
+    forward.flags |= CONNECTION_TUNNEL;
+}
+
+/// Opens a connection that goes to its backend's node as it is, in `scratch.forward`; whether there was
+/// room for its entry.
+#[inline(always)]
+pub(crate) fn open_tunnelled(
+    scratch: &mut Scratch,
+    of: (u32, u32),
+    node: &Address,
+    now: u64,
+) -> bool {
+    let Scratch {
+        packet, forward, ..
+    } = scratch;
+    prepare(forward, of, now);
+    enter_tunnel(forward, &packet.tuple, node);
+    begin(&packet.tuple, forward)
 }
 
 /// What the packet leaves as, before a free source port is found; whether the port is the client's

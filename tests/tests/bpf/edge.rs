@@ -155,23 +155,32 @@ fn packets_leave_in_a_tunnel_to_the_backends_node() {
         Counter::TunnelSent,
         Counter::PacketConnections,
     ];
-    assert_eq!(counters.map(|c| node.lab.counter(c)), [2, 2, 0]);
+    assert_eq!(counters.map(|c| node.lab.counter(c)), [2, 2, 2]);
 }
 
 #[test]
 fn every_packet_goes_where_the_tc_program_sends_it() {
     let mut node = Node::new();
-    node.lab.service_with(
-        "tcp",
-        "192.0.2.10:80",
-        "10.244.2.7:80 10.244.3.7:80 10.244.3.8:80",
-        direct,
-    );
+    // Of two that differ in their address alone, which is not asked, no entry of one speaks for the other.
+    for address in ["192.0.2.10:80", "192.0.2.11:80"] {
+        let backends = "10.244.2.7:80 10.244.3.7:80 10.244.3.8:80";
+        node.lab.service_with("tcp", address, backends, |unit| {
+            direct(unit);
+            unit.choice = Choice::Hash {
+                source: true,
+                port: true,
+                destination: false,
+            };
+        });
+    }
     let mut nodes = std::collections::BTreeSet::new();
     for port in 4000..4064 {
         let packet = frame(&format!("tcp 198.51.100.9:{port} > 192.0.2.10:80 S"));
         let (verdict, early) = node.run(&packet);
         assert_eq!(verdict, "transmit");
+        let other = frame(&format!("tcp 198.51.100.9:{port} > 192.0.2.11:80 S"));
+        let (_, by_tc) = node.lab.run_frame(At::Uplink, &other);
+        assert_eq!(node_of(&early), node_of(&by_tc), "port {port}");
         let (verdict, late) = node.lab.run_frame(At::Uplink, &packet);
         assert_eq!(verdict, "redirect");
         assert_eq!(early[LINK_HEADER..], late[LINK_HEADER..], "port {port}");
@@ -180,6 +189,41 @@ fn every_packet_goes_where_the_tc_program_sends_it() {
         nodes.insert(early[5]);
     }
     assert_eq!(nodes.len(), 2);
+}
+
+/// The address of the node that a packet in a tunnel goes to.
+fn node_of(packet: &[u8]) -> &[u8] {
+    &packet[LINK_HEADER + 16..LINK_HEADER + 20]
+}
+
+#[test]
+fn a_connection_keeps_its_backend_while_others_come_and_go() {
+    let mut node = Node::new();
+    let sets = [
+        "10.244.2.7:80 10.244.3.7:80",
+        "10.244.2.7:80 10.244.3.7:80 10.244.3.8:80 10.244.3.9:80",
+        "10.244.3.9:80",
+    ];
+    let id = node
+        .lab
+        .service_with("tcp", "192.0.2.10:80", sets[0], direct);
+    let syn = |port| frame(&format!("tcp 198.51.100.9:{port} > 192.0.2.10:80 S"));
+    let segment = |port| frame(&format!("tcp 198.51.100.9:{port} > 192.0.2.10:80 A"));
+    let begun: Vec<_> = (4000..4064).map(|port| node.run(&syn(port))).collect();
+    for set in &sets[1..] {
+        node.lab.change(id, |unit| {
+            unit.backends = set.split(' ').map(backend).collect();
+            direct(unit);
+        });
+        for (port, (verdict, first)) in (4000..).zip(&begun) {
+            let (now, packet) = node.run(&segment(port));
+            assert_eq!((now, node_of(&packet)), (*verdict, node_of(first)), "{set}");
+        }
+        // One that nobody has seen goes where the packet says, and so does a new one.
+        for new in [segment(5000), syn(5001)] {
+            assert_eq!(node.run(&new).0, "transmit");
+        }
+    }
 }
 
 #[test]
