@@ -15,7 +15,8 @@ use crate::kernel;
 use crate::maps::{
     AFFINITY_V2, BACKENDS_V2, FRONTENDS_V2, RINGS_V2, SERVICES_V2, SLOTS_V2, SOURCES_V2,
 };
-use crate::packet::same_address;
+use crate::packet::{Hook, same_address};
+use crate::source;
 
 /// How often a choice is repeated when the agent shrinks the service at the same moment: between
 /// reading the number of slots and reading the slot, at most one write of the agent fits.
@@ -153,7 +154,8 @@ fn choose_by_hash(frontend: &FrontendV2, tuple: &TupleV1) -> Option<(u32, &'stat
     if service.flags & SERVICE_HASH == 0 || service.flags & SERVICE_AFFINITY != 0 {
         return None;
     }
-    let index = pool_of(frontend, false);
+    let is_inside = source::is_inside(Hook::UplinkIngress, &tuple.source);
+    let index = pool_of(frontend, is_inside);
     match try_choose(frontend.service, service, index, Some(tuple), 0)? {
         Choice::Backend { id, backend } => Some((id, backend)),
         _ => None,

@@ -52,7 +52,7 @@ pub(crate) fn translation(
             backend.flags & BACKEND_LOCAL == 0
                 || settings.flags & SETTING_MASQUERADE_ALL != 0
                 || (frontend.flags & (FRONTEND_NODE_PORT | FRONTEND_EXTERNAL) == 0
-                    && is_off_cluster(settings, &tuple.source))
+                    && is_off_cluster(settings, &tuple.source) == Some(true))
         }
         Hook::WorkloadIngress => settings.flags & SETTING_MASQUERADE_ALL != 0,
         // The node's own packets already have its address, but for those to a loopback address.
@@ -113,9 +113,16 @@ impl Ports {
     }
 }
 
-/// Whether `--cluster-cidr` is given for the family and does not hold the address.
+/// Whether a client is of the cluster, as far as is known: on this node, or of `--cluster-cidr`.
 #[inline(always)]
-fn is_off_cluster(settings: &SettingsV2, address: &Address) -> bool {
+pub(crate) fn is_inside(hook: Hook, client: &Address) -> bool {
+    hook.is_inside()
+        || maps::settings().is_some_and(|settings| is_off_cluster(settings, client) == Some(false))
+}
+
+/// Whether `--cluster-cidr` does not hold the address; `None` where it is not given for the family.
+#[inline(always)]
+fn is_off_cluster(settings: &SettingsV2, address: &Address) -> Option<bool> {
     let (network, bits) = if is_v4(address) {
         (&settings.cluster_v4, settings.cluster_v4_bits)
     } else {
@@ -123,9 +130,10 @@ fn is_off_cluster(settings: &SettingsV2, address: &Address) -> bool {
     };
     let (network_high, network_low) = halves(network);
     let (high, low) = halves(address);
-    bits != 0
-        && ((network_high ^ high) & mask(bits) != 0
-            || (network_low ^ low) & mask(bits.saturating_sub(64)) != 0)
+    (bits != 0).then_some(
+        (network_high ^ high) & mask(bits) != 0
+            || (network_low ^ low) & mask(bits.saturating_sub(64)) != 0,
+    )
 }
 
 /// The first `bits` bits of 64; the target has no 128-bit shift.

@@ -102,10 +102,19 @@ pub struct Place {
     pub links: watch::Receiver<Option<Vec<Link>>>,
 }
 
+/// Interfaces of kube-router's and of kube-proxy's IPVS, with the address of every Service.
+const ADDRESSES_OF_SERVICES: [&str; 2] = ["kube-dummy-if", "kube-ipvs0"];
+
 impl Place {
     fn context(&self, cluster: &Cluster) -> NodeContext {
         let links = self.links.borrow();
-        let links = || links.iter().flatten();
+        let links = || {
+            let is_of_proxy = |link: &&Link| ADDRESSES_OF_SERVICES.contains(&&*link.name);
+            links
+                .iter()
+                .flatten()
+                .filter(move |link| !is_of_proxy(link))
+        };
         let own = links()
             .flat_map(|link| link.addresses.iter().copied())
             .collect();

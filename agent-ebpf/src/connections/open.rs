@@ -138,7 +138,8 @@ fn aim_at_backend(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch, tunnel
     {
         return SOURCE_RANGE;
     }
-    let chosen = services::choose(frontend, hook.is_inside(), tuple, affinity, now);
+    let is_inside = source::is_inside(hook, &tuple.source);
+    let chosen = services::choose(frontend, is_inside, tuple, affinity, now);
     let (id, backend) = match chosen {
         Choice::Backend { id, backend } => (id, backend),
         Choice::NoEndpoint => return NO_ENDPOINT,

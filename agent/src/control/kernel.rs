@@ -25,7 +25,8 @@ use crate::desired::{Desired, LbServiceKey, Scope};
 use crate::lb::ebpf::image::frontend_key;
 use crate::lb::ebpf::maps;
 use crate::sys::map::{
-    List, Table, TableError, Trie, lru_usage, max_entries, per_cpu_delete, per_cpu_sums_by_key,
+    List, Table, TableError, Trie, evicts, lru_usage, max_entries, per_cpu_delete,
+    per_cpu_sums_by_key,
 };
 
 /// Counters of [`TrafficV1`].
@@ -50,29 +51,46 @@ pub fn usage(pins: &Path, written: &[Usage]) -> Vec<MapRow> {
             map: usage.map.to_owned(),
             used: usage.used,
             max: usage.max,
+            full: usage.used >= usage.max,
         })
         .collect();
     type Count = fn(&Path, &'static str) -> Result<(u32, u32), TableError>;
-    let filled: [(&'static str, Count); 7] = [
-        (SOURCES_MAP, |pins, map| {
-            Trie::<SourceKeyV1>::open(pins, map)?.usage()
-        }),
-        (CONNECTIONS_MAP, lru_usage::<TupleV1, ConnectionV3>),
-        (OPENING_MAP, lru_usage::<TupleV1, ConnectionV3>),
-        (AFFINITY_MAP, lru_usage::<AffinityKeyV1, AffinityV1>),
-        (FRAGMENTS_MAP, lru_usage::<FragmentKeyV1, FragmentV2>),
-        (RULES_MAP, |pins, map| {
-            let max = max_entries(pins, map)?;
-            let used = per_cpu_sums_by_key::<RuleKeyV1, 3>(pins, map)?.len();
-            Ok((u32::try_from(used).unwrap_or(max), max))
-        }),
-        (TRAFFIC_MAP, |pins, map| {
-            let max = max_entries(pins, map)?;
-            let used = per_cpu_sums_by_key::<u32, PARTS>(pins, map)?.len();
-            Ok((u32::try_from(used).unwrap_or(max), max))
-        }),
+    type Full = fn(u32, u32) -> bool;
+    let without_room: Full = |used, max| used >= max;
+    let filled: [(&'static str, Count, Full); 7] = [
+        (
+            SOURCES_MAP,
+            |pins, map| Trie::<SourceKeyV1>::open(pins, map)?.usage(),
+            without_room,
+        ),
+        (CONNECTIONS_MAP, lru_usage::<TupleV1, ConnectionV3>, evicts),
+        (OPENING_MAP, lru_usage::<TupleV1, ConnectionV3>, evicts),
+        (AFFINITY_MAP, lru_usage::<AffinityKeyV1, AffinityV1>, evicts),
+        (
+            FRAGMENTS_MAP,
+            lru_usage::<FragmentKeyV1, FragmentV2>,
+            evicts,
+        ),
+        (
+            RULES_MAP,
+            |pins, map| {
+                let max = max_entries(pins, map)?;
+                let used = per_cpu_sums_by_key::<RuleKeyV1, 3>(pins, map)?.len();
+                Ok((u32::try_from(used).unwrap_or(max), max))
+            },
+            without_room,
+        ),
+        (
+            TRAFFIC_MAP,
+            |pins, map| {
+                let max = max_entries(pins, map)?;
+                let used = per_cpu_sums_by_key::<u32, PARTS>(pins, map)?.len();
+                Ok((u32::try_from(used).unwrap_or(max), max))
+            },
+            without_room,
+        ),
     ];
-    for (map, count) in filled {
+    for (map, count, is_full) in filled {
         if written.iter().any(|usage| usage.map == map) {
             continue;
         }
@@ -81,6 +99,7 @@ pub fn usage(pins: &Path, written: &[Usage]) -> Vec<MapRow> {
                 map: map.to_owned(),
                 used: used.into(),
                 max: max.into(),
+                full: is_full(used, max),
             }),
             Err(error) => {
                 tracing::debug!(map, %error, "the table cannot be counted; it is left out");

@@ -218,21 +218,20 @@ impl Measured {
 
     fn maps(&self, page: &mut Page<'_>) -> fmt::Result {
         let maps = &self.status.maps;
-        let of = |value: fn(u64, u64) -> u64| {
-            let row =
-                move |row: &MapRow| (vec![("map", row.map.clone())], value(row.used, row.max));
+        let of = |value: fn(&MapRow) -> u64| {
+            let row = move |row: &MapRow| (vec![("map", row.map.clone())], value(row));
             maps.iter().map(row)
         };
-        page.gauges("fairlead_map_entries", "Entries in use", of(|used, _| used))?;
+        page.gauges("fairlead_map_entries", "Entries in use", of(|row| row.used))?;
         page.gauges(
             "fairlead_map_max_entries",
             "Entries there is room for",
-            of(|_, max| max),
+            of(|row| row.max),
         )?;
         page.gauges(
             "fairlead_map_full",
-            "Whether there is no room left",
-            of(|used, max| u64::from(used >= max)),
+            "Whether a new entry has no room, or drives out another",
+            of(|row| u64::from(row.full)),
         )
     }
 

@@ -199,6 +199,8 @@ pub struct MapRow {
     pub used: u64,
     /// Entries it can hold.
     pub max: u64,
+    /// Whether a new entry has no room, or drives out another.
+    pub full: bool,
 }
 
 /// One interface.

@@ -139,6 +139,7 @@ fn status_shows_what_is_wrong_and_leaves_out_what_there_is_nothing_of() {
             map: "SERVICES_V1".into(),
             used: 4,
             max: 4,
+            full: true,
         }],
         devices: vec![DeviceRow {
             name: "eth0".into(),

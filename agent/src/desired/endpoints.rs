@@ -35,12 +35,14 @@ pub(super) fn backends(
     let slices = cluster.slices_of(&service.key);
     let slices = slices.filter(|slice| slice.family == family);
     let candidates = candidates(service, slices.map(AsRef::as_ref), port, node);
-    let here = keys(&in_force(&candidates, |candidate| candidate.local));
-    let everywhere = keys(&near(in_force(&candidates, |_| true), service, node));
+    let takes = |candidate: &Candidate<'_>| weight_of(service, candidate.endpoint) > 0;
+    let here = keys(&in_force(&candidates, |candidate| {
+        candidate.local && takes(candidate)
+    }));
+    let everywhere = keys(&near(in_force(&candidates, takes), service, node));
     let backends = candidates.iter().map(|((address, port), candidate)| {
         let weight = weight_of(service, candidate.endpoint);
-        let in_pool =
-            |pool: &BTreeSet<(IpAddr, NonZeroU16)>| weight > 0 && pool.contains(&(*address, *port));
+        let in_pool = |pool: &BTreeSet<(IpAddr, NonZeroU16)>| pool.contains(&(*address, *port));
         Backend {
             address: *address,
             port: *port,

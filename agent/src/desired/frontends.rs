@@ -74,14 +74,14 @@ pub(super) fn frontends(
         outside: internal,
         direct_return: false,
     };
-    let mut frontends: BTreeSet<Frontend> = served
+    let mut frontends: Vec<Frontend> = served
         .cluster_ips
         .iter()
         .filter(of_family)
         .map(at_cluster_ip)
         .collect();
     if frontends.is_empty() {
-        return frontends;
+        return BTreeSet::new();
     }
     let from_outside = |address: IpAddr, number, scope| Frontend {
         address,
@@ -104,21 +104,25 @@ pub(super) fn frontends(
         let loopback = node.loopback(family);
         frontends.extend(loopback.map(|address| from_outside(address, number, Scope::Loopback)));
     }
-    let external = served.external_ips.iter().filter(of_family);
-    frontends.extend(external.map(|address| from_outside(*address, port.port, Scope::ExternalIp)));
     let balancers = service.load_balancer_ips.iter().filter(of_family);
     frontends.extend(
         balancers
             .filter(|address| !node.owns(**address))
             .map(|address| from_outside(*address, port.port, Scope::LoadBalancer)),
     );
-    frontends
+    let external = served.external_ips.iter().filter(of_family);
+    frontends.extend(external.map(|address| from_outside(*address, port.port, Scope::ExternalIp)));
+    // Of one address that is several things, the first counts: a load balancer's source ranges hold for it
+    // though it is an external IP, too.
+    let mut taken = BTreeSet::new();
+    frontends.retain(|frontend| taken.insert((frontend.address, frontend.port)));
+    frontends.into_iter().collect()
 }
 
 /// Why an external IP is not served (CVE-2020-8554: whoever may write a Service could draw any
 /// address to it).
 fn refusal(address: IpAddr, node: &NodeContext, nodes: &BTreeSet<IpAddr>) -> Option<String> {
-    if node.owns(address) || node.interfaces.contains(&address) {
+    if node.owns(address) {
         return Some("is the node's own".to_owned());
     }
     if nodes.contains(&address) {

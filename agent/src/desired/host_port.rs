@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{IpFamily, Pod, PortName, SessionAffinity, SourceRanges};
+use model::{IpFamily, Kind, Pod, PortName, Problem, SessionAffinity, SourceRanges};
 
 use super::compiled::Compiled;
 use super::{
@@ -45,7 +45,10 @@ pub(super) fn compile(pod: &Pod, node: &NodeContext) -> Option<Compiled> {
                 .collect();
             let key = LbServiceKey {
                 owner: Owner::Pod(pod.key.clone()),
-                port: PortName::new(Some(&format!("hostport-{}", host_port.host_port))),
+                port: PortName::new(Some(&match host_port.host_ip {
+                    None => format!("hostport-{}", host_port.host_port),
+                    Some(at) => format!("hostport-{}-{at}", host_port.host_port),
+                })),
                 protocol: host_port.protocol,
                 family,
             };
@@ -60,6 +63,18 @@ pub(super) fn compile(pod: &Pod, node: &NodeContext) -> Option<Compiled> {
                 weight: 1,
                 node: None,
             };
+            if let Some(at) = host_port.host_ip
+                && frontends.is_empty()
+                && IpFamily::of(at) == family
+            {
+                compiled.problems.push(Problem::new(
+                    Kind::Pod,
+                    pod.key.clone(),
+                    "spec.containers.ports.hostIP",
+                    format!("{at} is none of the addresses that this node serves ports at"),
+                    format!("host port {} is not served", host_port.host_port),
+                ));
+            }
             if !frontends.is_empty() {
                 compiled.units.push((
                     key,

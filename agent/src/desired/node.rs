@@ -118,9 +118,10 @@ impl NodeContext {
             .find(|address| IpFamily::of(*address) == family)
     }
 
-    /// Whether the address is the node's own.
+    /// Whether the address is the node's own. One of an interface that stands alone may be a Service's,
+    /// which kube-vip or keepalived has put there.
     pub fn owns(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address) || self.port_addresses.contains(&address)
+        self.addresses.contains(&address) || self.interfaces.contains(&address)
     }
 
     /// The loopback address on which node ports are served.

@@ -2,14 +2,16 @@
 
 use agent_abi::IPPROTO_TCP;
 use agent_abi::service::{
-    BackendV2, FRONTEND_EXTERNAL, FRONTEND_LOCAL_INSIDE, FRONTEND_LOCAL_OUTSIDE,
+    BackendV2, FRONTEND_EXTERNAL, FRONTEND_LOCAL_INSIDE, FRONTEND_LOCAL_OUTSIDE, FRONTEND_LOOPBACK,
     FRONTEND_NODE_PORT, FRONTEND_SOURCE_RANGES, POOL_CLUSTER, POOL_LOCAL, PoolV1,
     SERVICE_BY_PACKET, SERVICE_DROP_LOCAL, ServiceV2, SlotKeyV1,
 };
+use agent_abi::settings::SettingsV2;
 use model::SourceRanges;
 
 use super::beside::{difference, emptiness};
 use super::frontend::Found;
+use super::source::is_off_cluster;
 use super::{Connect, ExplainError, Facts, Packet, Step, Topic, Verdict, socket, some_of};
 use crate::desired::Owner;
 
@@ -70,7 +72,7 @@ pub(super) fn find(
         let why = format!("{} is in no source range", packet.client.address);
         return Ok(Pooled::Nobody(Verdict::Dropped, why));
     }
-    let (index, why) = which(packet, found);
+    let (index, why) = which(packet, found, &facts.lookups.settings()?);
     let pool = service.pools[index];
     let mut backends = Vec::new();
     let mut lacking = Vec::new();
@@ -186,6 +188,9 @@ fn place(
         Connect::Attached(_) if found.has(FRONTEND_SOURCE_RANGES) => {
             by_packet("they leave an address with source ranges to the packets".to_owned())
         }
+        Connect::Attached(_) if found.has(FRONTEND_LOOPBACK) => {
+            by_packet("they leave loopback addresses to the packets: a pod has its own".to_owned())
+        }
         Connect::Attached(_) if service.flags & SERVICE_BY_PACKET != 0 => by_packet(format!(
             "they leave service {} to the packets: a hash or affinity needs them",
             found.value.service
@@ -194,7 +199,7 @@ fn place(
             true,
             Some(step(
                 format!("attached to {cgroup}"),
-                "chosen when a process in there connects, once; others' packets go through the same tables",
+                "chosen when a process in there connects, once; packets of others, and of who listens at a local backend's port itself, go through the same tables",
             )),
         ),
     }
@@ -236,8 +241,9 @@ fn admit(
 }
 
 /// The index of a client's pool, and why it is that.
-fn which(packet: &Packet, found: &Found<'_>) -> (usize, &'static str) {
-    let inside = packet.client.is_inside();
+fn which(packet: &Packet, found: &Found<'_>, settings: &SettingsV2) -> (usize, &'static str) {
+    let is_of_cluster = is_off_cluster(settings, &packet.tuple().source) == Some(false);
+    let inside = packet.client.is_inside() || is_of_cluster;
     let local = found.has(if inside {
         FRONTEND_LOCAL_INSIDE
     } else {

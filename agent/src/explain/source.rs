@@ -49,7 +49,7 @@ pub fn translation(
             (true, "the backend's reply would not pass this node")
         }
         Hook::Uplink | Hook::Workload if all => (true, "--masquerade-all"),
-        Hook::Uplink if is_of_cluster && is_off_cluster(settings, client) => {
+        Hook::Uplink if is_of_cluster && is_off_cluster(settings, client) == Some(true) => {
             (true, "a client outside of --cluster-cidr at a cluster IP")
         }
         Hook::Uplink => (
@@ -77,15 +77,15 @@ pub fn translation(
     }
 }
 
-/// Whether `--cluster-cidr` is given for the family and does not hold the address.
-fn is_off_cluster(settings: &SettingsV2, address: &Address) -> bool {
+/// Whether `--cluster-cidr` does not hold the address; `None` where it is not given for the family.
+pub(super) fn is_off_cluster(settings: &SettingsV2, address: &Address) -> Option<bool> {
     let (network, bits) = if is_v4(address) {
         (settings.cluster_v4, settings.cluster_v4_bits)
     } else {
         (settings.cluster_v6, settings.cluster_v6_bits)
     };
     let differing = u128::from_be_bytes(network) ^ u128::from_be_bytes(*address);
-    bits != 0 && differing.leading_zeros() < bits
+    (bits != 0).then_some(differing.leading_zeros() < bits)
 }
 
 #[cfg(test)]

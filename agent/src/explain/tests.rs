@@ -86,7 +86,7 @@ fn a_pods_connection_is_explained_from_client_to_backend() {
          3. where
             looked at   the connect programs
             found       attached to /sys/fs/cgroup
-            so          chosen when a process in there connects, once; others' packets go through the same tables
+            so          chosen when a process in there connects, once; packets of others, and of who listens at a local backend's port itself, go through the same tables
          4. pool
             looked at   SERVICES_V2[10], the pool of every endpoint
             found       10.244.1.2:8080 (backend 18), 10.244.2.2:8080 (backend 19), 10.244.2.3:8080 (backend 20)

@@ -287,6 +287,16 @@ pub fn max_entries(pins: &Path, name: &'static str) -> Result<u32, TableError> {
     })
 }
 
+/// Whether an LRU hash with so many entries drives others out for a new one.
+///
+/// Each CPU takes free entries, and evicts, by the 128 (`LOCAL_FREE_TARGET`, kernel/bpf/bpf_lru_list.c),
+/// for its own use alone; since 6.16 all CPUs together keep no more than half. So a full one never is.
+pub fn evicts(used: u32, max: u32) -> bool {
+    let cpus = aya::util::nr_cpus().unwrap_or(1);
+    let kept = u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(128);
+    used >= max - kept.min(max / 2)
+}
+
 /// Number of entries of the pinned LRU hash `name`, counted one by one, and its size.
 ///
 /// # Errors

@@ -57,9 +57,22 @@ fn uid(reader: &Reader<'_>) -> Option<PodUid> {
     PodUid::parse(of_a_file.or(reader.uid())?)
 }
 
+/// Those that run as long as the pod: sidecars are among the `initContainers` (KEP-753).
+fn containers<'a>(reader: &Reader<'a>, spec: &Field<'a>) -> Vec<Field<'a>> {
+    let mut containers = reader.mappings(spec, "containers", UNNAMED);
+    let first = reader.mappings(spec, "initContainers", UNNAMED);
+    let is_sidecar = |container: &Field<'_>| {
+        container
+            .get("restartPolicy")
+            .is_some_and(|field| field.value == "Always")
+    };
+    containers.extend(first.into_iter().filter(is_sidecar));
+    containers
+}
+
 fn host_ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<HostPort> {
     const NOT_SERVED: &str = "the host port is not served";
-    let containers = reader.mappings(spec, "containers", UNNAMED);
+    let containers = containers(reader, spec);
     let ports = containers
         .iter()
         .flat_map(|container| reader.mappings(container, "ports", UNNAMED));
@@ -83,8 +96,7 @@ fn host_ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<HostPort> {
 
 fn ports(reader: &Reader<'_>, spec: &Field<'_>) -> Vec<(PortName, Protocol, NonZeroU16)> {
     let mut ports = Vec::new();
-    for entry in reader
-        .mappings(spec, "containers", UNNAMED)
+    for entry in containers(reader, spec)
         .iter()
         .flat_map(|container| reader.mappings(container, "ports", UNNAMED))
     {

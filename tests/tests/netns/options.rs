@@ -101,6 +101,21 @@ fn external_policy_local_keeps_the_clients_address_and_drops_where_no_endpoint_i
 }
 
 #[test]
+fn clients_of_the_cluster_cidr_reach_every_endpoint_by_another_nodes_port() {
+    let service = balanced()
+        .spec("externalTrafficPolicy", "Local")
+        .endpoints(&["a1", "a2"]);
+    let flags = ["--cluster-cidr", "10.244.0.0/16,fd00:244::/32"];
+    let cluster = Cluster::start_with(AgentOptions::flags(&flags), &[&service]);
+    for v6 in [false, true] {
+        for traffic in tcp_and_udp(cluster.lab.address("node2", v6), 30080) {
+            cluster.expect_spread(Covered("pod-a"), traffic.clone(), &["a1", "a2"]);
+            expect_dropped(&cluster, Covered("client"), &traffic);
+        }
+    }
+}
+
+#[test]
 fn internal_policy_local_keeps_to_the_clients_node() {
     let service = web()
         .spec("internalTrafficPolicy", "Local")

@@ -100,6 +100,7 @@ fn measured() -> Measured {
                 map: "SERVICES_V2".into(),
                 used: 4,
                 max: 4,
+                full: true,
             }],
             counters: (7..)
                 .zip(COUNTERS)

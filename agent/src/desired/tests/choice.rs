@@ -203,6 +203,17 @@ fn kube_routers_flag_of_the_source_port_makes_the_port_count() {
 }
 
 #[test]
+fn an_endpoint_that_takes_nothing_new_is_near_to_nobody() {
+    let text = r#"service: web 10.96.0.10 80/tcp weights=10.0.1.5=0 spec={"trafficDistribution":"PreferSameNode"}"#;
+    check(
+        &format!("{text}\n{HERE_AND_THERE}"),
+        &expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.2.5:80
+    "#]],
+    );
+}
+
+#[test]
 fn weights_go_by_the_first_entry_that_fits_and_zero_only_drains() {
     let desired = super::compile(&format!(
         "service: web 10.96.0.10 80/tcp weights=10.0.1.5=0,node/node2=3,*=2\n{HERE_AND_THERE}\nendpoint: 10.0.3.5 80 on=node3"

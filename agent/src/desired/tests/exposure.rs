@@ -11,7 +11,7 @@ use serde_json::json;
 use super::choice::HERE_AND_THERE;
 use super::{applied, check, cluster, describe};
 use crate::desired::node::{Exposure, NodePortAddresses};
-use crate::desired::{Desired, NodeContext};
+use crate::desired::{Desired, NodeContext, Scope};
 
 /// Compiles with decisions of the operator, on interfaces with these addresses.
 #[track_caller]
@@ -162,6 +162,80 @@ fn a_host_port_is_served_on_the_node_and_yields_to_an_older_node_port() {
         192.0.2.1:30080/tcp -> 10.0.1.5:80
         172.31.0.1:8081/tcp -> 10.0.1.9:8080 local
         192.0.2.1:8081/tcp -> 10.0.1.9:8080 local
-        ! Pod shop/p: spec.ports 172.31.0.1:30080/tcp belongs to the older Service shop/web; port `hostport-30080` is not served at this address; give one of the two another address or port
+        ! Pod shop/p: spec.ports 172.31.0.1:30080/tcp belongs to the older Service shop/web; port `hostport-30080-172.31.0.1` is not served at this address; give one of the two another address or port
     "#]].assert_eq(&describe(&desired));
+}
+
+#[test]
+fn host_ports_at_several_addresses_and_of_sidecars_are_served() {
+    let mut cluster = cluster("service: web 10.96.0.10 80/tcp\nendpoint: 10.0.1.5 80");
+    let pod = json!({
+        "metadata": {"namespace": "shop", "name": "p"},
+        "spec": {"nodeName": "node1",
+            "initContainers": [
+                {"restartPolicy": "Always", "ports": [{"containerPort": 9090, "hostPort": 9090}]},
+                {"ports": [{"containerPort": 9091, "hostPort": 9091}]}],
+            "containers": [{"ports": [
+                {"containerPort": 8080, "hostPort": 8081, "hostIP": "172.31.0.1"},
+                {"containerPort": 8082, "hostPort": 8081, "hostIP": "192.0.2.1"},
+                {"containerPort": 8080, "hostPort": 8081, "hostIP": "198.51.100.1"}]}]},
+        "status": {"phase": "Running", "podIPs": [{"ip": "10.0.1.9"}]},
+    });
+    applied(&mut cluster, Kind::Pod, &pod);
+    let desired = Desired::compile(&cluster, super::context(&cluster));
+    expect![[r#"
+        10.96.0.10:80/tcp -> 10.0.1.5:80
+        172.31.0.1:8081/tcp -> 10.0.1.9:8080 local
+        192.0.2.1:8081/tcp -> 10.0.1.9:8082 local
+        172.31.0.1:9090/tcp -> 10.0.1.9:9090 local
+        192.0.2.1:9090/tcp -> 10.0.1.9:9090 local
+        ! Pod shop/p: spec.containers.ports.hostIP 198.51.100.1 is none of the addresses that this node serves ports at; host port 8081 is not served
+    "#]].assert_eq(&describe(&desired));
+}
+
+#[test]
+fn an_address_that_is_several_things_is_one_frontend() {
+    let text = r#"service: web 10.96.0.10 80/tcp type=LoadBalancer spec={"externalIPs":["192.0.2.80","10.96.0.10"],"externalTrafficPolicy":"Local"} status={"loadBalancer":{"ingress":[{"ip":"192.0.2.80"}]}}
+        endpoint: 10.0.2.5 80 on=node2"#;
+    let any = Exposure {
+        any_external: true,
+        ..Exposure::default()
+    };
+    let cluster = cluster(text);
+    let node = NodeContext {
+        exposure: Arc::new(any),
+        ..super::context(&cluster)
+    };
+    let desired = Desired::compile(&cluster, node);
+    let unit = desired.services.values().next().unwrap();
+    let frontends: Vec<_> = unit
+        .frontends
+        .iter()
+        .map(|frontend| (frontend.to_string(), frontend.scope))
+        .collect();
+    assert_eq!(
+        frontends,
+        [
+            ("10.96.0.10:80/tcp".to_owned(), Scope::ClusterIp),
+            ("192.0.2.80:80/tcp".to_owned(), Scope::LoadBalancer),
+        ]
+    );
+}
+
+#[test]
+fn a_load_balancers_address_is_served_where_the_node_holds_it() {
+    let all = Exposure {
+        node_ports: NodePortAddresses::All,
+        ..Exposure::default()
+    };
+    check_exposed(
+        all,
+        &["172.31.0.1", "192.0.2.80"],
+        r#"service: web 10.96.0.10 80/tcp type=LoadBalancer status={"loadBalancer":{"ingress":[{"ip":"192.0.2.80"}]}}
+           endpoint: 10.0.1.5 80"#,
+        &expect![[r#"
+            10.96.0.10:80/tcp -> 10.0.1.5:80
+            192.0.2.80:80/tcp -> 10.0.1.5:80
+        "#]],
+    );
 }
