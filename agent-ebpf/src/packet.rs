@@ -52,6 +52,23 @@ pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 pub(crate) const ACK: u8 = 16;
 
+/// What a packet of SCTP does to its association, by the type of its first chunk (RFC 9260 §3.2). One that
+/// nobody knows may begin one, as a datagram may.
+#[inline(always)]
+pub(crate) fn sctp_flags(chunk: u8) -> u8 {
+    const ABORT: u8 = 6;
+    const SHUTDOWN: u8 = 7;
+    const SHUTDOWN_ACK: u8 = 8;
+    const SHUTDOWN_COMPLETE: u8 = 14;
+    match chunk {
+        ABORT => RST | ACK,
+        SHUTDOWN | SHUTDOWN_ACK | SHUTDOWN_COMPLETE => FIN | ACK,
+        // DATA; from INIT ACK to COOKIE ACK. INIT is 1.
+        0 | 2..=11 => ACK,
+        _ => SYN,
+    }
+}
+
 /// Where a packet is seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -122,7 +139,7 @@ pub(crate) struct Packet {
     pub(crate) identification: [u8; 4],
     /// The network header's own checksum, in IPv4.
     pub(crate) checksum: [u8; 2],
-    /// TCP flags, 0 for others.
+    /// TCP flags; of SCTP those that say the same as its first chunk ([`sctp_flags`]); 0 for others.
     pub(crate) flags: u8,
     /// A fragment, the first or a later one.
     pub(crate) fragmented: bool,
@@ -140,7 +157,8 @@ impl Packet {
     /// Whether the packet begins a connection of its own accord.
     #[inline(always)]
     pub(crate) fn opens(&self) -> bool {
-        self.tuple.protocol != IPPROTO_TCP || self.flags & (SYN | ACK) == SYN
+        !matches!(self.tuple.protocol, IPPROTO_TCP | IPPROTO_SCTP)
+            || self.flags & (SYN | ACK) == SYN
     }
 
     /// Whether the packet ends a connection.
@@ -192,7 +210,11 @@ fn parse_plain_v4(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
     let [_, protocol] = pairs.at::<11>();
     packet.flags = match protocol {
         IPPROTO_TCP => Pairs::<{ TCP_FLAGS_V4 + 1 }>::of(skb)?.at::<TCP_FLAGS_V4>()[1],
-        IPPROTO_UDP | IPPROTO_SCTP => 0,
+        IPPROTO_UDP => 0,
+        IPPROTO_SCTP => {
+            let [chunk, _] = Pairs::<{ TCP_FLAGS_V4 + 1 }>::of(skb)?.at::<TCP_FLAGS_V4>();
+            sctp_flags(chunk)
+        }
         _ => return None,
     };
     let [i0, i1] = pairs.at::<9>();
@@ -224,7 +246,11 @@ fn parse_plain_v6(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
     let [protocol, _] = pairs.at::<10>();
     packet.flags = match protocol {
         IPPROTO_TCP => Pairs::<{ TCP_FLAGS_V6 + 1 }>::of(skb)?.at::<TCP_FLAGS_V6>()[1],
-        IPPROTO_UDP | IPPROTO_SCTP => 0,
+        IPPROTO_UDP => 0,
+        IPPROTO_SCTP => {
+            let [chunk, _] = Pairs::<{ TCP_FLAGS_V6 + 1 }>::of(skb)?.at::<TCP_FLAGS_V6>();
+            sctp_flags(chunk)
+        }
         _ => return None,
     };
     packet.family = Family::V6;
@@ -309,6 +335,10 @@ pub(crate) fn parse_at(
             None if network != LINK_HEADER => 0,
             None => return None,
         };
+    }
+    if packet.tuple.protocol == IPPROTO_SCTP {
+        let [chunk] = kernel::load(skb, packet.transport + 12).unwrap_or([u8::MAX]);
+        packet.flags = sctp_flags(chunk);
     }
     Some(Parsed::Transport)
 }

@@ -19,7 +19,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 
 use crate::maps::{self, EDGE_DEVICES_V1, Scratch, count};
-use crate::packet::{Family, LINK_HEADER, Packet, V4_HEADER, V6_HEADER, same_address};
+use crate::packet::{Family, LINK_HEADER, Packet, V4_HEADER, V6_HEADER, same_address, sctp_flags};
 use crate::{connections, flow, frame, kernel, route, services, tunnel};
 
 const V4: [u8; 2] = [0x08, 0x00];
@@ -236,7 +236,11 @@ fn parse_transport(xdp: *mut xdp_md, packet: &mut Packet, offset: u32) -> Option
             let [flags] = frame::load(xdp, offset + 13)?;
             flags
         }
-        IPPROTO_UDP | IPPROTO_SCTP => 0,
+        IPPROTO_UDP => 0,
+        IPPROTO_SCTP => {
+            let [chunk] = frame::load(xdp, offset + 12)?;
+            sctp_flags(chunk)
+        }
         _ => return None,
     };
     Some(())

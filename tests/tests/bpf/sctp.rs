@@ -73,3 +73,33 @@ fn a_wrong_checksum_stays_wrong() {
     }
     assert_eq!(lab.run_frame(At::Pod, &sent).1, expected);
 }
+
+/// The first bytes of chunks (RFC 9260 §3.2).
+const DATA: u8 = 0;
+const INIT: u8 = 1;
+const ABORT: u8 = 6;
+
+#[test]
+fn an_association_stays_with_a_backend_that_is_no_longer_in_the_set_until_it_ends() {
+    for (client, service, backend) in CONNECTIONS {
+        let mut lab = Lab::new();
+        let id = lab.service("sctp", service, backend);
+        let other = if service.starts_with('[') {
+            "[fd00:20::8]:13868"
+        } else {
+            "10.244.2.8:13868"
+        };
+        let ends = |text: &str| text.parse().unwrap();
+        let packet = |from, to, chunk| ethernet(&sctp(ends(from), ends(to), &[chunk, 0, 0, 4]));
+        let sends = |lab: &mut Lab, chunk, to| {
+            let got = lab.run_frame(At::Pod, &packet(client, service, chunk)).1;
+            assert!(got == packet(client, to, chunk), "{chunk}: {got:02x?}");
+        };
+        sends(&mut lab, INIT, backend);
+        lab.run_frame(At::Uplink, &packet(backend, client, DATA));
+        lab.set_backends(id, other);
+        sends(&mut lab, DATA, backend);
+        sends(&mut lab, ABORT, backend);
+        sends(&mut lab, INIT, other);
+    }
+}
