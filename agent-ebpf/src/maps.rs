@@ -216,6 +216,8 @@ pub(crate) struct Scratch {
     pub(crate) now: u64,
     /// The tick that it was read in.
     ticks: u64,
+    /// Longest packet of the way that the packet at hand is too long for.
+    pub(crate) longest: u32,
     /// Connections that the packet has begun, and that are not counted yet.
     pub(crate) begun: u64,
     /// Key of the entry with policy's verdict.

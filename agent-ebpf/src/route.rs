@@ -12,8 +12,8 @@
 use agent_abi::connection::TupleV1;
 use agent_abi::{Address, hash};
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop,
+    __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop,
 };
 
 use crate::kernel;
@@ -45,7 +45,7 @@ pub(crate) struct Route {
     /// Who leads there.
     pub(crate) next_hop: NextHop,
     /// Longest packet that the interface takes, from the network header on.
-    mtu: u32,
+    pub(crate) mtu: u32,
 }
 
 impl Route {
@@ -54,6 +54,12 @@ impl Route {
     pub(crate) fn leads(&self) -> bool {
         self.answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
             || self.answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
+    }
+
+    /// Whether it leads there, but not for a packet so long.
+    #[inline(always)]
+    pub(crate) fn is_too_narrow(&self) -> bool {
+        self.answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED)
     }
 
     /// Whether it ends at the node itself, or nobody knows it.

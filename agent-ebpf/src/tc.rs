@@ -14,12 +14,12 @@ use crate::fragment::{self, Later};
 use crate::global::global;
 use crate::kernel::Mark;
 use crate::maps::{self, Scratch, count};
-use crate::packet::{Hook, Parsed, SYN};
+use crate::packet::{Hook, Parsed, SYN, same_address};
 use crate::police::{self, Sent, police, police_error, police_other};
 use crate::reject::reject;
 use crate::rewrite::rewrite;
 use crate::{
-    egress, fast_path, flow, global, icmp, kernel, mss, overlay, packet, services, tunnel,
+    egress, fast_path, flow, global, icmp, kernel, mss, overlay, packet, route, services, tunnel,
 };
 
 /// tc ingress of an uplink: new connections from other machines, replies of remote backends.
@@ -66,6 +66,9 @@ pub(crate) fn tunnel_egress(context: TcContext) -> i32 {
     mss::leave_bare(context.skb.skb);
     TC_ACT_UNSPEC
 }
+
+/// Bytes, with the link-layer header.
+const SHORTEST_WAY: u32 = 1280 + packet::LINK_HEADER;
 
 /// Whether network policy judges what passes.
 const WITH_POLICY: bool = true;
@@ -334,6 +337,9 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
     if scratch.packet.later {
         count(Counter::FragmentsTranslated);
     }
+    if may_be_too_long(skb, hook, scratch) && is_too_long(skb, scratch)? {
+        return Ok(tunnel::TOO_LONG);
+    }
     account(skb, &scratch.forward, scratch.begun);
     if scratch.forward.flags & CONNECTION_TUNNEL != 0 {
         return Ok(tunnel::ENTER);
@@ -351,6 +357,29 @@ fn send_on(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32
     );
     count(Counter::PacketsTranslated);
     forward(skb, hook, scratch)
+}
+
+/// Whether the stack could not tell the sender that the packet does not fit its way: it is to leave under an
+/// address of this node, and the stack takes none of those for a sender's. No way is shorter than IPv6's
+/// shortest, and an error answers no later fragment (RFC 1122 §3.2.2).
+#[inline(always)]
+fn may_be_too_long(skb: *mut __sk_buff, hook: Hook, scratch: &Scratch) -> bool {
+    let Scratch {
+        packet, forward, ..
+    } = scratch;
+    hook == Hook::UplinkIngress
+        && kernel::length(skb) > SHORTEST_WAY
+        && kernel::segment_size(skb) == 0
+        && !packet.later
+        && !same_address(&packet.tuple.source, &forward.rewrite.source)
+}
+
+#[inline(always)]
+fn is_too_long(skb: *mut __sk_buff, scratch: &mut Scratch) -> Result<bool, Counter> {
+    let route = route::look_up(skb, scratch.packet.family, scratch).ok_or(Counter::DropFailed)?;
+    let (is_too_narrow, longest) = (route.is_too_narrow(), route.mtu);
+    scratch.longest = longest;
+    Ok(is_too_narrow && longest != 0)
 }
 
 /// Counts the connections that a packet has begun that goes no further.

@@ -34,6 +34,12 @@ global! {
         verdict(scratch.and_then(|scratch| wrap(skb, hook.into(), scratch)))
     }
 
+    /// Turns the packet into the error that says how long one may be; the answer is the verdict.
+    fn answer_too_long(skb: *mut __sk_buff, hook: u32) -> i32 {
+        let scratch = maps::scratch().ok_or(Counter::DropFailed);
+        verdict(scratch.and_then(|scratch| say_too_big(skb, hook.into(), scratch, scratch.longest)))
+    }
+
     /// Takes the tunnel's header off the packet, where it is one that another node sent here so; the
     /// answer is [`LEFT`], [`NOT_OURS`] or the verdict of a drop.
     fn tunnel_leave(skb: *mut __sk_buff) -> i32 {
@@ -49,19 +55,21 @@ pub(crate) const ENTER: i32 = 102;
 pub(crate) const LEFT: i32 = 103;
 pub(crate) const NOT_OURS: i32 = 104;
 
-/// The verdict where the answer of who has had the packet may be [`ENTER`].
+/// The same of a packet that is longer than `scratch.longest`, and is to be answered.
+pub(crate) const TOO_LONG: i32 = 107;
+
+/// The verdict where the answer of who has had the packet may be [`ENTER`] or [`TOO_LONG`].
 #[inline(always)]
 pub(crate) fn or_enter(skb: *mut __sk_buff, hook: Hook, answer: i32) -> i32 {
-    match answer {
-        ENTER => {
-            let verdict = enter(skb, hook as u32);
-            if verdict != TC_ACT_SHOT && flow::is_noted() {
-                flow::tell_drop(hook as u32);
-            }
-            verdict
-        }
-        verdict => verdict,
+    let verdict = match answer {
+        ENTER => enter(skb, hook as u32),
+        TOO_LONG => answer_too_long(skb, hook as u32),
+        verdict => return verdict,
+    };
+    if verdict != TC_ACT_SHOT && flow::is_noted() {
+        flow::tell_drop(hook as u32);
     }
+    verdict
 }
 
 #[inline(always)]
@@ -78,9 +86,7 @@ fn wrap(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, C
             // An error is never answered with an error (RFC 1122 §3.2.2, RFC 4443 §2.4).
             return Err(Counter::DropTooBig);
         }
-        count(Counter::DropTooBig);
-        flow::note(Counter::DropTooBig);
-        return error::send(skb, hook, scratch, Message::too_big(settings.mtu - header));
+        return say_too_big(skb, hook, scratch, settings.mtu - header);
     }
     match family {
         Family::V4 => enter_v4(skb, settings, &scratch.forward, length),
@@ -93,6 +99,18 @@ fn wrap(skb: *mut __sk_buff, hook: Hook, scratch: &mut Scratch) -> Result<i32, C
         Family::V6 => settings.node_v6,
     };
     send(skb, family, scratch).ok_or(Counter::DropNoRoute)
+}
+
+#[inline(always)]
+fn say_too_big(
+    skb: *mut __sk_buff,
+    hook: Hook,
+    scratch: &mut Scratch,
+    longest: u32,
+) -> Result<i32, Counter> {
+    count(Counter::DropTooBig);
+    flow::note(Counter::DropTooBig);
+    error::send(skb, hook, scratch, Message::too_big(longest))
 }
 
 #[inline(always)]

@@ -25,7 +25,7 @@ pub fn of_connections(
     for (key, value) in connections {
         let idle = Duration::from_nanos(now.saturating_sub(value.last_seen));
         let seconds = match key.protocol {
-            IPPROTO_TCP => settings.tcp_seconds,
+            IPPROTO_TCP | IPPROTO_SCTP => settings.tcp_seconds,
             _ => settings.udp_seconds,
         };
         let from_pod = value.flags & CONNECTION_FORWARD != 0;

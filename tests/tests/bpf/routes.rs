@@ -3,6 +3,8 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use agent_abi::counters::Counter;
+
 use crate::lab::{At, Lab, network};
 use crate::packet::frame;
 
@@ -59,6 +61,35 @@ fn an_answer_for_a_short_packet_is_none_for_one_that_does_not_fit() {
     }
     long.pop();
     assert_eq!(lab.run_frame(At::Pod, &long).0, "redirect");
+}
+
+#[test]
+fn a_client_of_whom_the_stack_knows_nothing_is_told_how_long_a_packet_may_be() {
+    let mut lab = lab();
+    // From outside, so under the node's address; out by another device, as an overlay's is.
+    lab.service("udp", "10.96.0.10:53", "10.244.9.7:53");
+    network(
+        "link add narrow mtu 1400 type veth peer name far
+link set narrow up
+link set far up
+addr add 10.99.0.1/24 dev narrow
+neigh add 10.99.0.2 lladdr 02:00:00:00:00:0a dev narrow nud permanent
+route add 10.244.9.0/24 via 10.99.0.2",
+    );
+    let mut packet = frame("udp 172.31.0.9:4000 > 10.96.0.10:53");
+    let fits = lab.run_frame(At::Uplink, &packet);
+    assert_eq!(fits.0, "redirect");
+    packet.resize(14 + 1401 + 4, 0);
+    for _ in 0..2 {
+        let (verdict, error) = lab.run_frame(At::Uplink, &packet);
+        assert_eq!(verdict, "redirect");
+        // To the client, from the Service's address, about the packet as it was.
+        assert_eq!(error[26..34], [10, 96, 0, 10, 172, 31, 0, 9]);
+        assert_eq!(error[34..36], [3, 4]);
+        assert_eq!(error[40..42], 1400u16.to_be_bytes());
+        assert_eq!(error[42 + 12..42 + 20], packet[26..34]);
+    }
+    assert_eq!(lab.counter(Counter::DropTooBig), 2);
 }
 
 #[test]
