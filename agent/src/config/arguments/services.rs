@@ -21,7 +21,7 @@ pub struct ServiceArguments {
         require_equals = true, action = ArgAction::Set)]
     pub masquerade_all: bool,
     /// Networks of the cluster's pods, one of a family: cluster IP traffic from elsewhere gets the
-    /// node's source address, and what pods send there keeps theirs
+    /// node's source address, what pods send there keeps theirs, and externalTrafficPolicy is not for them
     #[arg(long, value_name = "CIDR", value_delimiter = ',', num_args = 1..=2)]
     pub cluster_cidr: Vec<IpNet>,
     /// Forget a TCP connection that was silent for this long; 0s for a day
@@ -30,7 +30,7 @@ pub struct ServiceArguments {
     /// Forget a TCP connection this long after its end; 0s for 10 s
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
     pub service_tcpfin_timeout: Duration,
-    /// Forget a flow of another protocol that was silent for this long; 0s for 2 minutes
+    /// Forget a UDP flow that was silent for this long; 0s for 2 minutes
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
     pub service_udp_timeout: Duration,
     /// Dataplane

@@ -81,10 +81,10 @@ pub(crate) fn options(facts: &mut Facts, shop: &Shop) {
             change(shop, &[], &[])?;
             let all = |report: &Report| answered_by(report, WEB).is_ok();
             let to = spread(Traffic::connect(service(10, false), 80));
-            let from = shop.lab.uncovered("web-1");
+            let from = shop.lab.place("web-1");
             let mut last = None;
             eventually("every pod answers", || {
-                let report = Flow::run(&from, &to)?;
+                let report = Flow::run(from, &to)?;
                 let good = all(&report) && report.seen_as.contains("10.96.0.10");
                 last = Some(report);
                 Ok(good.then_some(()))
