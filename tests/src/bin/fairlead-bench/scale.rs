@@ -108,12 +108,15 @@ pub(crate) fn measure(rounds: u32, figures: &mut Figures) -> Result<()> {
 
 /// What an agent takes that follows an API server.
 pub(crate) fn measure_memory(figures: &mut Figures) -> Result<()> {
-    let plain = resident(false)?;
+    let plain = (0..STARTS)
+        .map(|_| resident(false))
+        .collect::<Result<Vec<_>>>()?;
+    let of = |value: fn(&Resident) -> f64| plain.iter().map(value).collect();
     let name = format!("{MANY} Services × {MORE_ENDPOINTS} endpoints");
-    let resident_now = vec![plain.now];
-    figures.push(Figure::less(format!("{name}: resident"), "MiB", resident_now).at_most(64.0));
+    let resident_now = Figure::less(format!("{name}: resident"), "MiB", of(|one| one.now));
+    figures.push(resident_now.at_most(64.0));
     let peak = format!("{name}: resident at most");
-    figures.push(Figure::less(peak, "MiB", vec![plain.at_most]));
+    figures.push(Figure::less(peak, "MiB", of(|one| one.at_most)));
     let hashed = resident(true)?;
     let name = format!("{name}, hashed consistently");
     figures.push(Figure::less(
