@@ -190,7 +190,7 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
         divergences,
         problems: all_problems.clone(),
         latency: latencies,
-        kube_router_metrics,
+        kube_router_metrics: kube_router_metrics.then(Arc::default),
         policy: in_force.clone(),
         flows: questions,
         routes: router.as_ref().map(|_| kept.clone()),

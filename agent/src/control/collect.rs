@@ -12,6 +12,7 @@ use super::egress;
 use super::kernel;
 use super::metrics::Measured;
 use super::policy;
+use super::rates::Earlier;
 use crate::applier::Applied;
 use crate::cni::install::Installed;
 use crate::desired::Desired;
@@ -66,8 +67,8 @@ pub struct Watched {
     pub problems: watch::Receiver<Arc<[model::Problem]>>,
     /// From changes of endpoints until they were in force.
     pub latency: watch::Receiver<Histogram>,
-    /// Whether metrics have kube-router's names too.
-    pub kube_router_metrics: bool,
+    /// What the last scrape saw, where metrics have kube-router's names too.
+    pub kube_router_metrics: Option<Arc<Earlier>>,
     /// What is told of the policy tables, where policy is on.
     pub policy: Option<watch::Receiver<InForce>>,
     /// What is kept of pod routes, where they are.
@@ -91,6 +92,8 @@ impl Watched {
             tracing::warn!(%error, "the traffic of Services cannot be read; it is left out");
             Vec::new()
         });
+        let rates = self.kube_router_metrics.as_ref();
+        let rates = rates.map(|earlier| earlier.rates(Instant::now(), &traffic));
         let units = desired.iter().flat_map(|desired| desired.services.values());
         Measured {
             status: self.status(),
@@ -113,7 +116,7 @@ impl Watched {
                 tracing::warn!(%error, "the traffic that leaves the cluster cannot be read; it is left out");
                 TrafficV1::default()
             }),
-            kube_router: self.kube_router_metrics,
+            kube_router: rates,
         }
     }
 

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use super::kernel::TrafficRow;
 use super::page::{Labels, Page};
 use super::policy::Policy;
+use super::rates::Rates;
 use super::report::{MapRow, Status};
 use super::traffic;
 use crate::histogram::Histogram;
@@ -48,8 +49,8 @@ pub struct Measured {
     pub policy: Option<Policy>,
     /// What left the cluster.
     pub egress: TrafficV1,
-    /// Whether traffic is shown under kube-router's names too.
-    pub kube_router: bool,
+    /// What passes in a second, where traffic is shown under kube-router's names too.
+    pub kube_router: Option<Rates>,
 }
 
 impl Measured {
@@ -266,7 +267,7 @@ impl Collector for Measured {
         if let Some(policy) = &self.policy {
             policy.write(&mut page)?;
         }
-        traffic::write(&self.traffic, self.kube_router, &mut page)
+        traffic::write(&self.traffic, self.kube_router.as_ref(), &mut page)
     }
 }
 

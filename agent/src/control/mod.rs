@@ -16,6 +16,7 @@ pub mod network;
 mod page;
 pub mod pod_interface;
 mod policy;
+pub mod rates;
 pub mod report;
 mod routing;
 pub mod server;

@@ -287,7 +287,7 @@ fn watched(pins: &std::path::Path) -> Watched {
         divergences: watch::channel(Divergences::default()).1,
         problems: watch::channel(Arc::default()).1,
         latency: watch::channel(Histogram::default()).1,
-        kube_router_metrics: false,
+        kube_router_metrics: None,
         policy: None,
         routes: None,
         cni: None,

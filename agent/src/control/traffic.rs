@@ -7,6 +7,7 @@ use model::IpFamily;
 
 use super::kernel::TrafficRow;
 use super::page::{Labels, Page};
+use super::rates::{Rate, Rates};
 use crate::desired::Owner;
 
 type Part = fn(&TrafficV1) -> u64;
@@ -60,8 +61,42 @@ const KUBE_ROUTER: [(&str, &str, Part); 5] = [
     ),
 ];
 
+type InASecond = fn(&Rate) -> f64;
+
+const KUBE_ROUTER_RATES: [(&str, &str, InASecond); 5] = [
+    (
+        "kube_router_service_cps",
+        "Incoming connections per second",
+        |rate| rate.connections,
+    ),
+    (
+        "kube_router_service_pps_in",
+        "Incoming packets per second",
+        |rate| rate.packets_in,
+    ),
+    (
+        "kube_router_service_pps_out",
+        "Outgoing packets per second",
+        |rate| rate.packets_out,
+    ),
+    (
+        "kube_router_service_bps_in",
+        "Incoming bytes per second",
+        |rate| rate.bytes_in,
+    ),
+    (
+        "kube_router_service_bps_out",
+        "Outgoing bytes per second",
+        |rate| rate.bytes_out,
+    ),
+];
+
 /// Writes the families of `rows`.
-pub(super) fn write(rows: &[TrafficRow], kube_router: bool, page: &mut Page<'_>) -> fmt::Result {
+pub(super) fn write(
+    rows: &[TrafficRow],
+    kube_router: Option<&Rates>,
+    page: &mut Page<'_>,
+) -> fmt::Result {
     for (prefix, whose) in [
         ("fairlead_service", "service"),
         ("fairlead_host_port", "pod"),
@@ -94,13 +129,20 @@ pub(super) fn write(rows: &[TrafficRow], kube_router: bool, page: &mut Page<'_>)
             page.counters(&format!("{prefix}_{name}"), help, samples)?;
         }
     }
-    if !kube_router {
+    let Some(rates) = kube_router else {
         return Ok(());
-    }
+    };
     for (name, help, part) in KUBE_ROUTER {
         let samples = rows
             .iter()
             .filter_map(|row| Some((labels_of_kube_router(row)?, part(&row.traffic))));
+        page.gauges(name, help, samples)?;
+    }
+    for (name, help, in_a_second) in KUBE_ROUTER_RATES {
+        let samples = rows.iter().filter_map(|row| {
+            let rate = rates.get(&row.unit)?;
+            Some((labels_of_kube_router(row)?, in_a_second(rate)))
+        });
         page.gauges(name, help, samples)?;
     }
     Ok(())

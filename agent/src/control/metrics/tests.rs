@@ -1,11 +1,12 @@
 //! The page, read back strictly.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_abi::counters::{COUNTERS, TrafficV1};
 use model::{IpFamily, ObjectKey, PortName, Protocol};
 
+use super::super::rates::{Earlier, Rates};
 use super::super::report::{Apply, CounterRow, ProblemRow, SourceRow};
 use super::*;
 use crate::desired::{LbServiceKey, Owner};
@@ -248,7 +249,7 @@ fn names_of_kube_router_are_there_on_demand() {
     let without = measured().page().unwrap();
     assert!(!without.contains("kube_router"));
     let page = Measured {
-        kube_router: true,
+        kube_router: Some(rates()),
         ..measured()
     }
     .page()
@@ -261,10 +262,15 @@ fn names_of_kube_router_are_there_on_demand() {
     assert_eq!(
         names,
         [
+            "bps_in",
+            "bps_out",
             "bytes_in",
             "bytes_out",
+            "cps",
             "packets_in",
             "packets_out",
+            "pps_in",
+            "pps_out",
             "total_connections"
         ]
     );
@@ -280,4 +286,32 @@ fn names_of_kube_router_are_there_on_demand() {
             (labels("fd00:96::10"), 500.0)
         ]
     );
+    let of = |name: &str| {
+        families[name]
+            .samples
+            .iter()
+            .map(|(_, value)| *value)
+            .collect::<Vec<_>>()
+    };
+    // Of the other family nothing was seen before.
+    assert_eq!(of("kube_router_service_bps_out"), [250.0]);
+    assert_eq!(of("kube_router_service_cps"), [0.5]);
+}
+
+/// Two seconds after a scrape that saw nothing of the first unit, and of the others no word.
+fn rates() -> Rates {
+    let (earlier, begun) = (Earlier::default(), Instant::now());
+    let rows = measured().traffic;
+    let mut first = rows[..1].to_vec();
+    first[0].traffic = TrafficV1 {
+        connections: rows[0].traffic.connections - 1,
+        ..TrafficV1::default()
+    };
+    assert_eq!(earlier.rates(begun, &first), Rates::new());
+    // Too soon for another.
+    let soon = begun + Duration::from_millis(999);
+    assert_eq!(earlier.rates(soon, &rows), Rates::new());
+    let rates = earlier.rates(begun + Duration::from_secs(2), &rows);
+    assert_eq!(earlier.rates(begun + Duration::from_secs(2), &[]), rates);
+    rates
 }
