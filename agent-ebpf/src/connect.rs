@@ -10,7 +10,7 @@
 )]
 
 use agent_abi::counters::Counter;
-use agent_abi::service::{BACKEND_LOCAL, FRONTEND_LOOPBACK, FRONTEND_SOURCE_RANGES};
+use agent_abi::service::{FRONTEND_LOOPBACK, FRONTEND_SOURCE_RANGES};
 use agent_abi::{Address, IPPROTO_TCP, mapped_v4};
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -107,13 +107,7 @@ fn target(context: *mut bpf_sock_addr, destination: Address) -> Option<Target> {
     if frontend.flags & (FRONTEND_SOURCE_RANGES | FRONTEND_LOOPBACK) != 0 {
         return None;
     }
-    match services::choose_at_connect(frontend) {
-        Choice::Backend { backend, .. }
-            if backend.flags & BACKEND_LOCAL != 0
-                && kernel::has_listener(context, &backend.address, backend.port) =>
-        {
-            None
-        }
+    match services::choose_at_connect(context, frontend) {
         Choice::Backend { backend, .. } => {
             count(Counter::SocketConnections);
             if let Some(traffic) = maps::traffic(frontend.service) {

@@ -9,6 +9,7 @@ use agent_abi::service::{
     POOL_LOCAL, PoolV1, RING_CHUNK, RingKeyV1, SERVICE_AFFINITY, SERVICE_BY_PACKET,
     SERVICE_DROP_LOCAL, SERVICE_HASH, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
+use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::maps::lpm_trie::Key;
 
 use crate::kernel;
@@ -21,6 +22,9 @@ use crate::source;
 /// How often a choice is repeated when the agent shrinks the service at the same moment: between
 /// reading the number of slots and reading the slot, at most one write of the agent fits.
 const ATTEMPTS: u32 = 3;
+
+/// Backends that are looked at for one that the process may be: `connect` is to cost the same whatever there are.
+const LOOKED_AT: u32 = 16;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -85,9 +89,11 @@ fn pool_of(frontend: &FrontendV2, is_inside: bool) -> usize {
     }
 }
 
-/// Chooses for a `connect`, before there is a packet.
+/// Chooses for a `connect`, before there is a packet. Who may be a backend itself is left to the packets, where
+/// it sees the Service's address: that is settled first, since to leave some choices to another one would
+/// change how often each backend is chosen.
 #[inline(always)]
-pub(crate) fn choose_at_connect(frontend: &FrontendV2) -> Choice {
+pub(crate) fn choose_at_connect(context: *mut bpf_sock_addr, frontend: &FrontendV2) -> Choice {
     let index = pool_of(frontend, true);
     for _ in 0..ATTEMPTS {
         let Some(service) = read(SERVICES_V2.get_ptr(&frontend.service)) else {
@@ -96,11 +102,38 @@ pub(crate) fn choose_at_connect(frontend: &FrontendV2) -> Choice {
         if service.flags & SERVICE_BY_PACKET != 0 {
             return Choice::ByPacket;
         }
+        if may_be_backend(context, frontend.service, service) {
+            return Choice::ByPacket;
+        }
         if let Some(chosen) = try_choose(frontend.service, service, index, None, kernel::random()) {
             return chosen;
         }
     }
     Choice::Unsettled
+}
+
+/// Whether somebody where the process runs listens as a backend of this node does: at its address and port, or
+/// at the port of every address, as most do.
+#[inline(always)]
+fn may_be_backend(context: *mut bpf_sock_addr, id: u32, service: &ServiceV2) -> bool {
+    let pool = &service.pools[POOL_CLUSTER];
+    for slot in 0..LOOKED_AT {
+        if slot >= pool.slots {
+            break;
+        }
+        let key = SlotKeyV1 {
+            service: id,
+            slot: pool.first_slot.wrapping_add(slot),
+        };
+        let found = read(SLOTS_V2.get_ptr(&key)).and_then(|id| backend(*id));
+        if let Some(found) = found
+            && found.flags & BACKEND_LOCAL != 0
+            && kernel::has_listener(context, &found.address, found.port)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Chooses for the first packet of a connection. `affinity` is room for a key.

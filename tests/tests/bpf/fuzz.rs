@@ -12,7 +12,7 @@ use agent_abi::counters::Counter;
 use crate::lab::{At, Lab, set_direct, set_nodes};
 use crate::wire::junk::{self, hex, setting};
 use crate::wire::{LINK, Xorshift, ethernet, ip, is_valid, repair};
-use crate::{edge, egress, fast_path, policy};
+use crate::{edge, egress, fast_path, policy, segments};
 
 /// About five seconds in a debug build.
 const ROUNDS: u32 = 15_000;
@@ -209,6 +209,36 @@ fn no_packet_breaks_the_edge_or_comes_out_worse_than_it_went_in() {
         }
     }
     assert!(node.lab.counter(Counter::XdpSent) > 0, "not one was sent");
+}
+
+#[test]
+fn no_packet_breaks_what_looks_at_a_tunnels_bare_packets_or_comes_out_worse() {
+    let seed_of_run = setting("FAIRLEAD_FUZZ_SEED", 1);
+    let mut random = Xorshift::new(seed_of_run.into());
+    let mut lab = segments::overlay();
+    let syn = segments::segment(
+        "10.244.1.5:4000",
+        "10.244.2.7:80",
+        "S",
+        &[1, 1, 2, 4, segments::ASKED[0], segments::ASKED[1], 1, 1],
+    );
+    for round in 0..setting("FAIRLEAD_FUZZ_ROUNDS", ROUNDS) {
+        let mut sent = if random.below(2) == 0 {
+            syn.clone()
+        } else {
+            seed(&mut random)
+        };
+        mutate(&mut random, &mut sent);
+        let (verdict, bare) = lab.run_frame(At::Bare, &sent[LINK..]);
+        let got = [&sent[..LINK], &bare].concat();
+        assert!(
+            verdict == "pass" && (!is_valid(&sent) || is_valid(&got)),
+            "FAIRLEAD_FUZZ_SEED={seed_of_run}, round {round}: {verdict}\n{}\n{}",
+            hex(&sent),
+            hex(&got)
+        );
+    }
+    assert!(lab.counter(Counter::SegmentsClamped) > 0, "not one SYN");
 }
 
 #[test]

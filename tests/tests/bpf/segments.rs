@@ -24,7 +24,7 @@ pub(crate) const ASKED: [u8; 2] = 1460_u16.to_be_bytes();
 pub(crate) const TIMESTAMPS: [u8; 10] = [8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
 
 /// A node whose uplink is an overlay's device of 1,450 bytes.
-fn overlay() -> Lab {
+pub(crate) fn overlay() -> Lab {
     let lab = Lab::new();
     let mut tunnels = Owned::open(&lab.pins, TUNNELS_MAP).unwrap();
     tunnels.follow([(lab.uplink, 1450_u32)].into()).unwrap();

@@ -101,14 +101,14 @@ fn cluster_cidr_masquerades_cluster_ip_clients_from_outside_it_only() {
 
 /// A node port with one backend elsewhere, all of whose source ports are taken by connections that
 /// work.
-struct Exhausted {
-    lab: Lab,
+pub(crate) struct Exhausted {
+    pub(crate) lab: Lab,
     table: Table<TupleV1, ConnectionV3>,
     opening: Table<TupleV1, ConnectionV3>,
 }
 
 impl Exhausted {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut lab = Lab::sized(65_536);
         lab.service("tcp", "172.31.0.1:30080", "10.244.2.7:80");
         let mut table = Table::open_lru(&lab.pins, CONNECTIONS_MAP).unwrap();

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use agent::desired::{Frontend, Pool};
 use agent::policy::ebpf::image::Op;
 use agent::sys::clock;
 use agent::sys::map::{List, Ring, per_cpu_sums_by_key};
@@ -21,6 +22,7 @@ use tests::harness::poll;
 
 use crate::lab::{At, Lab, address, set_direct, set_nodes};
 use crate::packet::frame;
+use crate::source_address::Exhausted;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -216,6 +218,22 @@ fn every_reason_of_the_service_path_is_told_without_policy() {
         &[(At::Uplink, "tcp 192.0.2.1:4000 > 203.0.113.5:80 S")],
         &[&range],
     );
+    let local = told
+        .lab
+        .service_with("tcp", "203.0.113.6:80", "10.244.2.7:8080", |unit| {
+            let outside = unit.frontends.iter().map(|frontend| Frontend {
+                outside: Pool::Local,
+                ..*frontend
+            });
+            unit.frontends = outside.collect();
+        });
+    let none_here = format!(
+        "dropped drop_no_local_endpoint uplink 6 198.51.100.9:4000 > 203.0.113.6:80 service {local}"
+    );
+    told.check(
+        &[(At::Uplink, "tcp 198.51.100.9:4000 > 203.0.113.6:80 S")],
+        &[&none_here],
+    );
     told.lab.settings(|settings| settings.mtu = 40);
     let large = format!(
         "rejected drop_too_big uplink 17 198.51.100.9:4000 > 192.0.2.20:53 service {direct}"
@@ -233,6 +251,15 @@ fn every_reason_of_the_service_path_is_told_without_policy() {
             (At::Pod, "tcp 10.244.1.5:4000 > 10.244.2.7:80 S"),
         ],
         &[],
+    );
+}
+
+#[test]
+fn a_client_without_a_port_is_told_of() {
+    let mut told = Told::new(Exhausted::new().lab);
+    told.check(
+        &[(At::Uplink, "tcp 172.31.9.9:4000 > 172.31.0.1:30080 S")],
+        &["dropped drop_no_port uplink 6 172.31.9.9:4000 > 172.31.0.1:30080 service 1"],
     );
 }
 

@@ -30,7 +30,7 @@ fn traffic_of_a_service_is_counted_as_it_was_sent() {
     let service = ServiceSpec::new("web", 10)
         .tcp(80, 8080)
         .udp(80, 8080)
-        .endpoints(&["a1"]);
+        .endpoints(&["b1"]);
     let options = AgentOptions::flags(&["--kube-router-metrics"]);
     let mut cluster = Cluster::start_with(options, &[&service]);
     for (v6, family, header) in [(false, "ipv4", 20), (true, "ipv6", 40)] {

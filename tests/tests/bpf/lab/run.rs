@@ -16,6 +16,9 @@ pub(crate) enum At {
     Node,
     /// Leaves the node's own stack towards the pod.
     NodeToPod,
+    /// Leaves by the uplink as a tunnel's device that has no link-layer header: the frame begins with the
+    /// network header.
+    Bare,
 }
 
 impl Lab {
@@ -45,6 +48,7 @@ impl Lab {
             At::Node => ("egress", self.uplink),
             At::NodeToPod if policed => ("policed_egress", self.pod),
             At::NodeToPod => ("egress", self.pod),
+            At::Bare => ("tunnel_egress", self.uplink),
         };
         // `__sk_buff` of linux/bpf.h; `ifindex` is its eleventh word.
         let mut context = [0; 192];
