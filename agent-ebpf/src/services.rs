@@ -23,7 +23,8 @@ use crate::source;
 /// reading the number of slots and reading the slot, at most one write of the agent fits.
 const ATTEMPTS: u32 = 3;
 
-/// Backends that are looked at for one that the process may be: `connect` is to cost the same whatever there are.
+/// Backends of this node that are looked at for one that the process may be: `connect` is to cost the same
+/// whatever there are.
 const LOOKED_AT: u32 = 16;
 
 const SECOND: u64 = 1_000_000_000;
@@ -116,7 +117,7 @@ pub(crate) fn choose_at_connect(context: *mut bpf_sock_addr, frontend: &Frontend
 /// at the port of every address, as most do.
 #[inline(always)]
 fn may_be_backend(context: *mut bpf_sock_addr, id: u32, service: &ServiceV2) -> bool {
-    let pool = &service.pools[POOL_CLUSTER];
+    let pool = &service.pools[POOL_LOCAL];
     for slot in 0..LOOKED_AT {
         if slot >= pool.slots {
             break;
@@ -127,7 +128,6 @@ fn may_be_backend(context: *mut bpf_sock_addr, id: u32, service: &ServiceV2) -> 
         };
         let found = read(SLOTS_V2.get_ptr(&key)).and_then(|id| backend(*id));
         if let Some(found) = found
-            && found.flags & BACKEND_LOCAL != 0
             && kernel::has_listener(context, &found.address, found.port)
         {
             return true;

@@ -90,7 +90,7 @@ pub struct Usage {
 /// What has been applied, for status, metrics and readiness.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Generation of the last apply that succeeded in full.
+    /// Generation that is in force, but for the units that there is no room for.
     pub generation: Option<u64>,
     /// The outcome of the last apply.
     pub outcome: Outcome,
@@ -126,15 +126,18 @@ pub fn run(
     let mut retry = Retry::default();
     let mut searched = Instant::now();
     loop {
-        let due = retry.due();
-        let due = due.unwrap_or_else(|| Instant::now() + AUDIT_STEP.min(audit_period));
+        let step = Instant::now() + AUDIT_STEP.min(audit_period);
+        let due = match retry.at {
+            Some(at) if retry.failed_whole => at,
+            at => at.map_or(step, |at| at.min(step)),
+        };
         let Some(wake) = runtime.block_on(wait(&mut desired, due, cancel)) else {
             return;
         };
         let current = desired.borrow_and_update().clone();
         let Some(current) = current else { continue };
         let is_applied = status.borrow().generation == Some(current.generation);
-        if matches!(wake, Wake::Due) && retry.due().is_none() && is_applied {
+        if matches!(wake, Wake::Due) && !retry.is_due(Instant::now()) && is_applied {
             let strangers = searched.elapsed() >= audit_period;
             if strangers {
                 searched = Instant::now();
@@ -150,10 +153,12 @@ pub fn run(
             continue;
         }
         let started = Instant::now();
-        let applied_before = status.borrow().generation == Some(current.generation);
+        // What has no room is looked at again by itself.
+        let lacks_room = !retry.failed_whole && !status.borrow().outcome.failures.is_empty();
         let pass = match wake {
             Wake::Changed if retry.failed_whole => Pass::Everything,
             Wake::Changed => Pass::Changes,
+            Wake::Due if lacks_room => Pass::Changes,
             Wake::Due => Pass::Everything,
         };
         let outcome = facility.apply(&current, pass);
@@ -161,8 +166,10 @@ pub fn run(
         status.send_modify(|status| {
             let good = outcome.error.is_none() && outcome.failures.is_empty();
             status.at = Some(SystemTime::now());
-            if good {
+            if outcome.error.is_none() {
                 status.generation = Some(current.generation);
+            }
+            if good {
                 status.succeeded_at = status.at;
             }
             status.took = started.elapsed();
@@ -170,7 +177,7 @@ pub fn run(
             status.applies_total += 1;
             status.failed_total += u64::from(!good);
             status.operations_total += outcome.operations;
-            status.repaired_total += if applied_before {
+            status.repaired_total += if is_applied && !lacks_room {
                 outcome.operations
             } else {
                 0
@@ -226,8 +233,8 @@ struct Retry {
 }
 
 impl Retry {
-    fn due(&self) -> Option<Instant> {
-        self.at
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at <= now)
     }
 
     fn note(&mut self, outcome: &Outcome, now: Instant) {
@@ -252,10 +259,6 @@ fn log(outcome: &Outcome, generation: u64, took: Duration) {
             error,
             "apply failed; the tables are read back and it is tried again"
         );
-    }
-    for failure in &outcome.failures {
-        let LbServiceKey { owner, port, .. } = &failure.key;
-        tracing::error!(%owner, %port, reason = failure.reason, "not applied; everything else is, and it is tried again");
     }
     if operations > 0 {
         tracing::debug!(generation, operations, ?took, "applied");

@@ -21,8 +21,8 @@ use crate::cni::stores::Stores;
 use crate::desired::node::Exposure;
 use crate::desired::route::RouterOptions;
 use crate::egress::excluded::Given;
-use crate::lb::ebpf::facility::Translation;
 use crate::lb::ebpf::programs::Limits;
+use crate::lb::ebpf::settings::Translation;
 
 /// What the agent runs with.
 #[derive(Clone, Debug)]

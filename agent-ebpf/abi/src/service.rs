@@ -122,7 +122,8 @@ pub struct ServiceV2 {
 
 /// Index of the pool of every endpoint.
 pub const POOL_CLUSTER: usize = 0;
-/// Index of the pool of this node's endpoints.
+/// Index of the pool of this node's endpoints. Who chooses in `connect` looks there for the process itself, so it
+/// is filled where no frontend leads to it, too, but for Services that leave the choice to packets.
 pub const POOL_LOCAL: usize = 1;
 
 /// The choice needs the packet: `connect` leaves the connection alone.

@@ -20,8 +20,8 @@ use crate::cni::stores::Stores;
 use crate::desired::node::{Exposure, NodePortAddresses};
 use crate::desired::route::{Encapsulation, OverlayUse, RouterOptions};
 use crate::egress::excluded::Given;
-use crate::lb::ebpf::facility::{Timeouts, Translation};
 use crate::lb::ebpf::programs::{Limits, PolicyLimits};
+use crate::lb::ebpf::settings::{Timeouts, Translation};
 
 impl Config {
     /// Checks the arguments.

@@ -9,7 +9,7 @@ use expect_test::expect_file;
 use super::arguments::Arguments;
 use super::{Config, ConfigError};
 use crate::desired::node::NodePortAddresses;
-use crate::lb::ebpf::facility::Timeouts;
+use crate::lb::ebpf::settings::Timeouts;
 
 fn config(flags: &[&str]) -> Result<Config, ConfigError> {
     let program = [

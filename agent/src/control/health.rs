@@ -69,11 +69,12 @@ async fn ready(State(watched): State<Watched>) -> (StatusCode, String) {
 
 /// Neither in whole nor in part; what it could not do it says itself.
 fn has_applied_nothing(apply: &Apply) -> bool {
-    apply.applied_generation.is_none() && apply.error.is_none() && apply.failures.is_empty()
+    apply.applied_generation.is_none() && apply.error.is_none()
 }
 
 /// What is missing for this node to count on; nothing when it is ready. What was last applied keeps
-/// working either way.
+/// working either way. That a table is too small for all that tenants ask for is told elsewhere: were it to count,
+/// one of them could hold up every rollout of the agent.
 pub fn unready(status: &Status) -> Vec<String> {
     let mut reasons = Vec::new();
     if !status.synced {
@@ -104,13 +105,6 @@ pub fn unready(status: &Status) -> Vec<String> {
             .error
             .iter()
             .map(|error| format!("the last apply failed: {error}")),
-    );
-    reasons.extend(
-        status
-            .apply
-            .failures
-            .iter()
-            .map(|failure| format!("not applied: {failure}")),
     );
     let failed = status
         .devices
@@ -177,9 +171,11 @@ mod tests {
         assert_eq!(unready(&good()), Vec::<String>::new());
         let mut closed = good();
         closed.apply.no_room = Some("network policy: 1 sets of rules do not fit".into());
-        assert_eq!(unready(&closed), Vec::<String>::new(), "a tenant's policy");
+        closed.apply.failures = vec!["SERVICES_V2 full".into()];
+        let tenants = "a tenant's policy and Service";
+        assert_eq!(unready(&closed), Vec::<String>::new(), "{tenants}");
         type Change = fn(&mut Status);
-        let cases: [(Change, &str); 7] = [
+        let cases: [(Change, &str); 6] = [
             (
                 |s| (s.synced, s.sources[0].state) = (false, "listing".into()),
                 "Service listing",
@@ -189,10 +185,6 @@ mod tests {
                 "nothing has been applied",
             ),
             (|s| s.apply.error = Some("EPERM".into()), "EPERM"),
-            (
-                |s| s.apply.failures = vec!["SERVICES_V1 full".into()],
-                "SERVICES_V1 full",
-            ),
             (
                 |s| s.devices[0].error = Some("refused".into()),
                 "eth0: refused",

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::PodSpec;
 
-/// Namespace of the objects.
+/// Namespace of objects that name none.
 const NAMESPACE: &str = "lab";
 
 /// A Service with its endpoints.
 #[derive(Clone, Debug)]
 pub struct ServiceSpec {
+    namespace: String,
     name: String,
     number: u8,
     ports: Vec<Value>,
@@ -33,6 +34,7 @@ impl ServiceSpec {
     /// A Service with the cluster IPs 10.96.0.`number` and fd00:96::`number`.
     pub fn new(name: &str, number: u8) -> Self {
         Self {
+            namespace: NAMESPACE.to_owned(),
             name: name.to_owned(),
             number,
             ports: Vec::new(),
@@ -41,6 +43,13 @@ impl ServiceSpec {
             endpoints: Vec::new(),
             extra: Vec::new(),
         }
+    }
+
+    /// In another namespace than the others.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
+        self
     }
 
     /// A TCP port.
@@ -160,6 +169,7 @@ impl ServiceSpec {
         find: impl Fn(&str) -> Option<&'a PodSpec>,
     ) -> Result<Vec<Value>> {
         let Self {
+            namespace,
             name,
             ports,
             target_ports,
@@ -171,7 +181,7 @@ impl ServiceSpec {
         let mut documents = vec![json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": name, "namespace": NAMESPACE, "annotations": {}},
+            "metadata": {"name": name, "namespace": namespace, "annotations": {}},
             "status": {},
             "spec": {
                 "type": if *has_node_port { "NodePort" } else { "ClusterIP" },
@@ -200,7 +210,7 @@ impl ServiceSpec {
                 "kind": "EndpointSlice",
                 "metadata": {
                     "name": format!("{name}-{}", family.to_lowercase()),
-                    "namespace": NAMESPACE,
+                    "namespace": namespace,
                     "annotations": annotations,
                     "labels": {"kubernetes.io/service-name": name},
                 },

@@ -1,5 +1,6 @@
 //! Full maps.
 
+use serde_json::json;
 use tests::harness::{Agent, AgentOptions, ServiceSpec, Traffic, eventually};
 
 use crate::cluster::Cluster;
@@ -38,6 +39,8 @@ fn a_full_map_keeps_what_works_and_shows_it() {
         Ok(Some(()))
     })
     .unwrap();
+    let (code, body) = cluster.agent("node1").get("/readyz").unwrap();
+    assert_eq!(code, 200, "a tenant holds up no rollout: {body}");
     let (_, metrics) = cluster.agent("node1").get("/metrics").unwrap();
     assert!(metrics.contains("full"), "{metrics}");
     for service in &services {
@@ -50,9 +53,13 @@ fn a_full_map_keeps_what_works_and_shows_it() {
     for service in &surplus {
         cluster.lab.manifests().remove(&service.file()).unwrap();
     }
-    eventually("the agent is ready once the surplus is gone", || {
-        let (code, body) = cluster.agent("node1").get("/readyz")?;
-        anyhow::ensure!(code == 200, "{body}");
+    eventually("nothing is amiss once the surplus is gone", || {
+        let status = cluster.agent("node1").status()?;
+        let amiss = [&status["apply"]["failures"], &status["problems"]];
+        let is_clean = amiss
+            .iter()
+            .all(|list| list.as_array().is_none_or(Vec::is_empty));
+        anyhow::ensure!(is_clean, "{status}");
         Ok(Some(()))
     })
     .unwrap();
@@ -100,4 +107,103 @@ fn of_many_services_at_once_as_many_are_served_as_there_is_room_for() {
         Ok(Some(()))
     })
     .unwrap();
+}
+
+/// A Service of the tenant who asks for too much, on two ports of both families.
+fn greedy(number: u8) -> ServiceSpec {
+    let spec = ServiceSpec::new(&format!("greedy{number:02}"), number).namespace("greedy");
+    spec.tcp(80, 8080).tcp(81, 8080).endpoints(&["a1", "b1"])
+}
+
+/// Those who are told that there is no room for something of theirs.
+fn told(agent: &Agent) -> anyhow::Result<Vec<String>> {
+    let status = agent.status()?;
+    let problems = status["problems"].as_array().cloned().unwrap_or_default();
+    let objects = problems
+        .iter()
+        .filter(|problem| problem.to_string().contains("no room"));
+    Ok(objects.map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_tenant_who_fills_a_table_makes_room_for_others() {
+    let web = ServiceSpec::new("web", 1)
+        .tcp(80, 8080)
+        .endpoints(&["a1", "b1"]);
+    let much: Vec<_> = (10..16).map(greedy).collect();
+    // Of 16 ports, the others take all but one.
+    let options = AgentOptions::flags(&["--max-services", "16"]);
+    let mut cluster = Cluster::start_with(options, &[&web]);
+    let witness = cluster.flow(
+        Covered("pod-a"),
+        &Traffic::connect(web.ip(false), 80).every_milliseconds(2),
+    );
+    for service in &much {
+        cluster.lab.apply(service).unwrap();
+    }
+    eventually("somebody has no room", || {
+        Ok((!told(cluster.agent("node1"))?.is_empty()).then_some(()))
+    })
+    .unwrap();
+    let late = ServiceSpec::new("late", 2)
+        .tcp(80, 8080)
+        .endpoints(&["a1", "b1"]);
+    cluster.lab.apply(&late).unwrap();
+    for (service, v6) in [(&web, false), (&web, true), (&late, false), (&late, true)] {
+        for from in [Covered("pod-a"), Uncovered("pod-b")] {
+            let traffic = Traffic::connect(service.ip(v6), 80);
+            cluster.expect_spread(from, traffic, &["a1", "b1"]);
+        }
+    }
+    // The same from nothing, whatever the order of names.
+    cluster.agent("node1").process().kill().unwrap();
+    cluster.restart("node1");
+    for service in [&web, &late] {
+        let traffic = Traffic::connect(service.ip(false), 80);
+        cluster.expect_spread(Uncovered("pod-a"), traffic, &["a1", "b1"]);
+    }
+    let told = told(cluster.agent("node1")).unwrap();
+    assert!(!told.is_empty());
+    for problem in told {
+        assert!(problem.contains("greedy"), "{problem}");
+    }
+    expect_clean(witness);
+}
+
+#[test]
+fn a_tenants_source_ranges_leave_room_for_others() {
+    let balanced = |namespace: &str, number: u8, ranges: u8| {
+        let others = (1..ranges).map(|n| format!("172.29.{n}.0/24"));
+        let ranges: Vec<String> = others.chain(["10.244.0.0/16".to_owned()]).collect();
+        ServiceSpec::new(&format!("{namespace}{number}"), number)
+            .namespace(namespace)
+            .tcp(80, 8080)
+            .udp(80, 8080)
+            .endpoints(&["a1", "b1"])
+            .load_balancer(&[[203, 0, 113, number].into()])
+            .spec("loadBalancerSourceRanges", json!(ranges))
+    };
+    // Room for 64 ranges: two ports have each of theirs.
+    let options = AgentOptions::flags(&["--max-services", "16"]);
+    let mut cluster = Cluster::start_with(options, &[&balanced("greedy", 1, 25)]);
+    let modest = Traffic::connect([203, 0, 113, 2], 80);
+    cluster.lab.apply(&balanced("modest", 2, 10)).unwrap();
+    for _ in 0..2 {
+        cluster.expect_spread(Covered("pod-a"), modest.clone(), &["a1", "b1"]);
+        let told = told(cluster.agent("node1")).unwrap();
+        assert!(!told.is_empty());
+        for problem in told {
+            assert!(
+                problem.contains("greedy/greedy1") && problem.contains("SOURCES"),
+                "{problem}"
+            );
+        }
+        // More of it changes nothing for others.
+        cluster.lab.apply(&balanced("greedy", 1, 250)).unwrap();
+        eventually("the agent has looked at it", || {
+            let status = cluster.agent("node1").status()?.to_string();
+            Ok(status.contains("250 more").then_some(()))
+        })
+        .unwrap();
+    }
 }

@@ -23,8 +23,8 @@ use crate::desired::{Desired, NodeContext};
 use crate::devices::fast_path::FastPath;
 use crate::egress::image::entries;
 use crate::explain::lookups::{Looked, Lookups};
-use crate::lb::ebpf::facility::{Translation, settings};
 use crate::lb::ebpf::image::{Op, SourceRange, Tables, address, make};
+use crate::lb::ebpf::settings::{Translation, settings};
 use crate::sys::map::TableError;
 
 /// A cluster, what it asks for, and tables.

@@ -2,72 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use agent_abi::Address;
-use agent_abi::service::{
-    ADDRESSES_MAP, BACKENDS_MAP, FRONTENDS_MAP, NEXT_SERVICE, POOL_CLUSTER, POOL_LOCAL, RINGS_MAP,
-    RingChunkV1, RingKeyV1, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
-};
-use agent_abi::settings::{
-    SETTING_KEEP_CONNECTIONS, SETTING_MASQUERADE_ALL, SETTING_POD_EGRESS, SETTING_POLICED,
-    SETTINGS_MAP, SettingsV2,
-};
-use ipnet::IpNet;
-use model::IpFamily;
-use rpds::RedBlackTreeMapSync;
+use agent_abi::service::{ADDRESSES_MAP, RINGS_MAP};
+use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
+use model::Problem;
 
-use super::addresses::Addresses;
 use super::audit::{Cursor, search_addresses};
 use super::fill;
-use super::image::{Op, Tables, address, dismantle, make, prefix_bits, sweep};
+use super::image::Op;
+use super::known::{Known, nodes};
 use super::maps::{Maps, configure};
-use super::pool::ring_of;
+use super::settings::{Translation, settings};
+use super::tables::{MAPS, Tables};
+use super::writer::{Crowd, Writer};
 use crate::applier::{Facility, Failure, Outcome, Pass, Usage, with_causes};
-use crate::desired::route::{Encapsulation, OverlayUse, RouterOptions};
-use crate::desired::{Changed, Desired, LbService, LbServiceKey, NodeContext, Pool};
+use crate::desired::{Desired, LbServiceKey, Owner};
 use crate::divergence::{Divergence, Divergences};
 use crate::sys::map::{Table, TableError};
 use crate::sys::memory;
-
-/// What the operator decides about connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Translation {
-    /// `--masquerade-all`.
-    pub masquerade_all: bool,
-    /// `--cluster-cidr`, one of each family at most.
-    pub cluster_cidrs: Vec<IpNet>,
-    /// When connections that nothing is heard of are forgotten.
-    pub timeouts: Timeouts,
-    /// `--netpol-keep-connections`.
-    pub keep_connections: bool,
-    /// Whether network policy is on.
-    pub policed: bool,
-}
-
-/// When connections that nothing is heard of are forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// `--service-tcp-timeout`.
-    pub tcp: Duration,
-    /// `--service-tcpfin-timeout`.
-    pub tcp_closing: Duration,
-    /// `--service-udp-timeout`.
-    pub udp: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            // As kube-proxy sets netfilter.
-            tcp: Duration::from_secs(86_400),
-            tcp_closing: Duration::from_secs(10),
-            // netfilter's `udp_timeout_stream`.
-            udp: Duration::from_secs(120),
-        }
-    }
-}
 
 /// The service maps of this node and what is known of them.
 #[derive(Debug)]
@@ -79,18 +32,6 @@ pub struct ServiceMaps {
     settings: Option<SettingsV2>,
     known: Option<Known>,
     audited: Cursor,
-}
-
-/// What the maps hold, as far as this process has read and written them.
-#[derive(Debug)]
-struct Known {
-    tables: Tables,
-    addresses: Addresses,
-    ids: BTreeMap<LbServiceKey, u32>,
-    /// What was desired last; rings are made anew from it.
-    services: RedBlackTreeMapSync<LbServiceKey, Arc<LbService>>,
-    generation: u64,
-    failures: BTreeMap<LbServiceKey, String>,
 }
 
 impl ServiceMaps {
@@ -135,55 +76,25 @@ impl ServiceMaps {
             }
         }
         let keys = known.touched(desired);
-        let mut write = |op: Op, tables: &mut Tables, addresses: &mut Addresses| {
-            self.maps.write(op)?;
-            let change = addresses.follow(&op, tables);
-            tables.commit(op);
-            if let Some(change) = change {
-                change.write(&mut self.addresses)?;
-            }
-            *operations += 1;
-            Ok::<(), TableError>(())
+        let mut writer = Writer {
+            maps: &mut self.maps,
+            addresses: &mut self.addresses,
+            known,
+            operations,
         };
+        writer.known.failures.clear();
+        let mut lacking = BTreeSet::new();
         for key in &keys {
-            known.failures.remove(key);
-            let Some(unit) = desired.services.get(key) else {
-                continue;
-            };
-            let id = *known
-                .ids
-                .entry(key.clone())
-                .or_insert_with(|| known.tables.next(NEXT_SERVICE));
-            for op in make(id, unit, &known.tables) {
-                match write(op, &mut known.tables, &mut known.addresses) {
-                    Err(error @ TableError::Full { .. }) => {
-                        known.failures.insert(key.clone(), full(&error));
-                        break;
-                    }
-                    other => other?,
-                }
-            }
-            if known.tables.next(NEXT_SERVICE) <= id {
-                known.ids.remove(key);
+            if let Some(unit) = desired.services.get(key)
+                && writer.make(key, unit)?.is_some()
+            {
+                lacking.insert(key.clone());
             }
         }
-        let strangers = known.strangers();
-        let settled = keys.iter().filter(|key| !known.failures.contains_key(key));
-        let mut remaining: Vec<(u32, Option<&LbServiceKey>)> =
-            strangers.into_iter().map(|id| (id, None)).collect();
-        remaining.extend(settled.filter_map(|key| known.ids.get(key).map(|id| (*id, Some(key)))));
-        for (id, key) in remaining {
-            let unit = key.and_then(|key| desired.services.get(key));
-            for op in dismantle(id, unit.map(AsRef::as_ref), &known.tables) {
-                write(op, &mut known.tables, &mut known.addresses)?;
-            }
-            if let (Some(key), None) = (key, unit) {
-                known.ids.remove(key);
-            }
-        }
-        for op in sweep(&known.tables) {
-            write(op, &mut known.tables, &mut known.addresses)?;
-        }
+        writer.remove_beyond(&keys, &lacking, desired)?;
+        // Now that everything that goes is gone.
+        Crowd::default().make_room(&lacking, desired, &mut writer)?;
+        let mut known = writer.known;
         known.generation = desired.generation;
         known.services = desired.services.clone();
         self.known = Some(known);
@@ -242,16 +153,9 @@ impl ServiceMaps {
     }
 
     fn usage(&self, tables: &Tables) -> Vec<Usage> {
-        let maps = [
-            (FRONTENDS_MAP, self.maps.frontends.max()),
-            (SERVICES_MAP, self.maps.services.max()),
-            (SLOTS_MAP, self.maps.slots.max()),
-            (BACKENDS_MAP, self.maps.backends.max()),
-            (RINGS_MAP, self.maps.rings.max()),
-        ];
+        let room = MAPS.into_iter().zip(self.maps.room());
         let used = tables.usage();
-        maps.into_iter()
-            .zip(used)
+        room.zip(used)
             .map(|((map, max), used)| Usage {
                 map,
                 used: used as u64,
@@ -288,157 +192,28 @@ impl Facility for ServiceMaps {
                     reason: reason.clone(),
                 })
                 .collect();
+            outcome.problems = problems(&known.failures);
             outcome.usage = self.usage(&known.tables);
         }
         outcome
     }
 }
 
-impl Known {
-    /// Finds the ids of the units in tables just read, through their frontends.
-    fn adopt(tables: Tables, desired: &Desired) -> Self {
-        let mut taken = BTreeSet::new();
-        let mut ids = BTreeMap::new();
-        for (key, unit) in &desired.services {
-            if let Some(id) = tables.id_of(unit).filter(|id| taken.insert(*id)) {
-                ids.insert(key.clone(), id);
-            }
-        }
-        // Generation 0 is nobody's, so every unit is compared.
-        Self {
-            addresses: Addresses::of(&tables, nodes(desired)),
-            tables,
-            ids,
-            services: RedBlackTreeMapSync::new_sync(),
-            generation: 0,
-            failures: BTreeMap::new(),
-        }
+/// One for each object, whatever the number of its ports.
+fn problems(failures: &BTreeMap<LbServiceKey, String>) -> Vec<Problem> {
+    let mut told: BTreeMap<&Owner, Problem> = BTreeMap::new();
+    for (key, reason) in failures {
+        told.entry(&key.owner).or_insert_with(|| {
+            let effect = "on this node, a port of it is not balanced, or as it was before";
+            let (kind, object) = (key.owner.kind(), key.owner.key().clone());
+            Problem::new(
+                kind,
+                object,
+                "",
+                format!("no room for {key}: {reason}"),
+                effect,
+            )
+        });
     }
-
-    fn is_empty(&self) -> bool {
-        self.tables.services().is_empty() && self.tables.frontends().is_empty()
-    }
-
-    /// The content of a part of a ring, from a unit whose pool uses it.
-    fn chunk(&self, key: RingKeyV1) -> Option<RingChunkV1> {
-        self.ids.iter().find_map(|(unit, id)| {
-            let value = self.tables.services().get(id)?.value?;
-            let used = |pool: usize| value.pools[pool].ring == key.ring;
-            let pool = match (used(POOL_CLUSTER), used(POOL_LOCAL)) {
-                (true, _) => Pool::Cluster,
-                (_, true) => Pool::Local,
-                _ => return None,
-            };
-            let chunks = ring_of(self.services.get(unit)?, pool);
-            let chunk = chunks.get(usize::try_from(key.chunk).ok()?)?;
-            self.tables.is_chunk(&key, chunk).then_some(*chunk)
-        })
-    }
-
-    /// The units to look at: those that changed, and those that failed before.
-    fn touched(&self, desired: &Desired) -> BTreeSet<LbServiceKey> {
-        let changed = if self.generation == 0 {
-            Changed::All
-        } else {
-            desired.changed_since(self.generation)
-        };
-        let mut keys = match changed {
-            Changed::Keys(keys) => keys,
-            Changed::All => desired
-                .services
-                .keys()
-                .chain(self.ids.keys())
-                .cloned()
-                .collect(),
-        };
-        keys.extend(self.failures.keys().cloned());
-        keys
-    }
-
-    /// Services in the tables that no unit has; there are none but after reading the tables back.
-    fn strangers(&self) -> Vec<u32> {
-        if self.generation != 0 {
-            return Vec::new();
-        }
-        let owned: BTreeSet<u32> = self.ids.values().copied().collect();
-        self.tables
-            .services()
-            .keys()
-            .filter(|id| !owned.contains(id))
-            .copied()
-            .collect()
-    }
-}
-
-fn nodes(desired: &Desired) -> BTreeSet<Address> {
-    desired.nodes.iter().copied().map(address).collect()
-}
-
-/// What the programs should know of the node.
-pub fn settings(node: &NodeContext, translation: &Translation) -> SettingsV2 {
-    let timeouts = &translation.timeouts;
-    let own = |family| node.address(family).map_or([0; 16], address);
-    let cidr = |family| {
-        let found = translation
-            .cluster_cidrs
-            .iter()
-            .find(|cidr| IpFamily::of(cidr.addr()) == family);
-        found.map_or(([0; 16], 0), |cidr| {
-            (address(cidr.network()), prefix_bits(cidr))
-        })
-    };
-    let ((cluster_v4, cluster_v4_bits), (cluster_v6, cluster_v6_bits)) =
-        (cidr(IpFamily::V4), cidr(IpFamily::V6));
-    SettingsV2 {
-        node_v4: own(IpFamily::V4),
-        node_v6: own(IpFamily::V6),
-        cluster_v4,
-        cluster_v6,
-        cluster_v4_bits,
-        cluster_v6_bits,
-        flags: flag(translation.masquerade_all, SETTING_MASQUERADE_ALL)
-            | flag(translation.keep_connections, SETTING_KEEP_CONNECTIONS)
-            | flag(translation.policed, SETTING_POLICED)
-            | flag(node.egress.is_some(), SETTING_POD_EGRESS),
-        tcp_seconds: seconds(timeouts.tcp),
-        tcp_closing_seconds: seconds(timeouts.tcp_closing),
-        udp_seconds: seconds(timeouts.udp),
-        mtu: node.mtu,
-        overlay_port: overlay_port(node).to_be_bytes(),
-        _pad: [0; 2],
-    }
-}
-
-/// Where the overlay's packets go to; 0 for none that has a port.
-fn overlay_port(node: &NodeContext) -> u16 {
-    match node.router {
-        Some(RouterOptions {
-            overlay: OverlayUse::Subnet | OverlayUse::Full,
-            encapsulation: Encapsulation::Vxlan { port, .. },
-            ..
-        }) => port,
-        _ => 0,
-    }
-}
-
-fn flag(given: bool, bit: u32) -> u32 {
-    if given { bit } else { 0 }
-}
-
-fn seconds(timeout: Duration) -> u32 {
-    u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX).max(1)
-}
-
-fn full(error: &TableError) -> String {
-    let flag = match error {
-        TableError::Full { map, .. }
-            if [SLOTS_MAP, BACKENDS_MAP, RINGS_MAP, SOURCES_MAP].contains(map) =>
-        {
-            "--max-backends"
-        }
-        TableError::Full { .. } | TableError::Kernel { .. } => "--max-services",
-    };
-    format!(
-        "{error}; remove Services, or raise {flag} and make the tables anew with --cleanup-config and a restart"
-    )
+    told.into_values().collect()
 }

@@ -237,22 +237,25 @@ fn plans(
         .iter()
         .map(|(id, value)| ((value.address, value.port), *id))
         .collect();
+    let is_hashed = unit.choice != Choice::Random || unit.affinity != SessionAffinity::None;
+    // Where no client is given the local pool, `connect` still asks it who may be a backend itself; what is
+    // hashed is not chosen there.
+    let (chosen_from, looked_at) = (unit.uses_local_pool(), !is_hashed);
     let members = |pool: Pool| -> Vec<pool::Member> {
-        let backends = unit
-            .pool(pool)
-            .filter(|_| pool == Pool::Cluster || unit.uses_local_pool());
+        let is_chosen_from = pool == Pool::Cluster || chosen_from;
+        let backends = unit.pool(pool).filter(|_| is_chosen_from || looked_at);
         backends
             .filter_map(|backend| {
                 let name = (address(backend.address), backend.port.get().to_be_bytes());
                 Some(pool::Member {
                     backend: *by_name.get(&name)?,
                     name,
-                    weight: backend.weight,
+                    // One for all needs no ring.
+                    weight: if is_chosen_from { backend.weight } else { 1 },
                 })
             })
             .collect()
     };
-    let is_hashed = unit.choice != Choice::Random || unit.affinity != SessionAffinity::None;
     let current = held.value.unwrap_or_default().pools;
     [
         Plan::new(

@@ -13,7 +13,7 @@ use agent_abi::service::{
 };
 use agent_abi::settings::{SETTING_POLICED, SETTINGS_MAP, SettingsV2};
 
-use super::tables::{Op, SourceRange, Tables};
+use super::tables::{MAPS, Op, SourceRange, Tables};
 use crate::sys::map::{List, Table, TableError, Trie, lru_usage, per_cpu_sums};
 
 /// Value of a source: that its key is there says all.
@@ -85,6 +85,18 @@ impl Maps {
             commit(Op::PutFrontend(key, value));
         }
         Ok(tables)
+    }
+
+    /// Most entries of `tables::MAPS`.
+    pub fn room(&self) -> [u32; MAPS.len()] {
+        [
+            self.frontends.max(),
+            self.services.max(),
+            self.slots.max(),
+            self.backends.max(),
+            self.rings.max(),
+            self.sources.max(),
+        ]
     }
 
     /// Does one write.

@@ -10,13 +10,17 @@ mod fill;
 pub mod handback;
 pub mod image;
 mod kept;
+mod known;
 pub mod layout;
 pub mod maps;
 mod pool;
 pub mod programs;
+pub mod settings;
 mod shape;
+mod shares;
 pub mod tables;
 pub mod takeover;
+mod writer;
 pub mod xdp;
 
 include!(concat!(env!("OUT_DIR"), "/object.rs"));

@@ -94,6 +94,11 @@ impl Limits {
         self.backends.saturating_mul(2)
     }
 
+    /// Most networks that load balancers' addresses are open to: a few a service port.
+    fn sources(&self) -> u32 {
+        self.services.saturating_mul(4)
+    }
+
     /// Most addresses of frontends and nodes; no cluster has more nodes than Services.
     fn addresses(&self) -> u32 {
         self.frontends().saturating_mul(2)
@@ -187,7 +192,7 @@ impl Programs {
             .map_max_entries(SLOTS_MAP, limits.slots())
             .map_max_entries(BACKENDS_MAP, limits.backends)
             .map_max_entries(RINGS_MAP, limits.ring_chunks())
-            .map_max_entries(SOURCES_MAP, limits.services)
+            .map_max_entries(SOURCES_MAP, limits.sources())
             .map_max_entries(AFFINITY_MAP, limits.opening())
             .map_max_entries(CONNECTIONS_MAP, limits.connections)
             .map_max_entries(OPENING_MAP, limits.opening())

@@ -7,12 +7,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use agent_abi::service::{
-    BackendV2, FrontendKeyV1, FrontendV2, NEXT_BACKEND, NEXT_RING, NEXT_SERVICE, RingChunkV1,
-    RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
+    BACKENDS_MAP, BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2, NEXT_BACKEND, NEXT_RING,
+    NEXT_SERVICE, RINGS_MAP, RingChunkV1, RingKeyV1, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
+    ServiceV2, SlotKeyV1, SourceKeyV1,
 };
 
 use super::image::frontend_key;
 use crate::desired::LbService;
+
+/// The maps that have as many entries as there are Services, in the order of [`Tables::usage`].
+pub const MAPS: [&str; 6] = [
+    FRONTENDS_MAP,
+    SERVICES_MAP,
+    SLOTS_MAP,
+    BACKENDS_MAP,
+    RINGS_MAP,
+    SOURCES_MAP,
+];
 
 /// One write to one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +102,7 @@ pub struct Tables {
     backends: usize,
     declared: usize,
     chunks: usize,
+    sources: usize,
     next_service: u32,
     next_backend: u32,
     next_ring: u32,
@@ -118,6 +130,7 @@ impl Tables {
             backends: 0,
             declared: 0,
             chunks: 0,
+            sources: 0,
         }
     }
 
@@ -145,7 +158,7 @@ impl Tables {
             Op::PutService(id, value) => self.set_value(id, Some(value)),
             Op::PutSource(range) => {
                 let held = self.services.entry(range.key.service).or_default();
-                held.sources.insert(range);
+                self.sources += usize::from(held.sources.insert(range));
             }
             Op::PutFrontend(key, value) => {
                 if let Some(old) = self.frontends.insert(key, value) {
@@ -168,7 +181,8 @@ impl Tables {
                 self.slots -= usize::from(removed);
             }
             Op::DeleteSource(range) => {
-                self.held_mut(range.key.service, |held| held.sources.remove(&range));
+                let removed = self.held_mut(range.key.service, |held| held.sources.remove(&range));
+                self.sources -= usize::from(removed);
             }
             Op::DeleteBackend { service, id } => {
                 let removed = self.held_mut(service, |held| held.backends.remove(&id).is_some());
@@ -196,15 +210,60 @@ impl Tables {
         &self.frontends
     }
 
-    /// Entries in use of the maps of frontends, services, slots, backends and rings.
-    pub fn usage(&self) -> [usize; 5] {
+    /// Entries in use of [`MAPS`].
+    pub fn usage(&self) -> [usize; MAPS.len()] {
         [
             self.frontends.len(),
             self.declared,
             self.slots,
             self.backends,
             self.chunks,
+            self.sources,
         ]
+    }
+
+    /// Entries that a service has of [`MAPS`]. A ring counts for each that uses it.
+    pub fn usage_of(&self, id: u32) -> [usize; MAPS.len()] {
+        let Some(held) = self.services.get(&id) else {
+            return [0; MAPS.len()];
+        };
+        let pools = held.value.iter().flat_map(|value| value.pools);
+        let rings = pools.filter_map(|pool| self.rings.get(&pool.ring));
+        [
+            held.frontends.len(),
+            usize::from(held.value.is_some()),
+            held.slots.len(),
+            held.backends.len(),
+            rings.map(|ring| ring.chunks.len()).sum(),
+            held.sources.len(),
+        ]
+    }
+
+    /// Entries of [`MAPS`] that writes would add, where none deletes.
+    pub fn growth(&self, ops: &[Op]) -> [usize; MAPS.len()] {
+        let nothing = Held::default();
+        let held = |id: &u32| self.services.get(id).unwrap_or(&nothing);
+        let mut services = BTreeSet::new();
+        let mut growth = [0; MAPS.len()];
+        for op in ops {
+            let (map, is_new) = match op {
+                Op::PutFrontend(key, _) => (0, !self.frontends.contains_key(key)),
+                Op::PutService(id, _) => (1, held(id).value.is_none() && services.insert(*id)),
+                Op::PutSlot(key, _) => (2, !held(&key.service).slots.contains_key(&key.slot)),
+                Op::PutBackend(id, value) => (3, !held(&value.service).backends.contains_key(id)),
+                Op::PutRing(key, _) => (4, !self.has_chunk(key)),
+                Op::PutSource(range) => (5, !held(&range.key.service).sources.contains(range)),
+                Op::Allocate { .. }
+                | Op::DeleteFrontend(_)
+                | Op::DeleteSlot(_)
+                | Op::DeleteSource(_)
+                | Op::DeleteBackend { .. }
+                | Op::DeleteService(_)
+                | Op::DeleteRing(_) => continue,
+            };
+            growth[map] += usize::from(is_new);
+        }
+        growth
     }
 
     /// The service id that one of a unit's frontends leads to.
