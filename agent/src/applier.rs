@@ -98,6 +98,8 @@ pub struct Applied {
     pub at: Option<SystemTime>,
     /// When the last apply that succeeded in full ended.
     pub succeeded_at: Option<SystemTime>,
+    /// Since when every apply has ended early.
+    pub failing_since: Option<Instant>,
     /// How long the last apply took.
     pub took: Duration,
     /// How long applies took.
@@ -112,6 +114,15 @@ pub struct Applied {
     pub repaired_total: u64,
     /// The same by map and by what was wrong.
     pub divergences: Divergences,
+}
+
+impl Applied {
+    /// Whether the kernel follows the cluster: kube-proxy calls itself unhealthy after a minute without.
+    pub fn is_healthy(&self, now: Instant) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let follows = |since: Instant| now.saturating_duration_since(since) < PATIENCE;
+        self.generation.is_some() && self.failing_since.is_none_or(follows)
+    }
 }
 
 /// Runs `facility` until `cancel`. Nothing is applied before there is a first `Desired`.
@@ -168,6 +179,9 @@ pub fn run(
             status.at = Some(SystemTime::now());
             if outcome.error.is_none() {
                 status.generation = Some(current.generation);
+                status.failing_since = None;
+            } else {
+                status.failing_since.get_or_insert_with(Instant::now);
             }
             if good {
                 status.succeeded_at = status.at;

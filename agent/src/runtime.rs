@@ -263,8 +263,8 @@ async fn start(config: Config, node: &Capabilities, claim: Claim, loaded: Loaded
     };
     network.start(router, &mut tasks).await;
     tasks.try_spawn(|token| links::follow(links_tx, to_look_at, token));
-    let checked = desired.clone();
-    tasks.spawn(|token| health_check::run(checked, unanswered_tx, token));
+    let (checked, of_health) = (desired.clone(), applied.clone());
+    tasks.spawn(|token| health_check::run(checked, of_health, unanswered_tx, token));
     let to_apply = desired.clone();
     tasks.spawn_thread("applier", move |runtime, token| {
         applier::run(

@@ -1,9 +1,9 @@
 //! A Service, reduced to what balancing uses.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -135,6 +135,8 @@ pub enum TrafficDistribution {
 pub struct Tuning {
     /// `kube-router.io/service.scheduler` with `…schedflags`, or `fairlead.io/scheduler`.
     pub scheduler: Option<Scheduler>,
+    /// Numbers of the flags in `kube-router.io/service.schedflags`, 1 to 3.
+    pub scheduler_flags: BTreeSet<u8>,
     /// `kube-router.io/service.dsr` or `fairlead.io/dsr`: replies of external addresses go to the
     /// client directly.
     pub direct_return: bool,

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::applier::Applied;
 use crate::desired::{Desired, HealthCheck};
 use crate::sys::socket;
 
@@ -39,7 +40,12 @@ const NO_FAMILY: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
 /// Number of local endpoints, by which a load balancer may weigh nodes; kube-proxy's name for it.
 const WEIGHT: &str = "X-Load-Balancing-Endpoint-Weight";
 
-type Answer = watch::Receiver<HealthCheck>;
+/// What the answer on a port rests on.
+#[derive(Clone, Debug)]
+struct Answer {
+    check: watch::Receiver<HealthCheck>,
+    applied: watch::Receiver<Applied>,
+}
 
 /// What keeps ports from being answered on, by port.
 pub type Unanswered = BTreeMap<NonZeroU16, Problem>;
@@ -54,6 +60,7 @@ struct Served {
 /// Answers until `cancel`, and says where it cannot.
 pub async fn run(
     mut desired: watch::Receiver<Option<Arc<Desired>>>,
+    applied: watch::Receiver<Applied>,
     unanswered: watch::Sender<Unanswered>,
     cancel: CancellationToken,
 ) {
@@ -64,7 +71,9 @@ pub async fn run(
             let desired = desired.borrow_and_update();
             desired.as_ref().map(|desired| desired.health_checks())
         };
-        let start = |port, answer, cancel| {
+        let start = |port, check, cancel| {
+            let applied = applied.clone();
+            let answer = Answer { check, applied };
             tasks.spawn(serve(port, answer, unanswered.clone(), cancel));
         };
         follow(&mut served, wanted.unwrap_or_default(), start, &cancel);
@@ -89,7 +98,7 @@ pub async fn run(
 fn follow(
     served: &mut BTreeMap<NonZeroU16, Served>,
     wanted: BTreeMap<NonZeroU16, HealthCheck>,
-    mut start: impl FnMut(NonZeroU16, Answer, CancellationToken),
+    mut start: impl FnMut(NonZeroU16, watch::Receiver<HealthCheck>, CancellationToken),
     cancel: &CancellationToken,
 ) {
     served.retain(|port, served| {
@@ -125,7 +134,7 @@ async fn serve(
     let mut delay = FIRST_RETRY;
     let mut listener = listen(port);
     while let Err(error) = &listener {
-        let problem = problem(&answer.borrow(), error);
+        let problem = problem(&answer.check.borrow(), error);
         unanswered.send_if_modified(|told| told.insert(port, problem.clone()) != Some(problem));
         let cancelled = cancel.run_until_cancelled(tokio::time::sleep(delay)).await;
         if cancelled.is_none() {
@@ -176,8 +185,9 @@ async fn respond(State(answer): State<Answer>) -> Response {
         service,
         local_endpoints,
         port: _,
-    } = answer.borrow().clone();
-    let code = if local_endpoints > 0 {
+    } = answer.check.borrow().clone();
+    let is_healthy = answer.applied.borrow().is_healthy(Instant::now());
+    let code = if local_endpoints > 0 && is_healthy {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
@@ -185,7 +195,7 @@ async fn respond(State(answer): State<Answer>) -> Response {
     let body = json!({
         "service": {"namespace": &*service.namespace, "name": &*service.name},
         "localEndpoints": local_endpoints,
-        "serviceProxyHealthy": true,
+        "serviceProxyHealthy": is_healthy,
     });
     (code, [(WEIGHT, local_endpoints.to_string())], Json(body)).into_response()
 }
@@ -237,8 +247,15 @@ mod tests {
         let (mut served, mut tasks) = (BTreeMap::new(), JoinSet::new());
         let cancel = CancellationToken::new();
         let (unanswered, told) = watch::channel(Unanswered::new());
+        let good = Applied {
+            generation: Some(1),
+            ..Applied::default()
+        };
+        let (health, applied) = watch::channel(good);
         let mut want = |wanted| {
-            let start = |port, answer, cancel| {
+            let start = |port, check, cancel| {
+                let applied = applied.clone();
+                let answer = Answer { check, applied };
                 tasks.spawn(serve(port, answer, unanswered.clone(), cancel));
             };
             follow(&mut served, wanted, start, &cancel);
@@ -273,6 +290,15 @@ mod tests {
                 let body: serde_json::Value = serde_json::from_str(body).unwrap();
                 assert_eq!(body, expected);
             }
+            let since = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+            for (seconds, expected) in [(1, "HTTP/1.1 200"), (61, "HTTP/1.1 503")] {
+                health.send_modify(|applied| applied.failing_since = since(seconds));
+                let answer = ask(Ipv4Addr::LOCALHOST.into(), port).await.unwrap();
+                let health = format!("\"serviceProxyHealthy\":{}", seconds == 1);
+                assert!(answer.starts_with(expected), "{answer}");
+                assert!(answer.contains(&health), "{answer}");
+            }
+            health.send_modify(|applied| applied.failing_since = None);
             want(check(port, 0));
             let answer = ask(Ipv4Addr::LOCALHOST.into(), port).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");

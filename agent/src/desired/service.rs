@@ -38,6 +38,7 @@ pub(super) fn compile(
     }
     let (choice, note) = choice(service);
     compiled.notes.extend(note);
+    compiled.notes.extend(scheduler_flags(service));
     if is_direct(service) && node.mtu != 0 {
         let [v4, v6] = [IpFamily::V4, IpFamily::V6].map(|f| mtu::of_direct_return(node.mtu, f));
         compiled.notes.push(format!(
@@ -118,6 +119,25 @@ fn choice(service: &Service) -> (Choice, Option<String>) {
             ),
         ),
     }
+}
+
+/// What becomes of the flags of IPVS's scheduler, but for that of the port, which does what it says.
+fn scheduler_flags(service: &Service) -> Vec<String> {
+    let Some(tuning) = &service.tuning else {
+        return Vec::new();
+    };
+    let is_hashed = matches!(tuning.scheduler, Some(Scheduler::Maglev { .. }))
+        && service.session_affinity == SessionAffinity::None;
+    let told = tuning.scheduler_flags.iter().filter_map(|flag| {
+        let what = match flag {
+            _ if !is_hashed => "counts for scheduler mh alone; ignored",
+            1 => "endpoints that take nothing new are in no table, so another takes their place in any case",
+            2 => return None,
+            _ => "means nothing to scheduler mh; ignored",
+        };
+        Some(format!("schedflags flag-{flag}: {what}"))
+    });
+    told.collect()
 }
 
 /// The ranges of a family. Where none of the family is given, nobody of it may come.

@@ -85,7 +85,7 @@ fn options_of_a_service_have_the_apis_defaults() {
             [192.0.2.9] [203.0.113.1]
             Only([192.0.2.0/24])
             ClientIp { timeout: 10800s } internal Cluster external Local health Some(30999) PreferSameZone
-            Some(Tuning { scheduler: Some(SourceHash), direct_return: false, weights: [] })
+            Some(Tuning { scheduler: Some(SourceHash), scheduler_flags: {}, direct_return: false, weights: [] })
             ! Service shop/web: spec.externalIPs[1] is 127.0.0.1, which cannot be a Service's; this address is not served
             ! Service shop/web: status.loadBalancer.ingress[3].ip is 169.254.0.1, which cannot be a Service's; this address is not served
             ! Service shop/web: spec.loadBalancerSourceRanges[1] is "x", not a network as in 10.0.0.0/24; this range may not use the load balancer's addresses
@@ -99,7 +99,7 @@ fn options_of_a_service_have_the_apis_defaults() {
             [] []
             Everybody
             ClientIp { timeout: 10800s } internal Cluster external Cluster health None Hints
-            Some(Tuning { scheduler: None, direct_return: false, weights: [(Address(10.0.0.1), 2), (Node("n1"), 0)] })
+            Some(Tuning { scheduler: None, scheduler_flags: {2}, direct_return: false, weights: [(Address(10.0.0.1), 2), (Node("n1"), 0)] })
             ! Service shop/web: spec.sessionAffinityConfig.clientIP.timeoutSeconds is 0, not seconds from 1 to 86400; the timeout is 3 hours
             ! Service shop/web: metadata.annotations.kube-router.io/service.schedflags has `sloppy`, which is not flag-1, flag-2 or flag-3; it is ignored
             ! Service shop/web: metadata.annotations.fairlead.io/scheduler is "fastest", not rr, lc, sh, dh, mh or random; backends are chosen at random
@@ -121,7 +121,7 @@ fn kube_routers_annotations_of_both_eras_are_taken_without_a_problem() {
             [] []
             Everybody
             None internal Cluster external Cluster health None Hints
-            Some(Tuning { scheduler: Some(Maglev { with_port: true }), direct_return: true, weights: [] })
+            Some(Tuning { scheduler: Some(Maglev { with_port: true }), scheduler_flags: {1, 2}, direct_return: true, weights: [] })
         "#]],
     );
 }

@@ -1,8 +1,9 @@
 //! Annotations of a Service: fairlead's own, and those of kube-router.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::read::{Field, Reader};
+use super::read::Reader;
 use crate::{Scheduler, Tuning, WeightedPeer};
 
 /// Largest weight, so that a table of weighted backends stays small.
@@ -10,20 +11,20 @@ const HEAVIEST: u16 = 100;
 
 /// What the annotations ask for; `None` where that is nothing.
 pub(super) fn of(reader: &Reader<'_>) -> Option<Tuning> {
+    let scheduler_flags = scheduler_flags(reader);
     let tuning = Tuning {
-        scheduler: scheduler(reader),
+        scheduler: scheduler(reader, &scheduler_flags),
+        scheduler_flags,
         direct_return: direct_return(reader),
         weights: weights(reader),
     };
     (tuning != Tuning::default()).then_some(tuning)
 }
 
-fn scheduler(reader: &Reader<'_>) -> Option<Scheduler> {
+fn scheduler(reader: &Reader<'_>, flags: &BTreeSet<u8>) -> Option<Scheduler> {
+    // IPVS's `mh-port`.
+    let with_port = flags.contains(&2);
     let effect = "backends are chosen at random";
-    let flags = reader.annotation("kube-router.io/service.schedflags", effect);
-    let with_port = flags
-        .as_ref()
-        .is_some_and(|field| has_flag(reader, field, "flag-2"));
     let own = reader.annotation("fairlead.io/scheduler", effect);
     let field = own.or_else(|| reader.annotation("kube-router.io/service.scheduler", effect))?;
     let expected = "rr, lc, sh, dh, mh or random";
@@ -40,18 +41,24 @@ fn scheduler(reader: &Reader<'_>) -> Option<Scheduler> {
     })
 }
 
-/// Whether a list of IPVS scheduler flags has one; what is no flag is reported.
-fn has_flag(reader: &Reader<'_>, field: &Field<'_>, flag: &str) -> bool {
+/// The numbers of IPVS's scheduler flags in a list; what is no flag is reported.
+fn scheduler_flags(reader: &Reader<'_>) -> BTreeSet<u8> {
+    let effect = "it is ignored";
+    let Some(field) = reader.annotation("kube-router.io/service.schedflags", effect) else {
+        return BTreeSet::new();
+    };
     let given = field.value.as_str().unwrap_or_default().split(',');
-    let mut found = false;
-    for name in given.map(str::trim) {
-        if !["flag-1", "flag-2", "flag-3"].contains(&name) {
+    let number = |name: &str| match name {
+        "flag-1" => Some(1),
+        "flag-2" => Some(2),
+        "flag-3" => Some(3),
+        _ => {
             let message = format!("has `{name}`, which is not flag-1, flag-2 or flag-3");
-            reader.problem(&field.path, message, "it is ignored");
+            reader.problem(&field.path, message, effect);
+            None
         }
-        found |= name == flag;
-    }
-    found
+    };
+    given.map(str::trim).filter_map(number).collect()
 }
 
 fn direct_return(reader: &Reader<'_>) -> bool {

@@ -188,6 +188,8 @@ fn kube_routers_flag_of_the_source_port_makes_the_port_count() {
             destination: false,
         };
         assert_eq!(choice, expected, "{flags}");
+        let notes: Vec<_> = desired.notes().map(|(_, note)| note.to_owned()).collect();
+        assert_eq!(notes.len(), usize::from(flags.contains('1')), "{notes:?}");
         // It is of `mh` alone.
         object["metadata"]["annotations"]["kube-router.io/service.scheduler"] = json!("sh");
         applied(&mut cluster, Kind::Service, &object);
@@ -199,6 +201,10 @@ fn kube_routers_flag_of_the_source_port_makes_the_port_count() {
             destination: false,
         };
         assert_eq!(choice, expected, "{flags}");
+        let ignored = desired
+            .notes()
+            .filter(|(_, note)| note.contains("mh alone"));
+        assert_eq!(ignored.count(), flags.split(',').count());
     }
 }
 

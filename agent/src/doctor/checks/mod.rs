@@ -28,7 +28,7 @@ pub struct Check {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 26] = [
+pub const CHECKS: [Check; 27] = [
     Check {
         name: "privileges",
         looks_at: "CAP_BPF (or CAP_SYS_ADMIN) and CAP_NET_ADMIN of this process",
@@ -112,6 +112,13 @@ pub const CHECKS: [Check; 26] = [
         affects: "new connections are dropped when the table is full",
         needs_agent: false,
         look: settings::conntrack,
+    },
+    Check {
+        name: "local-ports",
+        looks_at: "net.ipv4.ip_local_port_range, beside the ports of translated clients and of Services",
+        affects: "a connection of the node itself may take a port that stands for a client's",
+        needs_agent: false,
+        look: settings::local_ports,
     },
     Check {
         name: "forward-chains",

@@ -157,3 +157,29 @@ pub(super) fn conntrack(facts: &Facts) -> Seen<Vec<Said>> {
         fine(found)
     }])
 }
+
+/// Node ports end before this one, and clients' packets that become the node's own have one below them.
+const FIRST_LOCAL_PORT: u16 = 32_768;
+
+pub(super) fn local_ports(facts: &Facts) -> Seen<Vec<Said>> {
+    const NAME: &str = "net.ipv4.ip_local_port_range";
+    let value = facts.sysctl(NAME)?.unwrap_or_default();
+    let mut bounds = value.split_whitespace().map(str::parse::<u16>);
+    let (Some(Ok(first)), Some(Ok(last))) = (bounds.next(), bounds.next()) else {
+        return Ok(vec![could_not_tell(format!("{NAME} is `{value}`"))]);
+    };
+    let found = format!("{NAME} is {first} to {last}");
+    Ok(vec![if first < FIRST_LOCAL_PORT {
+        warning(
+            format!(
+                "{found}: 1024 to 29999 are given to clients' packets that become the node's, 30000 to 32767 to node ports"
+            ),
+            format!(
+                "sysctl -w {NAME}=\"{FIRST_LOCAL_PORT} {}\"",
+                last.max(60_999)
+            ),
+        )
+    } else {
+        fine(found)
+    }])
+}

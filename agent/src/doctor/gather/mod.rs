@@ -23,7 +23,7 @@ use crate::sys::{bpffs, firewall, kinds, links, sysctl, vxlan};
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Settings that are looked at whatever there is.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
     "net.ipv4.conf.all.rp_filter",
@@ -31,6 +31,7 @@ const SETTINGS: [&str; 7] = [
     "net.bridge.bridge-nf-call-ip6tables",
     "net.netfilter.nf_conntrack_count",
     "net.netfilter.nf_conntrack_max",
+    "net.ipv4.ip_local_port_range",
 ];
 
 /// Reads everything.

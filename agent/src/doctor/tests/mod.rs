@@ -66,6 +66,7 @@ fn good() -> Facts {
         ("net.bridge.bridge-nf-call-ip6tables", "0"),
         ("net.netfilter.nf_conntrack_count", "10"),
         ("net.netfilter.nf_conntrack_max", "1000"),
+        ("net.ipv4.ip_local_port_range", "32768\t60999"),
     ];
     let overlay = OverlayRow {
         local: None,

@@ -30,6 +30,7 @@ fn settings() {
         |facts| {
             set(facts, "net.ipv4.conf.eth0.forwarding", "0");
             set(facts, "net.netfilter.nf_conntrack_count", "1000");
+            set(facts, "net.ipv4.ip_local_port_range", "10240\t65535");
             let mut second = link("eth1", LinkKind::Other, &["192.0.2.1/24"]);
             second.index = 4;
             facts.links.as_mut().unwrap().push(second);
@@ -43,6 +44,8 @@ fn settings() {
                 sysctl -w net.ipv4.conf.eth0.rp_filter=2
             FAILURE conntrack: 1000 of 1000 entries are in use
                 sysctl -w net.netfilter.nf_conntrack_max=2000
+            warning local-ports: net.ipv4.ip_local_port_range is 10240 to 65535: 1024 to 29999 are given to clients' packets that become the node's, 30000 to 32767 to node ports
+                sysctl -w net.ipv4.ip_local_port_range="32768 65535"
         "#]],
     );
     check(
