@@ -48,6 +48,13 @@ pub(crate) fn make_room(xdp: *mut xdp_md, length: u32) -> Option<()> {
     (answer == 0).then_some(())
 }
 
+/// Sends the frame by another interface, whose driver takes what others' send.
+#[inline(always)]
+pub(crate) fn redirect(interface: u32) -> u32 {
+    // SAFETY: no pointer is passed.
+    unsafe { generated::bpf_redirect(interface, 0) as u32 }
+}
+
 /// Looks a destination up in the node's routes; the answer is one of `BPF_FIB_LKUP_RET_*`.
 #[inline(always)]
 pub(crate) fn fib_lookup(xdp: *mut xdp_md, question: &mut FibLookup) -> i64 {

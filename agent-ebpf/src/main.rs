@@ -10,6 +10,7 @@
 //! | `egress` | tc egress of either | 5.10 | continue, redirect, drop |
 //! | `tunnel_egress` | tc egress of the overlay's IPIP device | 5.10 | continue |
 //! | `baseline` | none: `fairlead-bench` runs it | 5.10 | continue |
+//! | `wire` | XDP of a lab's router, for tests and `fairlead-bench` | 5.10 | pass, redirect |
 //!
 //! All maps are in [`maps`]; their layouts are `agent_abi`'s.
 
@@ -46,6 +47,7 @@ mod source;
 mod source_check;
 mod tc;
 mod tunnel;
+mod wire;
 mod xdp;
 
 /// Tells the kernel that GPL-only helpers may be used.

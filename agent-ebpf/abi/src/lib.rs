@@ -22,6 +22,7 @@ pub mod policy;
 pub mod service;
 pub mod settings;
 pub mod tunnel;
+pub mod wire;
 
 /// IANA number of ICMP.
 pub const IPPROTO_ICMP: u8 = 1;

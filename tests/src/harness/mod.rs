@@ -30,6 +30,7 @@ mod service;
 mod teardown;
 mod tun;
 mod wait;
+mod wire;
 mod wiring;
 
 pub use agent::{Agent, AgentOptions, Answer, agent_program, confgen_program};
@@ -50,3 +51,4 @@ pub use service::ServiceSpec;
 pub use teardown::{remains, remove};
 pub use tun::Tun;
 pub use wait::{eventually, poll};
+pub use wire::Wire;

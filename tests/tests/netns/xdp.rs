@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use tests::harness::{Agent, AgentOptions, Traffic, driver, poll};
+use tests::harness::{Agent, AgentOptions, Traffic, Wire, driver, poll};
 
 use crate::cluster::Cluster;
 use crate::cluster::From::Covered;
@@ -41,7 +41,7 @@ fn sent(cluster: &mut Cluster) -> u64 {
 fn the_driver_sends_packets_on_across_a_restart_and_cleanup_takes_it_back() {
     let service = web().endpoints(&["b1"]);
     let cluster = Cluster::without_agents(AgentOptions::flags(&FLAGS), &[&service]);
-    driver::let_the_router_receive(&cluster.lab, "node1").unwrap();
+    let _wire = Wire::of_router(&cluster.lab, "node1").unwrap();
     driver::complete_checksums(&cluster.lab).unwrap();
     let manifests = cluster.lab.manifests();
     manifests

@@ -11,7 +11,7 @@ pub(super) struct Package {
 }
 
 /// Every package, in the order in which they are told.
-pub(super) const PACKAGES: [Package; 13] = [
+pub(super) const PACKAGES: [Package; 14] = [
     Package {
         names: Names {
             debian: "build-essential",
@@ -51,6 +51,16 @@ pub(super) const PACKAGES: [Package; 13] = [
         },
         tools: &["iptables-restore"],
         reason: "the other ruleset the benchmark compares with; nothing else needs it",
+    },
+    Package {
+        names: Names {
+            debian: "ethtool",
+            fedora: "ethtool",
+            suse: "ethtool",
+            arch: "ethtool",
+        },
+        tools: &["ethtool"],
+        reason: "switches on what cards do, where the benchmark compares with XDP; nothing else needs it",
     },
     Package {
         names: Names {

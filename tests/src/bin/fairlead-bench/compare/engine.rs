@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use tests::harness::{Agent, AgentOptions, Builder, Lab, Process, driver};
+use tests::harness::{Agent, AgentOptions, Builder, Lab, Process, Wire, driver};
 
 use super::turns::{Contender, Way};
 use crate::ruleset::iptables::{self, Variant};
@@ -93,6 +93,7 @@ pub(crate) struct Engine {
     pub(crate) loads_seconds: Vec<f64>,
     _echo: Process,
     _agents: Vec<Agent>,
+    wires: Vec<Wire>,
     pub(crate) lab: Lab,
 }
 
@@ -113,7 +114,10 @@ impl Engine {
         let external = kind.is_for_outside().then_some(EXTERNAL);
         let services = all(count, v4(&lab, "far")?, external);
         let node = lab.place("node1");
-        let mut agents = Vec::new();
+        let (mut agents, mut wires) = (Vec::new(), Vec::new());
+        if kind == Kind::FairleadXdp {
+            wires.push(Wire::of_router(&lab, "node1")?);
+        }
         let loads_seconds = match kind {
             Kind::Direct => {
                 route_clients_through_the_node(&lab)?;
@@ -141,15 +145,18 @@ impl Engine {
             loads_seconds,
             _echo: echo,
             _agents: agents,
+            wires,
             lab,
         })
     }
 
-    /// From now on, what comes from outside comes in segments of their own, with their checksums.
-    pub(super) fn send_as_a_wire_brings(&self) -> Result<()> {
+    /// From now on, what comes from outside comes in segments of their own, with their checksums, as frames to the
+    /// node's driver.
+    pub(super) fn send_as_a_wire_brings(&mut self) -> Result<()> {
         if self.kind != Kind::FairleadXdp {
             driver::complete_checksums(&self.lab)?;
         }
+        self.wires.push(Wire::to_node(&self.lab, "node1")?);
         let client = &self.lab.place("client").namespace;
         client.ip("link set eth0 gso_max_segs 1\n")
     }
@@ -260,7 +267,6 @@ fn start_agents_of_the_edge(lab: &Lab, services: &[Service], kind: Kind) -> Resu
         &range,
     ];
     if kind == Kind::FairleadXdp {
-        driver::let_the_router_receive(lab, "node1")?;
         driver::complete_checksums(lab)?;
         flags.extend(["--xdp-devices", "eth0"]);
     }

@@ -79,7 +79,9 @@ fn measure_size(services: u32, comparison: &Comparison<'_>) -> Result<Size> {
     for way in &WAYS {
         anstream::eprintln!("  {}", way.name);
         if way.is_of_a_wire {
-            engines.iter().try_for_each(Engine::send_as_a_wire_brings)?;
+            engines
+                .iter_mut()
+                .try_for_each(Engine::send_as_a_wire_brings)?;
         }
         let takes_part = |engine: &Engine| engine.kind.takes_part(way);
         let contenders = engines
