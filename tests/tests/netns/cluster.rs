@@ -43,15 +43,28 @@ impl Cluster {
 
     #[track_caller]
     pub(crate) fn without_agents(options: AgentOptions, services: &[&ServiceSpec]) -> Self {
-        let lab = Builder::new(env!("CARGO_BIN_EXE_fairlead-traffic"), 2)
+        Self::of_nodes(2, options, services)
+    }
+
+    /// The same with a third node, which has the backend `c1` and the client `pod-d`.
+    #[track_caller]
+    pub(crate) fn of_three_nodes(options: AgentOptions, services: &[&ServiceSpec]) -> Self {
+        Self::of_nodes(3, options, services)
+    }
+
+    #[track_caller]
+    fn of_nodes(nodes: u8, options: AgentOptions, services: &[&ServiceSpec]) -> Self {
+        let mut builder = Builder::new(env!("CARGO_BIN_EXE_fairlead-traffic"), nodes)
             .pod("a1", 1)
             .pod("a2", 1)
             .pod("b1", 2)
             .pod("pod-a", 1)
             .pod("pod-b", 2)
-            .pod("pod-c", 1)
-            .build()
-            .unwrap();
+            .pod("pod-c", 1);
+        if nodes > 2 {
+            builder = builder.pod("c1", 3).pod("pod-d", 3);
+        }
+        let lab = builder.build().unwrap();
         lab.apply_nodes().unwrap();
         for service in services {
             for v6 in [false, true] {

@@ -5,13 +5,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use agent::sys::conntrack::{self, Error, Flow, Tuple};
 use anyhow::{Context, Result, ensure};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
-use tests::harness::{Builder, Lab, Place};
+use tests::harness::{Builder, Lab, Namespace, Place};
 
 /// Answers come within milliseconds; packets that nobody translates are lost.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,19 +44,21 @@ table inet lab {
 fn lab(rules: &str) -> Lab {
     let builder = Builder::new(env!("CARGO_BIN_EXE_fairlead-traffic"), 2);
     let lab = builder.pod("a", 1).pod("b", 2).build().unwrap();
-    nft(&lab, rules).unwrap();
+    nft(&lab.place("node1").namespace, rules).unwrap();
     lab
 }
 
-fn nft(lab: &Lab, text: &str) -> Result<()> {
-    let mut child = lab
-        .place("node1")
-        .command("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("nft cannot be run; install nftables")?;
+/// Has nft read rules in a namespace.
+pub(crate) fn nft(namespace: &Namespace, text: &str) -> Result<()> {
+    // A process begins in the namespace of the thread that starts it.
+    let mut child = namespace.run(|| {
+        let mut command = Command::new("nft");
+        command.args(["-f", "-"]);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .spawn()
+            .context("nft cannot be run; install nftables")
+    })?;
     let mut input = child.stdin.take().context("invariant: input is piped")?;
     input.write_all(text.as_bytes())?;
     drop(input);
@@ -256,12 +258,13 @@ fn a_created_entry_changes_the_source_too() {
 #[test]
 fn a_connection_goes_on_under_an_entry_created_in_its_middle() {
     let lab = lab(RULES);
+    let node = &lab.place("node1").namespace;
     for v6 in [false, true] {
-        nft(&lab, &format!("delete table inet lab\n{RULES}")).unwrap();
+        nft(node, &format!("delete table inet lab\n{RULES}")).unwrap();
         let expected = flow(&lab, v6, Tuple::TCP, 40_003);
         let client = tcp(&lab, &expected);
         let answer = ask_tcp(&client);
-        nft(&lab, &format!("delete table inet lab\n{NO_RULES}")).unwrap();
+        nft(node, &format!("delete table inet lab\n{NO_RULES}")).unwrap();
         in_node(&lab, || conntrack::delete(&expected.original)).unwrap();
         in_node(&lab, || conntrack::create(&expected)).unwrap();
         for _ in 0..3 {

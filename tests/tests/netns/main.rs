@@ -26,6 +26,8 @@ mod command_line;
 #[cfg(test)]
 mod conntrack;
 #[cfg(test)]
+mod direct_return;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod flows;

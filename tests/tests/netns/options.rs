@@ -11,19 +11,20 @@ use crate::cluster::{Cluster, expect_clean, tcp_and_udp, web};
 use crate::routes::large;
 
 /// An address of no node, of each family.
-fn external(v6: bool) -> IpAddr {
+pub(crate) fn external(v6: bool) -> IpAddr {
     if v6 { "fd00:1b::80" } else { "203.0.113.80" }
         .parse()
         .unwrap()
 }
 
-fn balanced() -> ServiceSpec {
+/// [`web`] at the external addresses.
+pub(crate) fn balanced() -> ServiceSpec {
     web().load_balancer(&[external(false), external(true)])
 }
 
 /// Sends what goes to the external addresses to a node.
 #[track_caller]
-fn route(cluster: &Cluster, node: &str) {
+pub(crate) fn route(cluster: &Cluster, node: &str) {
     for v6 in [false, true] {
         cluster.lab.route_to(external(v6), node).unwrap();
     }
@@ -31,7 +32,7 @@ fn route(cluster: &Cluster, node: &str) {
 
 /// Everything goes unanswered: dropped, not refused.
 #[track_caller]
-fn expect_dropped(cluster: &Cluster, from: crate::cluster::From, traffic: &Traffic) {
+pub(crate) fn expect_dropped(cluster: &Cluster, from: crate::cluster::From, traffic: &Traffic) {
     let report = cluster.run(from, &traffic.clone().count(2).timeout_milliseconds(300));
     assert_eq!(
         report.errors.get("timeout"),
