@@ -1,12 +1,15 @@
-//! Which endpoints real traffic gets to, where a Service says more than its selector.
+//! Which endpoints real traffic gets to, where a Service or an endpoint's place says more than its selector.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tests::harness::ServiceSpec;
+use tests::harness::{AgentOptions, Lab, ServiceSpec};
 
 use crate::cluster::From::{Covered, Uncovered};
 use crate::cluster::{Cluster, tcp_and_udp, web};
+
+/// Zone of each node.
+const ZONES: [(&str, &str); 3] = [("node1", "a"), ("node2", "a"), ("node3", "b")];
 
 /// Both families and protocols, balanced at `connect` and by packet, from a pod to these endpoints.
 #[track_caller]
@@ -109,5 +112,122 @@ fn hashing_the_source_or_the_destination_settles_the_endpoint() {
                 }
             }
         }
+    }
+}
+
+/// Two nodes in zone `a` and one in zone `b`.
+#[track_caller]
+fn zoned(service: &ServiceSpec) -> Cluster {
+    let cluster = Cluster::of_three_nodes(AgentOptions::default(), &[]);
+    let mut nodes = cluster.lab.node_documents();
+    for node in &mut nodes {
+        let zone = zone_of(&node["metadata"]["name"]);
+        node["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": zone});
+    }
+    cluster.lab.manifests().write("nodes.yaml", &nodes).unwrap();
+    apply_in_zones(&cluster.lab, service, |_, _| ());
+    cluster.with_agents(&ZONES.map(|(node, _)| node))
+}
+
+fn zone_of(node: &Value) -> &'static str {
+    let (_, zone) = ZONES.into_iter().find(|(name, _)| node == name).unwrap();
+    zone
+}
+
+/// Applies a Service whose endpoints are in the zones of their nodes; `change` gets each with its zone.
+#[track_caller]
+fn apply_in_zones(lab: &Lab, service: &ServiceSpec, change: impl Fn(&str, &mut Value)) {
+    let mut documents = lab.documents(service).unwrap();
+    for slice in &mut documents[1..] {
+        for endpoint in slice["endpoints"].as_array_mut().unwrap() {
+            let zone = zone_of(&endpoint["nodeName"]);
+            endpoint["zone"] = zone.into();
+            change(zone, endpoint);
+        }
+    }
+    lab.manifests().write(&service.file(), &documents).unwrap();
+}
+
+#[test]
+fn clients_of_a_zone_reach_its_endpoints_alone_while_one_of_them_is_ready() {
+    let service = web().spec("trafficDistribution", "PreferSameZone");
+    let whole = service.clone().endpoints(&["a1", "b1", "c1"]);
+    let cluster = zoned(&whole);
+    for (client, pods) in [
+        ("pod-a", &["a1", "b1"][..]),
+        ("pod-b", &["a1", "b1"]),
+        ("pod-d", &["c1"]),
+    ] {
+        await_all(&cluster, &whole, client, pods);
+    }
+    // Who comes from outside is where it comes in.
+    for v6 in [false, true] {
+        for (node, pods) in [("node1", &["a1", "b1"][..]), ("node3", &["c1"])] {
+            for traffic in tcp_and_udp(cluster.lab.address(node, v6), 30080) {
+                cluster.expect_spread(Covered("client"), traffic, pods);
+            }
+        }
+    }
+    // One that terminates is no reason to stay in the zone.
+    let [without, with] = [
+        service.clone().endpoints(&["a1", "b1"]).not_ready("c1"),
+        service.clone().endpoints(&["a1", "b1"]).terminating("c1"),
+    ];
+    for service in [&without, &with] {
+        apply_in_zones(&cluster.lab, &whole, |_, _| ());
+        await_all(&cluster, &whole, "pod-d", &["c1"]);
+        apply_in_zones(&cluster.lab, service, |_, _| ());
+        await_all(&cluster, service, "pod-d", &["a1", "b1"]);
+    }
+    let elsewhere = service.endpoints(&["c1"]).not_ready("a1").not_ready("b1");
+    apply_in_zones(&cluster.lab, &elsewhere, |_, _| ());
+    await_all(&cluster, &elsewhere, "pod-a", &["c1"]);
+}
+
+#[test]
+fn clients_of_a_node_without_endpoints_reach_those_of_its_zone_and_then_all() {
+    let service = web().spec("trafficDistribution", "PreferSameNode");
+    let whole = service.clone().endpoints(&["a1", "b1", "c1"]);
+    let cluster = zoned(&whole);
+    for (client, pod) in [("pod-a", "a1"), ("pod-b", "b1"), ("pod-d", "c1")] {
+        await_all(&cluster, &whole, client, &[pod]);
+    }
+    let of_zone = service.clone().endpoints(&["b1", "c1"]).not_ready("a1");
+    apply_in_zones(&cluster.lab, &of_zone, |_, _| ());
+    await_all(&cluster, &of_zone, "pod-a", &["b1"]);
+    let of_other = service.endpoints(&["c1"]).not_ready("a1").not_ready("b1");
+    apply_in_zones(&cluster.lab, &of_other, |_, _| ());
+    await_all(&cluster, &of_other, "pod-a", &["c1"]);
+}
+
+#[test]
+fn hints_of_zones_say_who_reaches_which_endpoints_unless_one_has_none() {
+    let service = web().endpoints(&["a1", "b1", "c1"]);
+    let cluster = zoned(&service);
+    await_all(&cluster, &service, "pod-a", &["a1", "b1", "c1"]);
+    // The controller gives node2's endpoint to the other zone.
+    let hint = |zone: &str, endpoint: &mut Value| {
+        let zone = if endpoint["nodeName"] == "node2" {
+            "b"
+        } else {
+            zone
+        };
+        endpoint["hints"] = json!({"forZones": [{"name": zone}]});
+    };
+    apply_in_zones(&cluster.lab, &service, hint);
+    for (client, pods) in [
+        ("pod-a", &["a1"][..]),
+        ("pod-b", &["a1"]),
+        ("pod-d", &["b1", "c1"]),
+    ] {
+        await_all(&cluster, &service, client, pods);
+    }
+    apply_in_zones(&cluster.lab, &service, |zone, endpoint| {
+        if zone == "a" {
+            hint(zone, endpoint);
+        }
+    });
+    for client in ["pod-a", "pod-d"] {
+        await_all(&cluster, &service, client, &["a1", "b1", "c1"]);
     }
 }
