@@ -72,68 +72,6 @@ fn a_client_stays_with_its_backend_whichever_node_it_asks() {
 }
 
 #[test]
-fn external_policy_local_keeps_the_clients_address_and_drops_where_no_endpoint_is() {
-    let service = balanced()
-        .spec("externalTrafficPolicy", "Local")
-        .endpoints(&["a1", "a2"]);
-    let cluster = Cluster::start(&[&service]);
-    for v6 in [false, true] {
-        let client = cluster.lab.address("client", v6).to_string();
-        for traffic in tcp_and_udp(cluster.lab.address("node1", v6), 30080) {
-            let report = cluster.expect_spread(Covered("client"), traffic, &["a1", "a2"]);
-            assert_eq!(report.seen_as, BTreeSet::from([client.clone()]));
-        }
-        for traffic in tcp_and_udp(cluster.lab.address("node2", v6), 30080) {
-            expect_dropped(&cluster, Covered("client"), &traffic);
-        }
-        // Clients in the cluster have no way in of their own: they reach every endpoint.
-        for to in [
-            cluster.lab.address("node2", v6),
-            cluster.lab.address("node1", v6),
-        ] {
-            for traffic in tcp_and_udp(to, 30080) {
-                cluster.expect_spread(Covered("pod-b"), traffic, &["a1", "a2"]);
-            }
-        }
-        for traffic in tcp_and_udp(external(v6), 80) {
-            cluster.expect_spread(Uncovered("pod-b"), traffic, &["a1", "a2"]);
-        }
-    }
-}
-
-#[test]
-fn clients_of_the_cluster_cidr_reach_every_endpoint_by_another_nodes_port() {
-    let service = balanced()
-        .spec("externalTrafficPolicy", "Local")
-        .endpoints(&["a1", "a2"]);
-    let flags = ["--cluster-cidr", "10.244.0.0/16,fd00:244::/32"];
-    let cluster = Cluster::start_with(AgentOptions::flags(&flags), &[&service]);
-    for v6 in [false, true] {
-        for traffic in tcp_and_udp(cluster.lab.address("node2", v6), 30080) {
-            cluster.expect_spread(Covered("pod-a"), traffic.clone(), &["a1", "a2"]);
-            expect_dropped(&cluster, Covered("client"), &traffic);
-        }
-    }
-}
-
-#[test]
-fn internal_policy_local_keeps_to_the_clients_node() {
-    let service = web()
-        .spec("internalTrafficPolicy", "Local")
-        .endpoints(&["a1", "a2"]);
-    let cluster = Cluster::start(&[&service]);
-    for v6 in [false, true] {
-        for traffic in tcp_and_udp(service.ip(v6), 80) {
-            for from in [Covered("pod-a"), Uncovered("pod-a"), Covered("node1")] {
-                cluster.expect_spread(from, traffic.clone(), &["a1", "a2"]);
-            }
-            expect_dropped(&cluster, Covered("pod-b"), &traffic);
-            expect_dropped(&cluster, Uncovered("pod-b"), &traffic);
-        }
-    }
-}
-
-#[test]
 fn a_load_balancers_address_is_open_to_its_source_ranges_alone() {
     let open = |ranges: &[&str]| {
         balanced()
