@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::json;
-use tests::harness::{AgentOptions, ServiceSpec, Traffic};
+use tests::harness::{AgentOptions, Process, ServiceSpec, Traffic};
 
 use crate::cluster::From::{Covered, Uncovered};
 use crate::cluster::{Cluster, expect_clean, tcp_and_udp, web};
@@ -92,6 +92,59 @@ fn a_load_balancers_address_is_open_to_its_source_ranges_alone() {
         // The ranges are the load balancer's alone.
         for traffic in tcp_and_udp(cluster.lab.address("node2", v6), 30080) {
             cluster.expect_spread(Covered("client"), traffic, &["a1", "b1"]);
+        }
+    }
+}
+
+/// Both addresses are the client's own, which is the load balancer here.
+#[test]
+fn a_load_balancers_address_that_asks_for_a_proxy_is_left_to_it() {
+    let proxied = |v6| -> IpAddr {
+        let text = if v6 { "fd00:1b::81" } else { "203.0.113.81" };
+        text.parse().unwrap()
+    };
+    let service = balanced().endpoints(&["a1", "b1"]);
+    let cluster = Cluster::without_agents(AgentOptions::default(), &[]);
+    let mut documents = cluster.lab.documents(&service).unwrap();
+    let mut ingress = Vec::new();
+    for v6 in [false, true] {
+        ingress.push(json!({"ip": external(v6), "ipMode": "VIP"}));
+        ingress.push(json!({"ip": proxied(v6), "ipMode": "Proxy"}));
+    }
+    documents[0]["status"]["loadBalancer"]["ingress"] = ingress.into();
+    let manifests = cluster.lab.manifests();
+    manifests.write(&service.file(), &documents).unwrap();
+    // The answers of what is not on the nodes need a way back to the pods.
+    for (node, _) in cluster.lab.nodes() {
+        for (network, via) in node.pod_networks.iter().zip(&node.addresses) {
+            let line = format!("route add {network} via {via}\n");
+            cluster.lab.router().ip(&line).unwrap();
+        }
+    }
+    let balancer = cluster.lab.place("client");
+    for v6 in [false, true] {
+        let next = cluster.lab.address("client", v6);
+        for address in [external(v6), proxied(v6)] {
+            let line = format!("addr add {address} dev eth0 nodad\n");
+            balancer.namespace.ip(&line).unwrap();
+            let line = format!("route add {address} via {next}\n");
+            cluster.lab.router().ip(&line).unwrap();
+        }
+    }
+    let mut command = balancer.traffic();
+    command.args(["serve", "--name", "balancer", "--port", "80"]);
+    let _server = Process::listening("balancer", &mut command).unwrap();
+    let cluster = cluster.with_agents(&["node1", "node2"]);
+    for v6 in [false, true] {
+        for from in [
+            Covered("pod-a"),
+            Uncovered("pod-a"),
+            Covered("node1"),
+            Uncovered("node2"),
+        ] {
+            let to = |address| Traffic::connect(address, 80);
+            cluster.expect_spread(from, to(external(v6)), &["a1", "b1"]);
+            cluster.expect_spread(from, to(proxied(v6)), &["balancer"]);
         }
     }
 }
