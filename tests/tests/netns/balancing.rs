@@ -1,6 +1,9 @@
 //! ClusterIPs: who reaches whom, and as whom.
 
+use std::collections::BTreeSet;
+
 use tests::harness::{AgentOptions, ServiceSpec, Traffic};
+use tests::traffic::Report;
 
 use crate::cluster::From::{Covered, Uncovered};
 use crate::cluster::{Cluster, From, tcp_and_udp, web};
@@ -112,16 +115,55 @@ fn masquerade_all_shows_backends_the_node() {
     let service = web().endpoints(&["a1", "b1"]);
     let cluster = Cluster::start_with(AgentOptions::flags(&["--masquerade-all"]), &[&service]);
     for v6 in [false, true] {
-        let node = cluster.lab.address("node1", v6).to_string();
-        let to_service = Traffic::udp_fresh(service.ip(v6), 80);
-        let to_node = Traffic::connect(cluster.lab.address("node1", v6), 30080);
-        for (from, traffic) in [(Covered("pod-a"), to_service), (Covered("client"), to_node)] {
-            let report = cluster.expect_spread(from, traffic, &["a1", "b1"]);
-            assert_eq!(
-                report.seen_as.into_iter().collect::<Vec<_>>(),
-                std::slice::from_ref(&node),
-                "{from:?}"
-            );
+        let node1 = cluster.lab.address("node1", v6);
+        for (from, to, port, node) in [
+            (Covered("pod-a"), service.ip(v6), 80, "node1"),
+            (Uncovered("pod-a"), service.ip(v6), 80, "node1"),
+            (Covered("pod-b"), service.ip(v6), 80, "node2"),
+            (Covered("node1"), service.ip(v6), 80, "node1"),
+            (Covered("client"), node1, 30080, "node1"),
+        ] {
+            for traffic in tcp_and_udp(to, port) {
+                let report = cluster.expect_spread(from, traffic, &["a1", "b1"]);
+                expect_seen(&cluster, &report, node, v6);
+            }
         }
     }
+}
+
+/// From outside a cluster IP is reached where somebody routes it to a node.
+#[test]
+fn cluster_cidr_shows_backends_the_node_in_place_of_clients_outside_of_it() {
+    let service = web().endpoints(&["a1"]);
+    // The second node's pods are not in it.
+    let range = ["--cluster-cidr", "10.244.1.0/24,fd00:244:1::/64"];
+    for (flags, as_whom) in [(&[][..], "client"), (&range, "node1")] {
+        let cluster = Cluster::start_with(AgentOptions::flags(flags), &[&service]);
+        for v6 in [false, true] {
+            let ip = service.ip(v6);
+            cluster.lab.route_to(ip, "node1").unwrap();
+            let node1 = cluster.lab.address("node1", v6);
+            for (from, to, port, as_whom) in [
+                (Covered("client"), ip, 80, as_whom),
+                (Covered("pod-a"), ip, 80, "pod-a"),
+                (Uncovered("pod-a"), ip, 80, "pod-a"),
+                (Covered("pod-b"), ip, 80, "pod-b"),
+                (Uncovered("pod-b"), ip, 80, "pod-b"),
+                // A node port is no cluster IP.
+                (Covered("client"), node1, 30080, "client"),
+            ] {
+                for traffic in tcp_and_udp(to, port) {
+                    let report = cluster.expect_spread(from, traffic, &["a1"]);
+                    expect_seen(&cluster, &report, as_whom, v6);
+                }
+            }
+        }
+    }
+}
+
+/// Backends have seen one client and no other.
+#[track_caller]
+fn expect_seen(cluster: &Cluster, report: &Report, name: &str, v6: bool) {
+    let address = cluster.lab.address(name, v6).to_string();
+    assert_eq!(report.seen_as, BTreeSet::from([address]));
 }
