@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::apiserver::{ApiServer, kubernetes_slice};
 use tests::harness::{AgentOptions, Lab, ServiceSpec, Traffic, eventually};
 
@@ -181,6 +181,11 @@ fn a_problem_is_an_event_of_the_object_it_is_about() {
     assert_eq!(fed.server.events().len(), 1);
 }
 
+/// A time of creation: the `second`th of its minute.
+fn at(second: u8) -> String {
+    format!("2026-01-01T00:00:{second:02}Z")
+}
+
 #[test]
 fn of_two_services_at_one_address_one_is_served_and_the_other_is_told() {
     const ADDRESS: &str = "203.0.113.80";
@@ -197,8 +202,7 @@ fn of_two_services_at_one_address_one_is_served_and_the_other_is_told() {
         let service = service.clone().spec("externalIPs", json!([ADDRESS]));
         for mut document in fed.cluster.lab.documents(&service).unwrap() {
             if document["kind"] == "Service" {
-                document["metadata"]["creationTimestamp"] =
-                    json!(format!("2026-01-01T00:00:0{created}Z"));
+                document["metadata"]["creationTimestamp"] = at(created).into();
             }
             fed.server.apply(document).unwrap();
         }
@@ -225,4 +229,71 @@ fn of_two_services_at_one_address_one_is_served_and_the_other_is_told() {
         Traffic::connect(loser.ip(false), 80),
         &["b1"],
     );
+}
+
+/// `a1` with a host port.
+fn pod_with_host_port(lab: &Lab, port: u16, created: u8) -> Value {
+    let addresses: Vec<_> = [false, true]
+        .map(|v6| json!({"ip": lab.address("a1", v6)}))
+        .into();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a1", "namespace": "lab", "creationTimestamp": at(created)},
+        "spec": {"nodeName": "node1", "containers": [{"name": "server", "ports": [
+            {"containerPort": 8080, "hostPort": port, "protocol": "TCP"},
+        ]}]},
+        "status": {"phase": "Running", "podIPs": addresses},
+    })
+}
+
+#[test]
+fn of_a_node_port_and_a_host_port_the_older_is_served_and_the_younger_is_told() {
+    const PORT: u16 = 30_080;
+    let service = web().endpoints(&["b1"]);
+    for (of_service, of_pod, pod, loser, winner) in [
+        (1, 2, "b1", "Pod", "Service lab/web"),
+        (2, 1, "a1", "Service", "Pod lab/a1"),
+    ] {
+        let mut fed = Fed::start(&[]);
+        let lab = &fed.cluster.lab;
+        let node1 = [false, true].map(|v6| lab.address("node1", v6));
+        // The younger one is there first, and has the port until then.
+        let mut documents = lab.documents(&service).unwrap();
+        documents[0]["metadata"]["creationTimestamp"] = at(of_service).into();
+        let host_port = pod_with_host_port(lab, PORT, of_pod);
+        let (first, second, alone) = if of_service > of_pod {
+            (documents, vec![host_port], "b1")
+        } else {
+            (vec![host_port], documents, "a1")
+        };
+        for (documents, pod) in [(first, alone), (second, pod)] {
+            for document in documents {
+                fed.server.apply(document).unwrap();
+            }
+            for to in node1 {
+                for from in [Covered("client"), Covered("pod-a"), Uncovered("pod-c")] {
+                    let traffic = Traffic::connect(to, PORT);
+                    fed.cluster.await_spread(from, traffic, &[pod]);
+                }
+            }
+        }
+        let event = eventually("the loser is told", || Ok(fed.server.events().pop())).unwrap();
+        assert_eq!(event["involvedObject"]["kind"], loser, "{event}");
+        assert_eq!(event["reason"], "Conflict", "{event}");
+        let note = format!("belongs to the older {winner}");
+        assert!(event.to_string().contains(&note), "{event}");
+        let agent = fed.cluster.agent("node1");
+        let metric = format!("fairlead_problems{{kind=\"{loser}\"}}");
+        let problems = agent.metric(&metric).unwrap();
+        assert_eq!(problems, Some(2.0), "one of each family");
+        let status = agent.status().unwrap()["problems"].to_string();
+        assert!(status.contains(&note), "{status}");
+        // UDP is the Service's, whoever has the port of TCP.
+        for to in node1 {
+            let traffic = Traffic::udp_fresh(to, PORT);
+            fed.cluster
+                .expect_spread(Covered("client"), traffic, &["b1"]);
+        }
+    }
 }
