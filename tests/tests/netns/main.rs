@@ -73,6 +73,8 @@ mod shared_ports;
 #[cfg(test)]
 mod takeover;
 #[cfg(test)]
+mod timeouts;
+#[cfg(test)]
 mod traffic_policy;
 #[cfg(test)]
 mod truth;
