@@ -10,6 +10,8 @@ mod audit;
 #[cfg(test)]
 mod balancing;
 #[cfg(test)]
+mod bootstrap;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod chaos;
