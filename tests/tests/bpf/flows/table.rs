@@ -1,7 +1,7 @@
 //! What stands in the table of flows, and what it means to the agent.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use model::{Protocol, SessionAffinity, SourceRanges};
 use serde::Deserialize;
 
 use crate::lab::At;
+
+/// The node's own addresses.
+pub(super) const NODE: [&str; 2] = ["172.31.0.1", "fd00::1"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +23,29 @@ pub(super) struct Flow {
     pub(super) node: Node,
     pub(super) packet: Packet,
     pub(super) expected: Expected,
+    pub(super) then: Option<Then>,
+}
+
+/// What the client's next packet meets.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Then {
+    /// Those that the Service has by then.
+    pub(super) backends: Vec<FlowBackend>,
+    pub(super) expected: Next,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Next {
+    Word(NextWord),
+    Other(Expected),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum NextWord {
+    Stays,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +69,8 @@ pub(super) struct FlowFrontend {
     pub(super) inside: Policy,
     #[serde(default)]
     pub(super) outside: Policy,
+    #[serde(default)]
+    pub(super) direct_return: bool,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -59,6 +87,8 @@ pub(super) struct FlowBackend {
     pub(super) on: On,
     #[serde(default)]
     pub(super) draining: bool,
+    pub(super) weight: Option<u16>,
+    pub(super) node: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -97,6 +127,7 @@ pub(super) enum From {
     Pod,
     Node,
     NodeToPod,
+    Tunnel,
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -105,6 +136,9 @@ pub(super) enum Expected {
     Reached {
         backends: BTreeSet<SocketAddr>,
         source: Seen,
+    },
+    Tunnelled {
+        tunnels: BTreeSet<IpAddr>,
     },
     Dropped {
         drop: String,
@@ -140,7 +174,7 @@ pub(super) enum Word {
 impl From {
     pub(super) fn at(self) -> At {
         match self {
-            Self::Outside => At::Uplink,
+            Self::Outside | Self::Tunnel => At::Uplink,
             Self::Pod => At::Pod,
             Self::Node => At::Node,
             Self::NodeToPod => At::NodeToPod,
@@ -179,16 +213,8 @@ impl Service {
         self.choice == FlowChoice::Random && self.affinity_seconds.is_none()
     }
 
-    /// Where answers of a backend come by.
-    pub(super) fn where_is(&self, address: SocketAddr) -> At {
-        let found = self.backends.iter().find(|flow| flow.address == address);
-        match found.expect("one of the flow's backends").on {
-            On::Elsewhere => At::Uplink,
-            On::Here if ["172.31.0.1", "fd00::1"].contains(&&*address.ip().to_string()) => {
-                At::NodeToPod
-            }
-            On::Here => At::Pod,
-        }
+    pub(super) fn is_weighted(&self) -> bool {
+        self.backends.iter().any(|backend| backend.weight.is_some())
     }
 }
 
@@ -214,7 +240,7 @@ impl FlowFrontend {
             scope: scopes.into_iter().find(named).expect("a kind of address"),
             inside: pool(self.inside),
             outside: pool(self.outside),
-            direct_return: false,
+            direct_return: self.direct_return,
         }
     }
 }
@@ -230,8 +256,17 @@ impl FlowBackend {
                 cluster: !self.draining,
                 local: local && !self.draining,
             },
-            weight: 1,
-            node: None,
+            weight: self.weight.unwrap_or(1),
+            node: self.node,
+        }
+    }
+
+    /// Where its answers come by.
+    pub(super) fn answers_at(&self) -> At {
+        match self.on {
+            On::Elsewhere => At::Uplink,
+            On::Here if NODE.contains(&&*self.address.ip().to_string()) => At::NodeToPod,
+            On::Here => At::Pod,
         }
     }
 }
