@@ -10,11 +10,12 @@ use model::Problem;
 
 use super::audit::{Cursor, search_addresses};
 use super::fill;
+use super::fullness::MAPS;
 use super::image::Op;
 use super::known::{Known, nodes};
 use super::maps::{Maps, configure};
 use super::settings::{Translation, settings};
-use super::tables::{MAPS, Tables};
+use super::tables::Tables;
 use super::writer::{Crowd, Writer};
 use crate::applier::{Facility, Failure, Outcome, Pass, Usage, with_causes};
 use crate::desired::{Desired, LbServiceKey, Owner};

@@ -8,9 +8,9 @@ use agent_abi::service::{POOL_CLUSTER, POOL_LOCAL, RingChunkV1, RingKeyV1};
 use rpds::RedBlackTreeMapSync;
 
 use super::addresses::Addresses;
+use super::fullness::MAPS;
 use super::image::{Tables, address};
 use super::pool::ring_of;
-use super::tables::MAPS;
 use crate::desired::{Changed, Desired, LbService, LbServiceKey, Pool};
 
 /// Tables, the ids of units in them, and what has no room there.
@@ -47,7 +47,7 @@ impl Known {
         }
     }
 
-    /// Entries that a unit has of `tables::MAPS`.
+    /// Entries that a unit has of `fullness::MAPS`.
     pub(super) fn entries_of(&self, key: &LbServiceKey) -> [usize; MAPS.len()] {
         self.ids
             .get(key)

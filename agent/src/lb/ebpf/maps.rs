@@ -13,7 +13,8 @@ use agent_abi::service::{
 };
 use agent_abi::settings::{SETTING_POLICED, SETTINGS_MAP, SettingsV2};
 
-use super::tables::{MAPS, Op, SourceRange, Tables};
+use super::fullness::MAPS;
+use super::tables::{Op, SourceRange, Tables};
 use crate::sys::map::{List, Table, TableError, Trie, lru_usage, per_cpu_sums};
 
 /// Value of a source: that its key is there says all.
@@ -87,7 +88,7 @@ impl Maps {
         Ok(tables)
     }
 
-    /// Most entries of `tables::MAPS`.
+    /// Most entries of `fullness::MAPS`.
     pub fn room(&self) -> [u32; MAPS.len()] {
         [
             self.frontends.max(),

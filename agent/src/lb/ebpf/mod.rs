@@ -7,6 +7,7 @@ pub mod clsact;
 pub mod facility;
 pub mod fast_path;
 mod fill;
+mod fullness;
 pub mod handback;
 pub mod image;
 mod kept;

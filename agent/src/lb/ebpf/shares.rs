@@ -28,7 +28,7 @@ struct Share {
 }
 
 impl Shares {
-    /// Of the map at an index of `tables::MAPS`.
+    /// Of the map at an index of `fullness::MAPS`.
     pub(super) fn of(map: usize, known: &Known) -> Self {
         let mut shares = Self::default();
         for key in known.ids.keys() {

@@ -7,23 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use agent_abi::service::{
-    BACKENDS_MAP, BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2, NEXT_BACKEND, NEXT_RING,
-    NEXT_SERVICE, RINGS_MAP, RingChunkV1, RingKeyV1, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
-    ServiceV2, SlotKeyV1, SourceKeyV1,
+    BackendV2, FrontendKeyV1, FrontendV2, NEXT_BACKEND, NEXT_RING, NEXT_SERVICE, RingChunkV1,
+    RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
 
 use super::image::frontend_key;
 use crate::desired::LbService;
-
-/// The maps that have as many entries as there are Services, in the order of [`Tables::usage`].
-pub const MAPS: [&str; 6] = [
-    FRONTENDS_MAP,
-    SERVICES_MAP,
-    SLOTS_MAP,
-    BACKENDS_MAP,
-    RINGS_MAP,
-    SOURCES_MAP,
-];
 
 /// One write to one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,14 +84,14 @@ pub struct Held {
 pub struct Tables {
     services: BTreeMap<u32, Held>,
     frontends: BTreeMap<FrontendKeyV1, FrontendV2>,
-    rings: BTreeMap<u32, HeldRing>,
+    pub(super) rings: BTreeMap<u32, HeldRing>,
     /// Rings in use, by their digests.
     shareable: BTreeMap<Vec<u64>, u32>,
-    slots: usize,
-    backends: usize,
-    declared: usize,
-    chunks: usize,
-    sources: usize,
+    pub(super) slots: usize,
+    pub(super) backends: usize,
+    pub(super) declared: usize,
+    pub(super) chunks: usize,
+    pub(super) sources: usize,
     next_service: u32,
     next_backend: u32,
     next_ring: u32,
@@ -110,8 +99,8 @@ pub struct Tables {
 
 /// A ring, of which only digests are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct HeldRing {
-    chunks: BTreeMap<u32, u64>,
+pub(super) struct HeldRing {
+    pub(super) chunks: BTreeMap<u32, u64>,
     pools: usize,
 }
 
@@ -208,62 +197,6 @@ impl Tables {
     /// Every frontend.
     pub fn frontends(&self) -> &BTreeMap<FrontendKeyV1, FrontendV2> {
         &self.frontends
-    }
-
-    /// Entries in use of [`MAPS`].
-    pub fn usage(&self) -> [usize; MAPS.len()] {
-        [
-            self.frontends.len(),
-            self.declared,
-            self.slots,
-            self.backends,
-            self.chunks,
-            self.sources,
-        ]
-    }
-
-    /// Entries that a service has of [`MAPS`]. A ring counts for each that uses it.
-    pub fn usage_of(&self, id: u32) -> [usize; MAPS.len()] {
-        let Some(held) = self.services.get(&id) else {
-            return [0; MAPS.len()];
-        };
-        let pools = held.value.iter().flat_map(|value| value.pools);
-        let rings = pools.filter_map(|pool| self.rings.get(&pool.ring));
-        [
-            held.frontends.len(),
-            usize::from(held.value.is_some()),
-            held.slots.len(),
-            held.backends.len(),
-            rings.map(|ring| ring.chunks.len()).sum(),
-            held.sources.len(),
-        ]
-    }
-
-    /// Entries of [`MAPS`] that writes would add, where none deletes.
-    pub fn growth(&self, ops: &[Op]) -> [usize; MAPS.len()] {
-        let nothing = Held::default();
-        let held = |id: &u32| self.services.get(id).unwrap_or(&nothing);
-        let mut services = BTreeSet::new();
-        let mut growth = [0; MAPS.len()];
-        for op in ops {
-            let (map, is_new) = match op {
-                Op::PutFrontend(key, _) => (0, !self.frontends.contains_key(key)),
-                Op::PutService(id, _) => (1, held(id).value.is_none() && services.insert(*id)),
-                Op::PutSlot(key, _) => (2, !held(&key.service).slots.contains_key(&key.slot)),
-                Op::PutBackend(id, value) => (3, !held(&value.service).backends.contains_key(id)),
-                Op::PutRing(key, _) => (4, !self.has_chunk(key)),
-                Op::PutSource(range) => (5, !held(&range.key.service).sources.contains(range)),
-                Op::Allocate { .. }
-                | Op::DeleteFrontend(_)
-                | Op::DeleteSlot(_)
-                | Op::DeleteSource(_)
-                | Op::DeleteBackend { .. }
-                | Op::DeleteService(_)
-                | Op::DeleteRing(_) => continue,
-            };
-            growth[map] += usize::from(is_new);
-        }
-        growth
     }
 
     /// The service id that one of a unit's frontends leads to.

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use agent_abi::service::{
-    FRONTEND_LOCAL_OUTSIDE, FrontendKeyV1, FrontendV2, NEXT_SERVICE, POOL_CLUSTER, POOL_LOCAL,
-    RING_CHUNK, RingChunkV1, RingKeyV1, ServiceV2, SlotKeyV1,
+    FRONTEND_LOCAL_OUTSIDE, FrontendKeyV1, FrontendV2, NEXT_SERVICE, RING_CHUNK, RingChunkV1,
+    RingKeyV1, ServiceV2, SlotKeyV1,
 };
 use ipnet::IpNet;
 use model::{Protocol, SessionAffinity, SourceRanges};
@@ -14,6 +14,8 @@ use proptest::prelude::*;
 
 use super::image::{Op, Tables, dismantle, frontend_key, make, sweep};
 use crate::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
+
+mod room;
 
 /// Units by number, the ids they have, and the content of the rings, which the tables only know
 /// digests of.
@@ -438,62 +440,4 @@ fn equal_sets_share_a_ring_and_the_last_user_takes_it_away() {
     assert_eq!(node.tables.usage()[4], alone);
     node.converge(&Wanted::new(), |_, _| true);
     assert_eq!(node.tables.usage(), [0; 6]);
-}
-
-#[test]
-fn this_nodes_endpoints_are_found_where_nobody_is_given_them_alone() {
-    let slots = |style| {
-        let many: BTreeSet<u8> = (20..60).collect();
-        let unit = styled(1, &BTreeSet::from([0]), &many, style);
-        let mut node = Node::default();
-        node.converge(&Wanted::from([(1, unit)]), |_, _| true);
-        let value = node.tables.services()[&1].value.unwrap();
-        (
-            value.pools[POOL_CLUSTER].slots,
-            value.pools[POOL_LOCAL].slots,
-        )
-    };
-    let weighted = Style {
-        weighted: true,
-        ..Style::default()
-    };
-    // Every second one is of this node.
-    assert_eq!(slots(Style::default()), (40, 20));
-    assert_eq!(slots(weighted), (40, 20));
-    let hashed = Style {
-        hashed: true,
-        ..Style::default()
-    };
-    assert_eq!(slots(hashed), (40, 0), "packets are asked");
-}
-
-#[test]
-fn what_a_unit_will_take_is_known_before_it_is_made() {
-    for style in [
-        Style::default(),
-        Style {
-            hashed: true,
-            weighted: true,
-            local: true,
-            guarded: true,
-        },
-    ] {
-        let mut tables = Tables::new(1, 1, 1);
-        for backends in [BTreeSet::from([1, 2]), BTreeSet::from([2, 3, 4, 5])] {
-            let unit = styled(1, &BTreeSet::from([0, 1]), &backends, style);
-            let ops = make(1, &unit, &tables);
-            let expected: Vec<usize> = tables
-                .usage()
-                .iter()
-                .zip(tables.growth(&ops))
-                .map(|(used, growth)| used + growth)
-                .collect();
-            for op in ops {
-                tables.commit(op);
-            }
-            assert_eq!(tables.usage().to_vec(), expected);
-            let of_unit = tables.usage_of(1).to_vec();
-            assert_eq!(of_unit[..4], expected[..4], "nobody else has any");
-        }
-    }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use agent_abi::Address;
 use agent_abi::service::{BACKENDS_MAP, NEXT_SERVICE, RINGS_MAP, SLOTS_MAP};
 
+use super::fullness::MAPS;
 use super::image::{Op, dismantle, make, sweep};
 use super::known::Known;
 use super::maps::Maps;
 use super::shares::Shares;
-use super::tables::MAPS;
 use crate::desired::{Desired, LbService, LbServiceKey};
 use crate::sys::map::{Table, TableError};
 
