@@ -39,7 +39,7 @@ impl Shares {
 
     /// Notes how many entries a unit has now.
     pub(super) fn set(&mut self, key: &LbServiceKey, count: usize) {
-        let namespace = key.owner.key().namespace.clone();
+        let namespace = Arc::clone(&key.owner.key().namespace);
         let share = self.namespaces.entry(namespace).or_default();
         if let Some(before) = self.counts.insert(key.clone(), count) {
             share.total -= before;
