@@ -11,7 +11,9 @@ use agent_abi::counters::{COUNTERS, Counter};
 use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV2};
 use ipnet::IpNet;
 
-use self::table::{Expected, Flow, FlowBackend, From, NODE, Next, NextWord, Rejection, Seen, Word};
+use self::table::{
+    Expected, Flow, FlowBackend, From, NODE, Next, NextWord, Rejection, Seen, Then, Word,
+};
 use crate::lab::Lab;
 use crate::packet::{describe, frame};
 use crate::wire::{LINK, ethernet, tunnel};
