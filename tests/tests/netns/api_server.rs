@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use anyhow::ensure;
+use model::{Kind, ObjectKey};
 use serde_json::{Value, json};
 use tests::apiserver::{ApiServer, kubernetes_slice};
 use tests::harness::{AgentOptions, Lab, ServiceSpec, Traffic, eventually};
@@ -295,5 +297,22 @@ fn of_a_node_port_and_a_host_port_the_older_is_served_and_the_younger_is_told() 
             fed.cluster
                 .expect_spread(Covered("client"), traffic, &["b1"]);
         }
+        // Once the older one is gone, the other has the port, and there is nothing to tell.
+        let (kind, name, heir) = match loser {
+            "Pod" => (Kind::Service, "web", "a1"),
+            _ => (Kind::Pod, "a1", "b1"),
+        };
+        assert!(fed.server.delete(kind, &ObjectKey::new("lab", name)));
+        for to in node1 {
+            let traffic = Traffic::connect(to, PORT);
+            fed.cluster
+                .await_spread(Covered("client"), traffic, &[heir]);
+        }
+        eventually("the problems are over", || {
+            let problems = fed.cluster.agent("node1").metric(&metric)?;
+            ensure!(problems.unwrap_or(0.0) == 0.0, "{problems:?}");
+            Ok(Some(()))
+        })
+        .unwrap();
     }
 }
