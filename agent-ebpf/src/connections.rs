@@ -231,7 +231,8 @@ fn expired(key: &TupleV1, connection: &ConnectionV3, now: u64) -> bool {
     } else {
         settings.tcp_seconds
     };
-    now.saturating_sub(connection.last_seen) > u64::from(seconds) * SECOND
+    // What was seen within a second of the last note is not noted.
+    now.saturating_sub(connection.last_seen) > (u64::from(seconds) + 1) * SECOND
 }
 
 #[inline(always)]

@@ -8,8 +8,8 @@ use agent_abi::counters::Counter;
 use aya_ebpf::bindings::BPF_ANY;
 
 use super::{
-    answers, clear_verdict, copy_verdict, lookup_opening, must_reopen, remove, remove_opening,
-    reverse, take, translated,
+    SECOND, answers, clear_verdict, copy_verdict, lookup_opening, must_reopen, remove,
+    remove_opening, reverse, take, translated,
 };
 use crate::global::global;
 use crate::maps::{self, CONNECTIONS_V3, Scratch, count};
@@ -19,7 +19,7 @@ use crate::maps::{self, CONNECTIONS_V3, Scratch, count};
 pub(super) const WAITS: i32 = 0;
 /// Both sides have sent, and the client has shown that it receives: its segment after the other side's.
 /// For what is no TCP, the other side's own packet is enough. Of a tunnelled connection the answers are
-/// not seen here.
+/// not seen here: what is no TCP has to go on for a second, which a flood from forged addresses does not.
 pub(super) const ANSWERED: i32 = 1;
 /// The packet is of a backend that a packet of the client went to, but the connection is another one's:
 /// the set has changed between two of them. What is not translated the client refuses. The entry stays,
@@ -47,8 +47,13 @@ fn progress(scratch: &mut Scratch, is_tcp: bool) -> Option<i32> {
     } = scratch;
     let connection = lookup_opening(&packet.tuple)?;
     if connection.flags & CONNECTION_FORWARD != 0 {
-        let answered = connection.flags & (CONNECTION_ANSWERED | CONNECTION_TUNNEL) != 0;
-        let follows = is_tcp && answered && !packet.opens() && !packet.closes();
+        let is_tunnelled = connection.flags & CONNECTION_TUNNEL != 0;
+        let follows = if is_tcp {
+            let answered = is_tunnelled || connection.flags & CONNECTION_ANSWERED != 0;
+            answered && !packet.opens() && !packet.closes()
+        } else {
+            is_tunnelled && now.saturating_sub(connection.last_seen) >= SECOND
+        };
         return Some(if follows { ANSWERED } else { WAITS });
     }
     reverse(&connection.rewrite, forward_key);

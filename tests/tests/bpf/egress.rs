@@ -328,7 +328,7 @@ fn a_connection_that_was_idle_too_long_is_decided_about_anew() {
     expect_node(&lab.run(At::Node, sent), "172.31.0.1");
     let mut table = Table::<TupleV1, ConnectionV3>::open_lru(&lab.pins, OPENING_MAP).unwrap();
     for (key, value) in table.entries().unwrap() {
-        let old = value.last_seen.saturating_sub(121_000_000_000);
+        let old = value.last_seen.saturating_sub(122_000_000_000);
         table
             .put(
                 key,

@@ -288,3 +288,19 @@ fn a_tunnel_from_anybody_but_a_node_is_left_to_the_node() {
         assert_eq!(lab.counter(Counter::TunnelReceived), 0);
     }
 }
+
+#[test]
+fn datagrams_that_go_on_for_a_second_are_none_of_a_flood() {
+    for family in &FAMILIES {
+        let mut lab = family.lab("udp", family.there);
+        let packet = frame(&family.packet("udp"));
+        let mut promoted = Vec::new();
+        for wait in [0, 0, 1_050] {
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            let (verdict, _) = lab.run_frame(At::Uplink, &packet);
+            assert_eq!(verdict, "redirect");
+            promoted.push(lab.counter(Counter::ConnectionsPromoted));
+        }
+        assert_eq!(promoted, [0, 0, 1], "{}", family.client);
+    }
+}

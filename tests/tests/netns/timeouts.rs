@@ -89,8 +89,8 @@ impl Talk {
     fn expect_moved_in_time(&mut self) -> Result<()> {
         let (least, most, pod) = self.ask()?;
         let is_right = match pod.as_str() {
-            "b1" => least <= TIMEOUT && !self.has_moved,
-            "a1" => most > TIMEOUT - GRAIN || self.has_moved,
+            "b1" => least <= TIMEOUT + GRAIN && !self.has_moved,
+            "a1" => most > TIMEOUT || self.has_moved,
             _ => false,
         };
         ensure!(is_right, "{pod} after {least:?} to {most:?} of silence");
@@ -129,7 +129,8 @@ fn a_flow_of_udp_stays_with_its_endpoint_until_it_was_silent_for_its_timeout() {
         })
         .unwrap();
     }
-    for silence in [TIMEOUT / 3, TIMEOUT + GRAIN] {
+    // The first packet after less than a second is not noted: the next silence seems longer than it is.
+    for silence in [GRAIN * 3 / 5, TIMEOUT - GRAIN / 5, TIMEOUT + GRAIN] {
         thread::sleep(silence);
         for talk in &mut talks {
             talk.expect_moved_in_time().unwrap();
