@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::lb::ebpf::image::address;
+use crate::lb::ebpf::entries::address;
 use crate::lb::ebpf::layout;
 use crate::lb::ebpf::maps::was_policed;
 use crate::lb::ebpf::takeover::{self, LIBERAL};

@@ -22,7 +22,7 @@ use agent_abi::settings::{SETTINGS_MAP, SettingsV2};
 use super::report::{CounterRow, MapRow};
 use crate::applier::Usage;
 use crate::desired::{Desired, LbServiceKey, Scope};
-use crate::lb::ebpf::image::frontend_key;
+use crate::lb::ebpf::entries::frontend_key;
 use crate::lb::ebpf::maps;
 use crate::sys::map::{
     List, Table, TableError, Trie, evicts, lru_usage, max_entries, per_cpu_delete,

@@ -8,7 +8,8 @@ use agent_abi::service::{BackendV2, POOL_CLUSTER};
 use super::collect::Watched;
 use super::report::{BackendRow, FrontendRow, ServiceRow, Services};
 use crate::desired::{LbService, LbServiceKey, Pool, Pools};
-use crate::lb::ebpf::image::{Held, Tables, address, frontend_key};
+use crate::lb::ebpf::entries::{address, frontend_key};
+use crate::lb::ebpf::image::{Held, Tables};
 use crate::lb::ebpf::maps::Maps;
 use crate::sys::map::TableError;
 

@@ -15,8 +15,8 @@ use super::pods::{hosts, mapped};
 use super::{Device, Role};
 use crate::desired::Desired;
 use crate::lb::ebpf::attach::Side;
+use crate::lb::ebpf::entries::address;
 use crate::lb::ebpf::fast_path::Tables;
-use crate::lb::ebpf::image::address;
 use crate::sys::links::{Link, LinkKind};
 
 /// What is known of the fast path.

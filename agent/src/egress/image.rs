@@ -10,7 +10,7 @@ use agent_abi::egress::{EGRESS_KEEP, EGRESS_POD, EgressAddressV1};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::desired::egress::Egress;
-use crate::lb::ebpf::image::{address, prefix_bits};
+use crate::lb::ebpf::entries::{address, prefix_bits};
 
 /// Keys with the number of their bits that count, and their values.
 pub type Entries = BTreeMap<(u32, EgressAddressV1), u32>;

@@ -12,7 +12,7 @@ use model::IpFamily;
 
 use crate::devices::Role;
 use crate::lb::ebpf::attach::Side;
-use crate::lb::ebpf::image::address;
+use crate::lb::ebpf::entries::address;
 use crate::sys::links::Link;
 
 /// Sources by the index of the uplink.

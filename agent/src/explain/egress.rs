@@ -9,7 +9,7 @@ use super::landing::TRANSLATED_PORTS;
 use super::source::Hook;
 use super::{ExplainError, Explanation, Facts, Packet, Step, Topic, Verdict, ip, some_of};
 use crate::desired::egress::Egress;
-use crate::lb::ebpf::image::address;
+use crate::lb::ebpf::entries::address;
 
 /// Adds to an answer what becomes of packets that leave by an uplink.
 pub(super) fn leave(

@@ -11,7 +11,7 @@ use model::{ClusterIps, Kind, Service};
 use super::resolve::without_address;
 use super::{ExplainError, Facts, Packet, Step, Target, Topic, some_of};
 use crate::desired::{Frontend, LbService, LbServiceKey, Pool};
-use crate::lb::ebpf::image::address;
+use crate::lb::ebpf::entries::address;
 
 /// A frontend of the kernel, and the unit it should be of.
 #[derive(Debug)]

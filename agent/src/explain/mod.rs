@@ -33,7 +33,7 @@ use model::{Cluster, ObjectKey, Problem, Protocol};
 use crate::applier::Failure;
 use crate::desired::Desired;
 use crate::devices::fast_path::FastPath;
-use crate::lb::ebpf::image::address;
+use crate::lb::ebpf::entries::address;
 use crate::sys::map::TableError;
 use client::Client;
 use lookups::Lookups;

@@ -93,7 +93,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::{Hook, Translation, translation};
-    use crate::lb::ebpf::image::address;
+    use crate::lb::ebpf::entries::address;
     use agent_abi::Address;
     use agent_abi::service::{
         BACKEND_LOCAL, BackendV2, FRONTEND_EXTERNAL, FRONTEND_LOOPBACK, FRONTEND_NODE_PORT,

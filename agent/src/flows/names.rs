@@ -16,7 +16,7 @@ use super::processes::Processes;
 use super::resolve::Lookups;
 use crate::desired::policy::Reason;
 use crate::desired::{Desired, LbServiceKey};
-use crate::lb::ebpf::image::frontend_key;
+use crate::lb::ebpf::entries::frontend_key;
 use crate::policy::ebpf::facility::InForce;
 use crate::reconcile::ClusterView;
 use crate::sys::links::Link;

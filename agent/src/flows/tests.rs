@@ -20,7 +20,7 @@ use super::record::{Flow, Line, Verdict};
 use super::resolve::{Lookups, resolve};
 use crate::desired::policy::{PolicyRef, Reason};
 use crate::desired::{LbServiceKey, Owner};
-use crate::lb::ebpf::image::address;
+use crate::lb::ebpf::entries::address;
 
 /// Pods shop/web 10.0.1.5 and shop/cart 10.0.1.6, node n1 172.31.0.1, Service shop/web (4), rules 1
 /// (isolation by shop/closed), 2 (rule 3 of shop/open) and 3 (rule 0 of the cluster's `admin`).

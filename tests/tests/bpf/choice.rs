@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use agent::desired::{Choice, LbService, Pools};
-use agent::lb::ebpf::image::address;
+use agent::lb::ebpf::entries::address;
 use agent::lb::ring::{Member, ring};
 use agent::sys::map::Table;
 use agent_abi::connection::TupleV1;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use agent::desired::egress::{Egress, Why};
 use agent::egress::image::entries;
 use agent::egress::maps::{EgressMap, SourceMap};
-use agent::lb::ebpf::image::address;
+use agent::lb::ebpf::entries::address;
 use agent::sys::clock;
 use agent::sys::map::Table;
 use agent_abi::connection::{

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use agent::lb::ebpf::image::address as mapped;
+use agent::lb::ebpf::entries::address as mapped;
 use agent::policy::ebpf::image::Op;
 use agent::policy::ebpf::maps::Maps;
 use agent::sys::map::{List, Table, Trie};

@@ -6,7 +6,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use agent::lb::ebpf::image::{address, prefix_bits};
+use agent::lb::ebpf::entries::{address, prefix_bits};
 use agent_abi::counters::{COUNTERS, Counter};
 use agent_abi::settings::{SETTING_MASQUERADE_ALL, SettingsV2};
 use ipnet::IpNet;

@@ -186,7 +186,8 @@ impl Lab {
     fn know_nodes(&mut self) {
         let mut map = Table::open(&self.pins, ADDRESSES_MAP).unwrap();
         let nodes = ["172.31.0.1", "172.31.0.2", "fd00::1", "fd00::2"];
-        let nodes = nodes.map(|node: &str| agent::lb::ebpf::image::address(node.parse().unwrap()));
+        let nodes =
+            nodes.map(|node: &str| agent::lb::ebpf::entries::address(node.parse().unwrap()));
         for change in self.addresses.set_nodes(BTreeSet::from(nodes)) {
             change.write(&mut map).unwrap();
         }

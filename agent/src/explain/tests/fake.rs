@@ -23,7 +23,8 @@ use crate::desired::{Desired, NodeContext};
 use crate::devices::fast_path::FastPath;
 use crate::egress::image::entries;
 use crate::explain::lookups::{Looked, Lookups};
-use crate::lb::ebpf::image::{Op, SourceRange, Tables, address, make};
+use crate::lb::ebpf::entries::address;
+use crate::lb::ebpf::image::{Op, SourceRange, Tables, make};
 use crate::lb::ebpf::settings::{Translation, settings};
 use crate::sys::map::TableError;
 
@@ -131,7 +132,7 @@ impl Scene {
         let (_, unit) = units
             .find(|(key, _)| key.owner.key().to_string() == service)
             .unwrap();
-        let key = crate::lb::ebpf::image::frontend_key(unit.frontends.first().unwrap());
+        let key = crate::lb::ebpf::entries::frontend_key(unit.frontends.first().unwrap());
         self.tables.frontends[&key].service
     }
 }

@@ -11,7 +11,7 @@ use model::Protocol;
 use super::fake::Scene;
 use super::{ABSENT, ATTACHED};
 use crate::explain::Topic;
-use crate::lb::ebpf::image::address;
+use crate::lb::ebpf::entries::address;
 
 fn tuple(from: &str, to: &str) -> TupleV1 {
     let [from, to] = [from, to].map(|text| text.parse::<SocketAddr>().unwrap());

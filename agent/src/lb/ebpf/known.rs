@@ -8,8 +8,9 @@ use agent_abi::service::{POOL_CLUSTER, POOL_LOCAL, RingChunkV1, RingKeyV1};
 use rpds::RedBlackTreeMapSync;
 
 use super::addresses::Addresses;
+use super::entries::address;
 use super::fullness::MAPS;
-use super::image::{Tables, address};
+use super::image::Tables;
 use super::pool::ring_of;
 use crate::desired::{Changed, Desired, LbService, LbServiceKey, Pool};
 

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod attach;
 pub mod audit;
 pub mod clsact;
+pub mod entries;
 pub mod facility;
 pub mod fast_path;
 mod fill;

@@ -11,7 +11,7 @@ use agent_abi::service::{
     POOL_LOCAL, PoolV1, RING_CHUNK, RingChunkV1, RingKeyV1, SLOTS_OF_LOCAL, SLOTS_OTHER_BANK,
 };
 
-use super::image::{address, empty_pool};
+use super::entries::address;
 use super::tables::{Held, Op, Tables};
 use crate::desired::{LbService, Pool};
 use crate::lb::ring::{self, Name};
@@ -228,4 +228,12 @@ fn chunks(entries: &[u16]) -> Vec<RingChunkV1> {
         RingChunkV1 { slots }
     };
     entries.chunks(RING_CHUNK).map(chunk).collect()
+}
+
+/// Fields of a pool that a plan begins with.
+fn empty_pool(first_slot: u32) -> PoolV1 {
+    PoolV1 {
+        first_slot,
+        ..PoolV1::default()
+    }
 }

@@ -9,7 +9,7 @@ use agent_abi::settings::{
 use ipnet::IpNet;
 use model::IpFamily;
 
-use super::image::{address, prefix_bits};
+use super::entries::{address, prefix_bits};
 use crate::desired::NodeContext;
 use crate::desired::route::{Encapsulation, OverlayUse, RouterOptions};
 

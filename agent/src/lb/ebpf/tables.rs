@@ -11,7 +11,7 @@ use agent_abi::service::{
     RingKeyV1, ServiceV2, SlotKeyV1, SourceKeyV1,
 };
 
-use super::image::frontend_key;
+use super::entries::frontend_key;
 use crate::desired::LbService;
 
 /// One write to one map.

@@ -24,7 +24,7 @@ use agent_abi::egress::{
 use agent_abi::service::{BackendV2, FRONTENDS_MAP, FrontendKeyV1, FrontendV2};
 use agent_abi::settings::{TAKEOVER_MAP, TAKING_OVER};
 
-use super::image::address;
+use super::entries::address;
 use super::layout::{self, ConvertError};
 use super::maps::Maps;
 use crate::sys::clock;

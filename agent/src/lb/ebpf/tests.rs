@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use model::{Protocol, SessionAffinity, SourceRanges};
 use proptest::prelude::*;
 
-use super::image::{Op, Tables, dismantle, frontend_key, make, sweep};
+use super::entries::frontend_key;
+use super::image::{Op, Tables, dismantle, make, sweep};
 use crate::desired::{Backend, Choice, Frontend, LbService, Pool, Pools, Scope};
 
 mod room;
@@ -250,7 +251,12 @@ fn expected(wanted: &Wanted) -> Resolved {
         let members = |pool| -> BTreeSet<_> {
             let members = unit.pool(pool);
             members
-                .map(|b| (super::image::address(b.address), b.port.get().to_be_bytes()))
+                .map(|b| {
+                    (
+                        super::entries::address(b.address),
+                        b.port.get().to_be_bytes(),
+                    )
+                })
                 .collect()
         };
         let of_frontend = |frontend: &Frontend| {
