@@ -5,7 +5,7 @@ use tests::harness::{Agent, AgentOptions, ServiceSpec, Traffic, eventually};
 
 use crate::cluster::Cluster;
 use crate::cluster::From::{Covered, Uncovered};
-use crate::cluster::expect_clean;
+use crate::cluster::{expect_clean, tcp_and_udp};
 
 #[test]
 fn a_full_map_keeps_what_works_and_shows_it() {
@@ -126,14 +126,13 @@ fn told(agent: &Agent) -> anyhow::Result<Vec<String>> {
 }
 
 #[test]
-fn a_tenant_who_fills_a_table_makes_room_for_others() {
-    let web = ServiceSpec::new("web", 1)
-        .tcp(80, 8080)
-        .endpoints(&["a1", "b1"]);
+fn who_fills_a_table_takes_nothing_away_and_waits_where_all_begin_anew() {
+    let web = ServiceSpec::new("web", 1).tcp(80, 8080);
+    let before = web.clone().endpoints(&["a1", "b1"]);
     let much: Vec<_> = (10..16).map(greedy).collect();
-    // Of 16 ports, the others take all but one.
+    // Of 16 ports, the others take all but two.
     let options = AgentOptions::flags(&["--max-services", "16"]);
-    let mut cluster = Cluster::start_with(options, &[&web]);
+    let mut cluster = Cluster::start_with(options, &[&before]);
     let witness = cluster.flow(
         Covered("pod-a"),
         &Traffic::connect(web.ip(false), 80).every_milliseconds(2),
@@ -141,33 +140,83 @@ fn a_tenant_who_fills_a_table_makes_room_for_others() {
     for service in &much {
         cluster.lab.apply(service).unwrap();
     }
+    let late = ServiceSpec::new("late", 2).tcp(80, 8080);
+    let late = late.endpoints(&["a1", "b1"]);
     eventually("somebody has no room", || {
         Ok((!told(cluster.agent("node1"))?.is_empty()).then_some(()))
     })
     .unwrap();
-    let late = ServiceSpec::new("late", 2)
-        .tcp(80, 8080)
-        .endpoints(&["a1", "b1"]);
     cluster.lab.apply(&late).unwrap();
-    for (service, v6) in [(&web, false), (&web, true), (&late, false), (&late, true)] {
-        for from in [Covered("pod-a"), Uncovered("pod-b")] {
-            let traffic = Traffic::connect(service.ip(v6), 80);
-            cluster.expect_spread(from, traffic, &["a1", "b1"]);
+    eventually("who comes later is told", || {
+        let told = told(cluster.agent("node1"))?.concat();
+        Ok(told.contains("lab/late").then_some(()))
+    })
+    .unwrap();
+    let expect = |cluster: &Cluster, service: &ServiceSpec, pods: &[&str]| {
+        for v6 in [false, true] {
+            for from in [Covered("pod-a"), Uncovered("pod-a")] {
+                cluster.await_spread(from, Traffic::connect(service.ip(v6), 80), pods);
+            }
         }
-    }
-    // The same from nothing, whatever the order of names.
+    };
+    cluster
+        .lab
+        .apply(&web.clone().endpoints(&["a1", "a2"]))
+        .unwrap();
+    expect(&cluster, &web, &["a1", "a2"]);
+    // A new node has no tables yet; the greedy one's name is before the others'.
     cluster.agent("node1").process().kill().unwrap();
+    let cleaned = Agent::cleanup(&cluster.lab, "node1", &[]).unwrap();
+    assert_eq!(cleaned.code, Some(0), "{}", cleaned.error);
     cluster.restart("node1");
-    for service in [&web, &late] {
-        let traffic = Traffic::connect(service.ip(false), 80);
-        cluster.expect_spread(Uncovered("pod-a"), traffic, &["a1", "b1"]);
-    }
+    expect(&cluster, &web, &["a1", "a2"]);
+    expect(&cluster, &late, &["a1", "b1"]);
     let told = told(cluster.agent("node1")).unwrap();
     assert!(!told.is_empty());
     for problem in told {
         assert!(problem.contains("greedy"), "{problem}");
     }
-    expect_clean(witness);
+    drop(witness);
+}
+
+#[test]
+fn endpoints_are_followed_in_a_full_table_as_many_as_fit() {
+    let web = ServiceSpec::new("web", 1).tcp(80, 8080);
+    let other = ServiceSpec::new("other", 2)
+        .namespace("greedy")
+        .tcp(80, 8080);
+    let other = other.endpoints(&["a1", "a2", "b1"]);
+    // In both families: no room for another.
+    let options = AgentOptions::flags(&["--max-backends", "8"]);
+    let services = [&web.clone().endpoints(&["a1"]), &other];
+    let mut cluster = Cluster::start_with(options, &services);
+    let expect = |cluster: &Cluster, pods: &[&str]| {
+        for v6 in [false, true] {
+            for from in [Covered("pod-a"), Uncovered("pod-b")] {
+                cluster.await_spread(from, Traffic::connect(web.ip(v6), 80), pods);
+            }
+        }
+    };
+    cluster.lab.apply(&web.clone().endpoints(&["b1"])).unwrap();
+    expect(&cluster, &["b1"]);
+    assert!(told(cluster.agent("node1")).unwrap().is_empty());
+    // One that leaves, and two that come.
+    let two = web.clone().endpoints(&["a1", "a2"]);
+    cluster.lab.apply(&two).unwrap();
+    eventually("one that there is no room for is told", || {
+        let told = told(cluster.agent("node1"))?.concat();
+        Ok((told.contains("lab/web") && told.contains("1 of its endpoints")).then_some(()))
+    })
+    .unwrap();
+    let report = cluster.run(
+        Covered("pod-a"),
+        &Traffic::connect(web.ip(false), 80).count(20),
+    );
+    let spread: Vec<_> = report.backends.keys().map(String::as_str).collect();
+    assert!(spread == ["a1"] || spread == ["a2"], "{spread:?}");
+    // Room is taken as it comes.
+    cluster.lab.manifests().remove(&other.file()).unwrap();
+    expect(&cluster, &["a1", "a2"]);
 }
 
 #[test]
@@ -185,11 +234,13 @@ fn a_tenants_source_ranges_leave_room_for_others() {
     };
     // Room for 64 ranges: two ports have each of theirs.
     let options = AgentOptions::flags(&["--max-services", "16"]);
-    let mut cluster = Cluster::start_with(options, &[&balanced("greedy", 1, 25)]);
-    let modest = Traffic::connect([203, 0, 113, 2], 80);
-    cluster.lab.apply(&balanced("modest", 2, 10)).unwrap();
+    let both = [balanced("greedy", 1, 25), balanced("modest", 2, 10)];
+    let cluster = Cluster::without_agents(options, &both.iter().collect::<Vec<_>>());
+    let mut cluster = cluster.with_agents(&["node1", "node2"]);
     for _ in 0..2 {
-        cluster.expect_spread(Covered("pod-a"), modest.clone(), &["a1", "b1"]);
+        for traffic in tcp_and_udp([203, 0, 113, 2].into(), 80) {
+            cluster.await_spread(Covered("pod-a"), traffic, &["a1", "b1"]);
+        }
         let told = told(cluster.agent("node1")).unwrap();
         assert!(!told.is_empty());
         for problem in told {

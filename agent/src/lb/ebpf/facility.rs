@@ -14,9 +14,10 @@ use super::fullness::MAPS;
 use super::image::Op;
 use super::known::{Known, nodes};
 use super::maps::{Maps, configure};
+use super::room::Room;
 use super::settings::{Translation, settings};
 use super::tables::Tables;
-use super::writer::{Crowd, Writer};
+use super::writer::Writer;
 use crate::applier::{Facility, Failure, Outcome, Pass, Usage, with_causes};
 use crate::desired::{Desired, LbServiceKey, Owner};
 use crate::divergence::{Divergence, Divergences};
@@ -68,7 +69,8 @@ impl ServiceMaps {
         for change in known.addresses.set_nodes(nodes(desired)) {
             change.write(&mut self.addresses)?;
         }
-        if known.is_empty() && desired.services.size() >= fill::WORTHWHILE {
+        let was_empty = known.is_empty();
+        if was_empty && desired.services.size() >= fill::WORTHWHILE {
             match self.fill(&mut known, desired) {
                 Ok(written) => *operations += written,
                 // Which unit there is no room for shows when they are made one by one.
@@ -77,6 +79,8 @@ impl ServiceMaps {
             }
         }
         let keys = known.touched(desired);
+        let is_fresh = |key: &&LbServiceKey| was_empty || !known.ids.contains_key(key);
+        let fresh = keys.iter().filter(is_fresh).cloned().collect();
         let mut writer = Writer {
             maps: &mut self.maps,
             addresses: &mut self.addresses,
@@ -94,7 +98,7 @@ impl ServiceMaps {
         }
         writer.remove_beyond(&keys, &lacking, desired)?;
         // Now that everything that goes is gone.
-        Crowd::default().make_room(&lacking, desired, &mut writer)?;
+        Room::new(&fresh).make(&lacking, desired, &mut writer)?;
         let mut known = writer.known;
         known.generation = desired.generation;
         known.services = desired.services.clone();

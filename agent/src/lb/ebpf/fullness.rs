@@ -6,7 +6,9 @@ use agent_abi::service::{
     BACKENDS_MAP, FRONTENDS_MAP, RINGS_MAP, SERVICES_MAP, SLOTS_MAP, SOURCES_MAP,
 };
 
+use super::entries::{address, frontend_key};
 use super::tables::{Held, Op, Tables};
+use crate::desired::{Backend, Frontend};
 
 /// The maps that have as many entries as there are Services, in the order of [`Tables::usage`].
 pub(super) const MAPS: [&str; 6] = [
@@ -17,6 +19,34 @@ pub(super) const MAPS: [&str; 6] = [
     RINGS_MAP,
     SOURCES_MAP,
 ];
+
+/// Entries that one object, with all of its ports, may have of a map.
+pub(super) fn of_one_owner(map: &str, of: usize) -> usize {
+    match map {
+        // Its ports are counted by the API server's own limits, and by quotas.
+        FRONTENDS_MAP | SERVICES_MAP => of,
+        _ => (of / 4).max(LEAST),
+    }
+}
+
+/// Of small tables an object may have more than a quarter.
+const LEAST: usize = 4096;
+
+impl Held {
+    /// Whether a frontend leads here.
+    pub(super) fn leads(&self, frontend: &Frontend) -> bool {
+        self.frontends
+            .binary_search(&frontend_key(frontend))
+            .is_ok()
+    }
+
+    /// Whether an endpoint is one of the backends.
+    pub(super) fn has(&self, backend: &Backend) -> bool {
+        let name = (address(backend.address), backend.port.get().to_be_bytes());
+        let mut held = self.backends.values();
+        held.any(|held| (held.address, held.port) == name)
+    }
+}
 
 impl Tables {
     /// Entries in use of [`MAPS`].

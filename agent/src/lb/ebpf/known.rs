@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agent_abi::Address;
 use agent_abi::service::{POOL_CLUSTER, POOL_LOCAL, RingChunkV1, RingKeyV1};
+use model::{IpFamily, PortName, Protocol};
 use rpds::RedBlackTreeMapSync;
 
 use super::addresses::Addresses;
@@ -53,6 +54,19 @@ impl Known {
         self.ids
             .get(key)
             .map_or([0; MAPS.len()], |id| self.tables.usage_of(*id))
+    }
+
+    /// Entries of the map at `map` of `fullness::MAPS` that all units of a unit's owner have.
+    pub(super) fn owned(&self, key: &LbServiceKey, map: usize) -> usize {
+        let first = LbServiceKey {
+            owner: key.owner.clone(),
+            port: PortName::default(),
+            protocol: Protocol::Tcp,
+            family: IpFamily::V4,
+        };
+        let ids = self.ids.range(first..);
+        let ids = ids.take_while(|(other, _)| other.owner == key.owner);
+        ids.map(|(_, id)| self.tables.usage_of(*id)[map]).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -17,6 +17,7 @@ pub mod layout;
 pub mod maps;
 mod pool;
 pub mod programs;
+mod room;
 pub mod settings;
 mod shape;
 mod shares;

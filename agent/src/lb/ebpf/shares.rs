@@ -1,9 +1,8 @@
-//! Whose Services make room where a table is full.
+//! Who has to wait where not all that comes at once fits a table.
 //!
 //! Who has least comes first: a unit gets room from the namespace that holds most of the table, as long as that
-//! one holds more than the unit's own namespace will. So nobody's Services can crowd out those of others, and
-//! what has to go is the largest unit of who takes most. The rule is strict, so that what went does not come back by
-//! it, to make others go.
+//! one holds more than the unit's own namespace will. What has to go is the largest unit of who takes most, of those
+//! that come in the same apply. The rule is strict, so that what went does not come back by it, to make others go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,21 +23,22 @@ pub(super) struct Shares {
 #[derive(Clone, Debug, Default)]
 struct Share {
     total: usize,
+    /// Those that may go, the largest last.
     units: BTreeSet<(usize, LbServiceKey)>,
 }
 
 impl Shares {
     /// Of the map at an index of `fullness::MAPS`.
-    pub(super) fn of(map: usize, known: &Known) -> Self {
+    pub(super) fn of(map: usize, known: &Known, fresh: &BTreeSet<LbServiceKey>) -> Self {
         let mut shares = Self::default();
         for key in known.ids.keys() {
-            shares.set(key, known.entries_of(key)[map]);
+            shares.set(key, known.entries_of(key)[map], fresh.contains(key));
         }
         shares
     }
 
-    /// Notes how many entries a unit has now.
-    pub(super) fn set(&mut self, key: &LbServiceKey, count: usize) {
+    /// Notes how many entries a unit has now, and whether it may go.
+    pub(super) fn set(&mut self, key: &LbServiceKey, count: usize, may_go: bool) {
         let namespace = Arc::clone(&key.owner.key().namespace);
         let share = self.namespaces.entry(namespace).or_default();
         if let Some(before) = self.counts.insert(key.clone(), count) {
@@ -46,7 +46,9 @@ impl Shares {
             share.units.remove(&(before, key.clone()));
         }
         share.total += count;
-        share.units.insert((count, key.clone()));
+        if may_go && count > 0 {
+            share.units.insert((count, key.clone()));
+        }
     }
 
     /// The units that should go for `needed` more entries of `asker`; none where that is not for others to bear.
@@ -66,7 +68,9 @@ impl Shares {
                 return Vec::new();
             };
             let Some((count, key)) = units.next() else {
-                return Vec::new();
+                // The rest of it is in force.
+                *total = 0;
+                continue;
             };
             *total -= count;
             freed += count;
@@ -96,7 +100,7 @@ mod tests {
     fn shares(held: &[(&str, &str, usize)]) -> Shares {
         let mut shares = Shares::default();
         for (namespace, name, count) in held {
-            shares.set(&key(namespace, name), *count);
+            shares.set(&key(namespace, name), *count, true);
         }
         shares
     }
@@ -123,9 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_force_stays() {
+        let mut shares = shares(&[("a", "new", 3), ("b", "new", 4)]);
+        shares.set(&key("a", "old"), 90, false);
+        assert_eq!(shares.who_makes_room(&key("c", "z"), 3), [key("a", "new")]);
+        assert_eq!(shares.who_makes_room(&key("c", "z"), 4).len(), 0);
+    }
+
+    #[test]
     fn a_unit_that_shrank_counts_as_what_it_is() {
         let mut shares = shares(&[("a", "x", 10), ("b", "y", 9)]);
-        shares.set(&key("a", "x"), 0);
+        shares.set(&key("a", "x"), 0, true);
         assert_eq!(shares.who_makes_room(&key("c", "z"), 1), [key("b", "y")]);
     }
 
@@ -139,16 +151,16 @@ mod tests {
         ) {
             let mut shares = Shares::default();
             for (namespace, name, count) in held {
-                shares.set(&key(&namespace.to_string(), &name.to_string()), count);
+                shares.set(&key(&namespace.to_string(), &name.to_string()), count, true);
             }
             let asker = key(&asker.to_string(), "new");
             let goers = shares.who_makes_room(&asker, needed);
             let counts: Vec<usize> = goers.iter().map(|goer| shares.counts[goer]).collect();
             for goer in &goers {
-                shares.set(goer, 0);
+                shares.set(goer, 0, true);
             }
             if !goers.is_empty() {
-                shares.set(&asker, needed);
+                shares.set(&asker, needed, true);
             }
             for (goer, count) in goers.iter().zip(counts) {
                 prop_assert_ne!(&goer.owner.key().namespace, &asker.owner.key().namespace);

@@ -1,17 +1,16 @@
 //! Units into the maps: what the kernel has written is known a moment later, and a unit that does not fit is not
 //! begun.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use agent_abi::Address;
 use agent_abi::service::{BACKENDS_MAP, NEXT_SERVICE, RINGS_MAP, SLOTS_MAP};
 
-use super::fullness::MAPS;
+use super::fullness::{MAPS, of_one_owner};
 use super::image::{Op, dismantle, make, sweep};
 use super::known::Known;
 use super::maps::Maps;
-use super::shares::Shares;
 use crate::desired::{Desired, LbService, LbServiceKey};
 use crate::sys::map::{Table, TableError};
 
@@ -29,11 +28,12 @@ pub(super) struct Writer<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lack {
     /// Index in [`MAPS`].
-    map: usize,
+    pub(super) map: usize,
     /// Entries of it that the unit needs.
-    needed: usize,
-    /// All that there are.
-    of: u32,
+    pub(super) needed: usize,
+    /// All that there are, or that one owner may have.
+    of: usize,
+    is_of_owner: bool,
 }
 
 impl Writer<'_> {
@@ -51,12 +51,9 @@ impl Writer<'_> {
         let id = known.ids.get(key).copied();
         let id = id.unwrap_or_else(|| known.tables.next(NEXT_SERVICE));
         let ops = make(id, unit, &known.tables);
-        let (used, growth) = (known.tables.usage(), known.tables.growth(&ops));
-        for (map, of) in self.maps.room().into_iter().enumerate() {
-            if growth[map] > 0 && used[map] + growth[map] > of as usize {
-                let needed = growth[map];
-                return Ok(Some(Lack { map, needed, of }));
-            }
+        let growth = known.tables.growth(&ops);
+        if let Some(lack) = lack(key, growth, known, self.maps.room()) {
+            return Ok(Some(lack));
         }
         known.ids.insert(key.clone(), id);
         self.write_all(ops)?;
@@ -77,25 +74,30 @@ impl Writer<'_> {
             self.write_all(dismantle(id, None, &self.known.tables))?;
         }
         for key in keys.difference(but) {
-            self.remove(key, desired.services.get(key))?;
+            self.remove(key, desired.services.get(key).map(Arc::as_ref))?;
         }
-        self.write_all(sweep(&self.known.tables))
+        self.sweep()
     }
 
-    fn remove(
+    /// Removes what a unit holds beyond what it should; all of it where it should have nothing.
+    pub(super) fn remove(
         &mut self,
         key: &LbServiceKey,
-        unit: Option<&Arc<LbService>>,
+        unit: Option<&LbService>,
     ) -> Result<(), TableError> {
         let Some(id) = self.known.ids.get(key).copied() else {
             return Ok(());
         };
-        let unit = unit.map(AsRef::as_ref);
         self.write_all(dismantle(id, unit, &self.known.tables))?;
         if unit.is_none() {
             self.known.ids.remove(key);
         }
         Ok(())
+    }
+
+    /// Removes rings that nobody uses any more.
+    pub(super) fn sweep(&mut self) -> Result<(), TableError> {
+        self.write_all(sweep(&self.known.tables))
     }
 
     fn write_all(&mut self, ops: Vec<Op>) -> Result<(), TableError> {
@@ -115,84 +117,61 @@ impl Writer<'_> {
     }
 }
 
-/// Who holds what of the maps that were full, by index in [`MAPS`].
-#[derive(Debug, Default)]
-pub(super) struct Crowd(BTreeMap<usize, Shares>);
-
-impl Crowd {
-    /// Makes units that there was no room for, in the place of others where `shares` finds that right. Those that
-    /// have none after all are noted, as are those that went.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub(super) fn make_room(
-        mut self,
-        lacking: &BTreeSet<LbServiceKey>,
-        desired: &Desired,
-        writer: &mut Writer<'_>,
-    ) -> Result<(), TableError> {
-        for key in lacking {
-            let Some(unit) = desired.services.get(key) else {
-                continue;
-            };
-            while let Some(lack) = writer.make(key, unit)? {
-                let shares = self.0.entry(lack.map);
-                let shares = shares.or_insert_with(|| Shares::of(lack.map, &writer.known));
-                let goers = shares.who_makes_room(key, lack.needed);
-                if goers.is_empty() {
-                    writer.known.failures.insert(key.clone(), lack.told());
-                    break;
-                }
-                for goer in goers {
-                    writer.remove(&goer, None)?;
-                    let told = lack.told_to_goer(&goer);
-                    writer.known.failures.insert(goer.clone(), told);
-                    self.note(&goer, &writer.known);
-                }
-                writer.write_all(sweep(&writer.known.tables))?;
-            }
-            if !writer.known.failures.contains_key(key) {
-                writer.remove(key, Some(unit))?;
-            }
-            self.note(key, &writer.known);
+/// The first map without room for what a unit would add.
+fn lack(
+    key: &LbServiceKey,
+    growth: [usize; MAPS.len()],
+    known: &Known,
+    room: [u32; MAPS.len()],
+) -> Option<Lack> {
+    let used = known.tables.usage();
+    (0..MAPS.len()).find_map(|map| {
+        let (needed, of) = (growth[map], room[map] as usize);
+        if needed == 0 {
+            return None;
         }
-        writer.write_all(sweep(&writer.known.tables))
-    }
-
-    fn note(&mut self, key: &LbServiceKey, known: &Known) {
-        for (map, shares) in &mut self.0 {
-            shares.set(key, known.entries_of(key)[*map]);
-        }
-    }
+        let most = of_one_owner(MAPS[map], of);
+        // Where all together have no more, one has not.
+        let is_of_owner = used[map] + needed > most && known.owned(key, map) + needed > most;
+        let is_full = used[map] + needed > of;
+        (is_full || is_of_owner).then_some(Lack {
+            map,
+            needed,
+            of: if is_of_owner { most } else { of },
+            is_of_owner,
+        })
+    })
 }
 
 impl Lack {
-    fn told(self) -> String {
-        let Self { map, needed, of } = self;
-        format!(
-            "{}: it needs {needed} more of {of} entries than are left, and no namespace has more of them than its own; {}",
-            MAPS[map],
-            self.remedy()
-        )
+    /// Whether others could make room.
+    pub(super) fn is_of_all(self) -> bool {
+        !self.is_of_owner
     }
 
-    fn told_to_goer(self, goer: &LbServiceKey) -> String {
-        let Self { map, of, .. } = self;
-        format!(
-            "{}: {of} entries are not enough for all, and namespace {} has most of them; {}",
-            MAPS[map],
-            goer.owner.key().namespace,
-            self.remedy()
-        )
-    }
-
-    fn remedy(self) -> String {
-        let flag = match MAPS[self.map] {
+    /// Why, and what to do.
+    pub(super) fn told(self, what: &str) -> String {
+        let Self {
+            map,
+            needed,
+            of,
+            is_of_owner,
+        } = self;
+        let map = MAPS[map];
+        let (whose, remedy) = if is_of_owner {
+            (
+                "one object may have",
+                "use fewer endpoints, ports or ranges",
+            )
+        } else {
+            ("there are", "remove Services")
+        };
+        let flag = match map {
             SLOTS_MAP | BACKENDS_MAP | RINGS_MAP => "--max-backends",
             _ => "--max-services",
         };
         format!(
-            "remove Services, or raise {flag} and make the tables anew with --cleanup-config and a restart"
+            "{map}: {needed} more are needed than are left of the {of} entries that {whose}; {what}; {remedy}, or raise {flag} and make the tables anew with --cleanup-config and a restart"
         )
     }
 }
