@@ -209,7 +209,7 @@ fn problems(failures: &BTreeMap<LbServiceKey, String>) -> Vec<Problem> {
     let mut told: BTreeMap<&Owner, Problem> = BTreeMap::new();
     for (key, reason) in failures {
         told.entry(&key.owner).or_insert_with(|| {
-            let effect = "on this node, a port of it is not balanced, or as it was before";
+            let effect = "on this node, a port of it is not balanced, or in part";
             let (kind, object) = (key.owner.kind(), key.owner.key().clone());
             Problem::new(
                 kind,

@@ -50,8 +50,10 @@ impl<'a> Room<'a> {
             let lack = self.make_in_place_of_others(key, unit, writer)?;
             if let Some(lack) = lack {
                 let what = if is_in_force {
-                    let left_out = self.make_in_part(key, unit, writer)?;
-                    format!("{left_out} of its endpoints get nothing new")
+                    match self.make_in_part(key, unit, writer)? {
+                        0 => "not all of its addresses are served".to_owned(),
+                        left_out => format!("{left_out} of its endpoints get nothing new"),
+                    }
                 } else {
                     "it is not balanced".to_owned()
                 };
